@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the BPF programs and user space share: map keys and values, counted
+ * reasons, names. Fixed width, padding explicit, never packed. A change of layout
+ * is a new TG_ABI_VERSION and so a new pin directory.
+ */
+#ifndef TIDEGATE_ABI_H
+#define TIDEGATE_ABI_H
+
+#ifndef __bpf__
+#include <stdint.h>
+typedef uint8_t tg_u8;
+typedef uint16_t tg_u16;
+typedef uint32_t tg_u32;
+typedef uint64_t tg_u64;
+#else
+typedef __u8 tg_u8;
+typedef __u16 tg_u16;
+typedef __u32 tg_u32;
+typedef __u64 tg_u64;
+#endif
+
+#define TG_ABI_VERSION "v1" /* directory below the pin path */
+#define TG_COMM_LEN    16
+
+/*
+ * LPM trie over {protocol, port, address}. prefixlen counts all bits of what
+ * follows it: 32 (protocol, pad, port) + the address prefix in 128 bits.
+ */
+struct tg_addr_key {
+	tg_u32 prefixlen;
+	tg_u8 protocol; /* IPPROTO_TCP, IPPROTO_UDP */
+	tg_u8 pad;
+	tg_u16 port_be; /* 0: any port (looked up second) */
+	tg_u8 addr[16]; /* IPv4 as ::ffff:a.b.c.d */
+};
+
+enum tg_target_mode { TG_MODE_STEER, TG_MODE_BLOCK, TG_MODE_OBSERVE, TG_MODE_OFF };
+enum tg_target_flag { TG_TARGET_FAIL_OPEN = 1 }; /* no listener: let the connection through */
+
+struct tg_target_state {
+	tg_u8 mode; /* enum tg_target_mode */
+	tg_u8 flags;
+	tg_u16 pad;
+	tg_u32 generation; /* of the last change */
+	tg_u64 off_until_boot_ns; /* TG_MODE_OFF ends by itself; 0: never */
+};
+
+/* Who connected where, taken in connect() and carried to the accepted socket. */
+struct tg_record {
+	tg_u8 addr[16]; /* original destination, IPv4 as v4-mapped */
+	tg_u16 port_be;
+	tg_u8 family; /* of the application's socket: AF_INET, AF_INET6 */
+	tg_u8 flags;  /* TG_RECORD_* */
+	tg_u32 target;
+	tg_u32 agent;
+	tg_u32 tgid;
+	tg_u32 tid;
+	tg_u32 uid;
+	tg_u64 cgroup_id; /* of the socket */
+	tg_u64 task_cgroup_id;
+	tg_u64 netns_cookie;
+	tg_u64 boot_ns;
+	char comm[TG_COMM_LEN]; /* chosen by the agent: for display only */
+};
+enum tg_record_flag { TG_RECORD_OBSERVE = 1 };
+
+/* Counted reasons of the kernel side. X(NAME, "label", "meaning") */
+#define TG_KERNEL_COUNTERS(X)                                                                      \
+	X(STEERED, "steered", "connections steered to the daemon")                                 \
+	X(PASSED_OFF, "passed_off", "connections to a target that is off")                         \
+	X(FAILED_OPEN, "failed_open", "connections let through because the daemon is down")        \
+	X(DENIED_BLOCKED, "denied_blocked", "connections to a blocked target")                     \
+	X(DENIED_NO_LISTENER, "denied_no_listener", "refused because the daemon is down")          \
+	X(DENIED_FOREIGN_LISTENER, "denied_foreign_listener",                                      \
+	  "refused because another program holds the daemon's port")                               \
+	X(DENIED_DAEMON_PORT, "denied_daemon_port", "agents that connected to the daemon's port")  \
+	X(DENIED_PROTOCOL, "denied_protocol", "agents that used a protocol that cannot be steered") \
+	X(EGRESS_DROPPED, "egress_dropped", "packets to a target that were not steered")           \
+	X(HANDED_OVER, "handed_over", "records moved to the accepted socket")                      \
+	X(HANDOVER_MISS, "handover_miss", "accepted sockets without a record")                     \
+	X(TUPLE_FULL, "tuple_full", "refused: table of open handshakes is full")                   \
+	X(STORAGE_FAILED, "storage_failed", "refused: no socket storage")                          \
+	X(HELPER_FAILED, "helper_failed", "a kernel helper failed")                                \
+	X(CGROUP_REMADE, "cgroup_remade", "watched cgroups that were made again")
+
+enum tg_kernel_counter {
+#define X(name, label, what) TG_K_##name,
+	TG_KERNEL_COUNTERS(X)
+#undef X
+	TG_K_COUNT
+};
+
+#ifndef __bpf__
+_Static_assert(sizeof(struct tg_addr_key) == 24, "layout");
+_Static_assert(sizeof(struct tg_target_state) == 16, "layout");
+_Static_assert(sizeof(struct tg_record) == 88, "layout");
+#endif
+
+#endif

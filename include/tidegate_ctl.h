@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The control socket, between `tidegate` and `tidegated`: a unix stream
+ * socket in the run directory. Each message is a little-endian 32-bit length
+ * and that many bytes of JSON (an object, at most TG_CTL_MAX bytes).
+ *
+ * Request:  {"v": 1, "op": "session.list", "args": {...}}
+ * Answer:   {"v": 1, "ok": true, "result": ...}
+ *       or  {"v": 1, "ok": false, "error": {"code": "not_found", "message": "...", "hint": "..."}}
+ * After "session.follow" the daemon sends answers until either side closes.
+ *
+ * The peer is checked by SO_PEERCRED: root, or a member of admin_group. What
+ * an operator does is recorded with the uid.
+ */
+#ifndef TIDEGATE_CTL_H
+#define TIDEGATE_CTL_H
+
+#define TG_CTL_VERSION 1
+#define TG_CTL_SOCKET  "control.sock" /* in the run directory */
+#define TG_CTL_METRICS "metrics.sock" /* HTTP, Prometheus text */
+#define TG_CTL_RUN_DIR "/run/tidegate"
+#define TG_CTL_CONFIG  "/etc/tidegate/tidegate.yaml"
+enum { TG_CTL_MAX = 4 << 20 };
+
+/* X(NAME, "op", "args -> result") */
+#define TG_CTL_OPS(X)                                                                              \
+	X(STATUS, "status", "-> {version, pid, since, uptime_ms, workers:[], idp:{}, kernel:{}, "   \
+			    "bpf, counters:{reason: n}, warnings:[], targets_off:[]}")             \
+	X(TARGET_LIST, "target.list", "-> [{id, name, protocol, addresses:[], mode, configured_mode, " \
+				      "sessions, off:{reason, by, since, until}|null}]")           \
+	X(TARGET_SET, "target.set", "{name, mode: steer|block|observe|off|reset, reason?, for_ms?} " \
+				    "-> the target")                                               \
+	X(AGENT_LIST, "agent.list", "-> [{id, name, cgroups:[], uids:[], sessions}]")              \
+	X(SESSION_LIST, "session.list", "{agent?, target?} -> [{id, agent, target, user, database, " \
+					"state, pid, exe, comm, cgroup, since, worker, held?, "    \
+					"commands, bytes_in, bytes_out, grant}]")                  \
+	X(SESSION_SHOW, "session.show", "{id} -> one, with the inspector's own state")             \
+	X(SESSION_KILL, "session.kill", "{id, reason?} -> {killed: n}")                            \
+	X(SESSION_FOLLOW, "session.follow", "{id?} -> events as they happen")                      \
+	X(GRANT_LIST, "grant.list", "-> [{id, agent, target, scope, via, by, since, until, sessions, " \
+				    "reason?}]")                                                   \
+	X(GRANT_CREATE, "grant.create", "{agent, target, for_ms, reason} -> the grant")            \
+	X(GRANT_REVOKE, "grant.revoke", "{id, reason?} -> {sessions: n}")                          \
+	X(APPROVAL_LIST, "approval.list", "-> [{id, kind: access|statement, agent, target, user, "  \
+					  "session, text?, digest?, effect?, rule, approvers:[], " \
+					  "min_approvals, approved_by:[], since, until, "          \
+					  "in_transaction}]")                                      \
+	X(APPROVAL_APPROVE, "approval.approve", "{id, for_ms?, reason?} -> the approval")          \
+	X(APPROVAL_DENY, "approval.deny", "{id, reason?} -> the approval")                         \
+	X(POLICY_RELOAD, "policy.reload", "-> {digest, changed}")                                  \
+	X(POLICY_SHOW, "policy.show", "-> {file, digest, loaded}")
+
+enum tg_ctl_op {
+#define X(name, op, what) TG_CTL_##name,
+	TG_CTL_OPS(X)
+#undef X
+	TG_CTL_OP_COUNT
+};
+
+#endif

@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: MIT */
+#include "base/jsonw.h"
+
+#include <errno.h>
+#include <inttypes.h>
+
+#include "base/text.h"
+
+void jsonw_init(struct jsonw *w, struct buf *out, bool pretty)
+{
+	*w = (struct jsonw){.out = out, .pretty = pretty};
+}
+
+static void put(struct jsonw *w, const void *p, size_t n)
+{
+	if (!w->bad && buf_append(w->out, p, n))
+		w->bad = true;
+}
+
+static void put_str(struct jsonw *w, const char *s)
+{
+	put(w, s, strlen(s));
+}
+
+static void newline(struct jsonw *w)
+{
+	if (!w->pretty)
+		return;
+	put(w, "\n", 1);
+	for (uint8_t i = 0; i < w->depth; i++)
+		put(w, "    ", 4);
+}
+
+/* Whatever must stand before the next value or name. */
+static void before(struct jsonw *w)
+{
+	if (w->named) {
+		w->named = false;
+		return;
+	}
+	if (w->depth == 0)
+		return;
+	if (w->some[w->depth - 1])
+		put(w, ",", 1);
+	w->some[w->depth - 1] = true;
+	newline(w);
+}
+
+static void open_level(struct jsonw *w, const char *c)
+{
+	before(w);
+	put(w, c, 1);
+	if (w->depth == JSONW_DEPTH) {
+		w->bad = true;
+		return;
+	}
+	w->some[w->depth++] = false;
+}
+
+static void close_level(struct jsonw *w, const char *c)
+{
+	if (w->depth == 0) {
+		w->bad = true;
+		return;
+	}
+	w->depth--;
+	if (w->some[w->depth])
+		newline(w);
+	put(w, c, 1);
+	if (w->depth == 0 && w->pretty)
+		put(w, "\n", 1);
+}
+
+void jsonw_object(struct jsonw *w)
+{
+	open_level(w, "{");
+}
+
+void jsonw_object_end(struct jsonw *w)
+{
+	close_level(w, "}");
+}
+
+void jsonw_array(struct jsonw *w)
+{
+	open_level(w, "[");
+}
+
+void jsonw_array_end(struct jsonw *w)
+{
+	close_level(w, "]");
+}
+
+static void put_quoted(struct jsonw *w, struct slice s)
+{
+	size_t plain = 0;
+
+	put(w, "\"", 1);
+	while (plain < s.n) {
+		uint8_t c = s.p[plain];
+		size_t n = c < 0x80 ? 1 : utf8_length(slice_from(s, plain));
+		char esc[8];
+
+		if (n && c >= 0x20 && c != '"' && c != '\\' && c != 0x7f) {
+			plain += n;
+			continue;
+		}
+		put(w, s.p, plain);
+		if (n == 0)
+			put_str(w, "\\ufffd");
+		else if (c == '"' || c == '\\')
+			put(w, (char[]){'\\', (char)c}, 2);
+		else if (c == '\n' || c == '\t' || c == '\r')
+			put_str(w, c == '\n' ? "\\n" : c == '\t' ? "\\t" : "\\r");
+		else
+			put(w, esc, (size_t)snprintf(esc, sizeof(esc), "\\u%04x", c));
+		s = slice_from(s, plain + 1);
+		plain = 0;
+	}
+	put(w, s.p, s.n);
+	put(w, "\"", 1);
+}
+
+void jsonw_name(struct jsonw *w, const char *name)
+{
+	before(w);
+	put_quoted(w, slice_str(name));
+	put(w, w->pretty ? ": " : ":", w->pretty ? 2 : 1);
+	w->named = true;
+}
+
+void jsonw_slice(struct jsonw *w, struct slice s)
+{
+	before(w);
+	put_quoted(w, s);
+}
+
+void jsonw_string(struct jsonw *w, const char *s)
+{
+	if (s)
+		jsonw_slice(w, slice_str(s));
+	else
+		jsonw_null(w);
+}
+
+void jsonw_u64(struct jsonw *w, uint64_t v)
+{
+	char num[24];
+
+	before(w);
+	put(w, num, (size_t)snprintf(num, sizeof(num), "%" PRIu64, v));
+}
+
+void jsonw_i64(struct jsonw *w, int64_t v)
+{
+	char num[24];
+
+	before(w);
+	put(w, num, (size_t)snprintf(num, sizeof(num), "%" PRId64, v));
+}
+
+void jsonw_bool(struct jsonw *w, bool v)
+{
+	before(w);
+	put_str(w, v ? "true" : "false");
+}
+
+void jsonw_null(struct jsonw *w)
+{
+	before(w);
+	put_str(w, "null");
+}
+
+void jsonw_kv_string(struct jsonw *w, const char *name, const char *s)
+{
+	jsonw_name(w, name);
+	jsonw_string(w, s);
+}
+
+void jsonw_kv_slice(struct jsonw *w, const char *name, struct slice s)
+{
+	jsonw_name(w, name);
+	jsonw_slice(w, s);
+}
+
+void jsonw_kv_u64(struct jsonw *w, const char *name, uint64_t v)
+{
+	jsonw_name(w, name);
+	jsonw_u64(w, v);
+}
+
+void jsonw_kv_bool(struct jsonw *w, const char *name, bool v)
+{
+	jsonw_name(w, name);
+	jsonw_bool(w, v);
+}
+
+int jsonw_end(struct jsonw *w)
+{
+	return w->bad || w->depth ? -EMSGSIZE : 0;
+}

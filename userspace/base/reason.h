@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Why something was refused, ended or replaced: one list from which the codes,
+ * the metric labels, the words in `tidegate status` and the hints to the
+ * user derive. A reason is counted wherever it occurs and never renumbered
+ * (recordings hold the code): new ones are added at the end.
+ *
+ * X(NAME, "label", "what happened, for a person", "what to do about it")
+ */
+#ifndef TIDEGATE_BASE_REASON_H
+#define TIDEGATE_BASE_REASON_H
+
+#include <stdint.h>
+
+#define TG_REASONS(X)                                                                              \
+	X(NONE, "none", "no reason", "")                                                           \
+	X(NO_RULE, "no_rule", "no policy entry allows this agent on this target",                  \
+	  "add a policy entry, or ask the administrator of this host")                             \
+	X(RULE_DENY, "rule_deny", "denied by a policy rule",                                       \
+	  "run `tidegate policy explain` to see the rule")                                         \
+	X(APPROVAL_DENIED, "approval_denied", "the approver said no", "ask the approver why")      \
+	X(APPROVAL_EXPIRED, "approval_expired", "nobody decided in time",                          \
+	  "ask an approver to watch `tidegate approval list`, then try again")                     \
+	X(APPROVAL_CANCELLED, "approval_cancelled", "the request was cancelled by the client", "") \
+	X(GRANT_EXPIRED, "grant_expired", "the granted time is over", "connect again")             \
+	X(GRANT_REVOKED, "grant_revoked", "the grant was revoked by an operator",                  \
+	  "ask the operator who revoked it")                                                       \
+	X(POLICY_CHANGED, "policy_changed", "the policy no longer allows this session",            \
+	  "connect again")                                                                         \
+	X(SESSION_KILLED, "session_killed", "the session was ended by an operator", "")            \
+	X(IDP_UNREACHABLE, "idp_unreachable", "the identity provider cannot be reached",           \
+	  "see `tidegate status`; access returns when the provider does")                          \
+	X(IDP_TIMEOUT, "idp_timeout", "the identity provider did not answer in time",              \
+	  "see `tidegate status`")                                                                 \
+	X(IDP_DENIED, "idp_denied", "the identity provider refused", "ask for the scope there")    \
+	X(IDP_BAD_ANSWER, "idp_bad_answer", "the identity provider's answer could not be verified", \
+	  "see `tidegate status` for the check that failed")                                       \
+	X(NOT_STEERED, "not_steered", "a connection to the daemon that no kernel hook steered",    \
+	  "connect to the target's own address")                                                   \
+	X(UNKNOWN_AGENT, "unknown_agent", "the caller is no known agent",                          \
+	  "add it under agents: in the configuration")                                             \
+	X(UNKNOWN_TARGET, "unknown_target", "the address belongs to no target",                    \
+	  "add it under targets: in the configuration")                                            \
+	X(TARGET_BLOCKED, "target_blocked", "the target is blocked by an operator",                \
+	  "run `tidegate target show`")                                                            \
+	X(UPSTREAM_REFUSED, "upstream_refused", "the target cannot be reached",                    \
+	  "check that the target is up and its address is right")                                  \
+	X(UPSTREAM_TIMEOUT, "upstream_timeout", "the target did not answer in time", "")           \
+	X(UPSTREAM_CLOSED, "upstream_closed", "the target closed the connection", "")              \
+	X(CLIENT_CLOSED, "client_closed", "the client closed the connection", "")                  \
+	X(PROTO_BAD, "proto_bad", "a message that breaks the protocol",                            \
+	  "check that the target speaks the configured protocol")                                  \
+	X(PROTO_LIMIT, "proto_limit", "a message over a configured limit",                         \
+	  "raise limits: on the target if the message is legitimate")                              \
+	X(PROTO_UNSUPPORTED, "proto_unsupported", "a part of the protocol that is not supported",  \
+	  "see the README for what is")                                                            \
+	X(TLS_REQUIRED, "tls_required", "the client insists on TLS",                               \
+	  "use sslmode=prefer: the leg between client and Tidegate never leaves this host")        \
+	X(SQL_UNPARSED, "sql_unparsed", "the statement could not be understood",                   \
+	  "rewrite it, or allow `unknown` in a rule")                                              \
+	X(SQL_TOO_LONG, "sql_too_long", "the statement is longer than limits.statement_bytes",     \
+	  "split it, or raise the limit on the target")                                            \
+	X(SQL_TOO_DEEP, "sql_too_deep", "the statement is nested too deeply", "simplify it")       \
+	X(MASK_CARRY, "mask_carry", "the statement would copy a masked column out of the mask's reach", \
+	  "select it instead, or exempt the agent from the mask")                                  \
+	X(MASK_VALUE_CAP, "mask_value_cap", "a value over limits.value_bytes was replaced whole",  \
+	  "raise limits.value_bytes on the target")                                                \
+	X(MASK_UNRESOLVED, "mask_unresolved", "a column whose origin could not be resolved was masked", \
+	  "give the target a catalog: login")                                                      \
+	X(RECORD_FAILED, "record_failed", "the session could not be recorded",                     \
+	  "free space under the recording directory; see `tidegate status`")                       \
+	X(SERVER_UNASKED_AUTH, "server_unasked_auth",                                              \
+	  "the server let the session in over its socket without asking for authentication",       \
+	  "set socket_auth: trust on the target if that is meant")                                 \
+	X(NO_MEMORY, "no_memory", "out of memory or over the session's memory budget", "")         \
+	X(OVERLOAD, "overload", "too many sessions or waiting requests", "try again later")        \
+	X(INTERNAL, "internal", "a part of Tidegate failed", "see the journal of tidegated")       \
+	X(SHUTDOWN, "shutdown", "Tidegate is shutting down", "connect again")                      \
+	X(WORKER_DIED, "worker_died", "the worker that carried the session died",                  \
+	  "see the journal of tidegated")                                                          \
+	X(HELD_IN_TRANSACTION, "held_in_transaction",                                              \
+	  "the statement waited too long for approval inside an open transaction",                 \
+	  "ask for approval outside a transaction, or raise hold_in_transaction")                  \
+	X(IN_FAILED_BATCH, "in_failed_batch", "skipped after an error in the same batch", "")      \
+	X(CANCEL_UNKNOWN, "cancel_unknown", "a cancel request for no live session of this agent", "")
+
+enum tg_reason {
+#define X(name, label, what, todo) TG_R_##name,
+	TG_REASONS(X)
+#undef X
+	TG_R_COUNT
+};
+
+/* Metric label, e.g. "rule_deny"; "unknown" for a code that is not in the list. */
+const char *reason_label(uint16_t reason);
+/* What happened, in words. */
+const char *reason_what(uint16_t reason);
+/* What to do about it; may be empty. */
+const char *reason_todo(uint16_t reason);
+
+#endif

@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The configuration file: parsed, checked and with all defaults filled in.
+ * Used by the daemon and by `tidegate policy check`. Everything is owned by
+ * the struct and valid until config_free(). See tidegate.yaml(5).
+ */
+#ifndef TIDEGATE_CONFIG_CONFIG_H
+#define TIDEGATE_CONFIG_CONFIG_H
+
+#include <netinet/in.h>
+#include <sys/types.h>
+
+#include "base/arena.h"
+#include "base/compiler.h"
+#include "policy/policy.h"
+
+enum idp_auth { IDP_AUTH_SECRET_BASIC, IDP_AUTH_SECRET_POST, IDP_AUTH_PRIVATE_KEY_JWT };
+enum target_mode { TARGET_STEER, TARGET_BLOCK, TARGET_OBSERVE, TARGET_OFF };
+enum durability { DURABLE_PROCESS, DURABLE_DISK };
+enum bpf_mode { BPF_AUTO, BPF_ON, BPF_OFF };
+
+struct cfg_idp {
+	const char *issuer;
+	const char *client_id;
+	enum idp_auth auth;
+	const char *secret_file; /* read by keyd only */
+	const char *key_file;	 /* PEM, private_key_jwt; read by keyd only */
+	const char *key_alg;	 /* "ES256", "PS256", "RS256" */
+	const char *key_id;	 /* kid, or NULL */
+	const char *audience;	 /* expected `aud` of tokens; NULL: client_id */
+	const char *resource;	 /* RFC 8707 resource parameter, or NULL */
+	const char *ca_file;	 /* NULL: the system's */
+	const char *const *algorithms; /* allow-list for token signatures, NULL-terminated */
+	uint64_t timeout_ms;	 /* one request; default 5 s */
+	uint64_t skew_ms;	 /* clock tolerance; default 30 s */
+	bool allow_http;	 /* issuer may be http:// on a loopback address only */
+};
+
+struct cfg_addr {
+	char host[256];		 /* name or literal address */
+	uint16_t port;		 /* 0: any */
+	struct in6_addr *addrs;	 /* v4-mapped for IPv4, resolved by the daemon */
+	uint32_t naddrs;
+	uint8_t prefix;		 /* of a literal, counted in 128 bits */
+	bool literal;
+};
+
+struct cfg_agent {
+	const char *name;
+	const char *const *cgroups; /* paths below the cgroup v2 root, "/agents.slice" */
+	uint32_t ncgroups;
+	const uid_t *uids;
+	uint32_t nuids;
+	const char *const *sources; /* CIDRs for gateway listeners */
+	uint32_t nsources;
+	uint32_t line;
+};
+
+struct cfg_target {
+	const char *name;
+	const char *protocol; /* an inspector's name */
+	struct cfg_addr *addrs;
+	uint32_t naddrs;
+	const char *socket;   /* AF_UNIX path of the server leg, or NULL */
+	bool socket_trust;
+	enum target_mode mode;
+	bool fail_open;	      /* daemon down: agents reach the target directly */
+	const char *listen;   /* gateway listener "127.0.0.1:6432", or NULL */
+	bool listen_by_owner; /* loopback listener: agent by the socket's owner */
+	const char *catalog_user, *catalog_database, *catalog_password_file;
+	uint64_t statement_bytes, value_bytes, message_bytes;
+	uint64_t connect_timeout_ms; /* default 10 s */
+	uint32_t max_sessions; /* default 10000 */
+	uint32_t line;
+};
+
+struct config {
+	struct arena arena;
+	const char *file;
+	uint32_t workers; /* default: online CPUs */
+	const char *user; /* "tidegate" */
+	const char *run_dir, *state_dir, *record_dir, *bpf_dir, *cgroup_root;
+	const char *metrics_listen; /* "127.0.0.1:9187" or NULL */
+	const char *admin_group;    /* may use the control socket, or NULL */
+	const char *log_level;
+	enum bpf_mode bpf;
+	enum durability durability;
+	bool record_required; /* false: a session that cannot be recorded goes on */
+	uint64_t journal_bytes; /* per worker */
+	struct cfg_idp *idp;  /* NULL: the built-in approver */
+	struct cfg_agent *agents;
+	uint32_t nagents;
+	struct cfg_target *targets;
+	uint32_t ntargets;
+	struct policy *policy;
+};
+
+/*
+ * 0 and *ret, or negative errno and messages for a person in @error
+ * ("tidegate.yaml:12:5: unknown key `protcol` in a target; did you mean
+ * `protocol`?"), one a line, all that were found.
+ */
+MUST_CHECK int config_load(const char *path, struct config **ret, struct buf *error);
+/* The same from memory, for tests and fuzzing; @name stands for the file in messages. */
+MUST_CHECK int config_parse(struct slice text, const char *name, struct config **ret,
+			    struct buf *error);
+void config_free(struct config *c);
+
+const struct cfg_target *config_target(const struct config *c, struct slice name);
+const struct cfg_agent *config_agent(const struct config *c, struct slice name);
+
+const char *target_mode_name(enum target_mode mode);
+int target_mode_parse(struct slice name); /* or -1 */
+
+#endif

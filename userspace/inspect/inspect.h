@@ -1,0 +1,300 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The inspector interface: one protocol behind one constant table.
+ *
+ * An inspector is a pure function over two byte streams. It does no I/O,
+ * reads no clock, logs nothing and keeps no globals; it allocates from the
+ * flow's arena and from the outputs it is given. The same code therefore runs
+ * in the daemon, in `tidegate recording replay` and under the fuzzer.
+ *
+ * Contract
+ *  1. Cut invariance: however the streams are cut into reads, the events, the
+ *     questions and the output bytes are the same.
+ *  2. feed() is given all unread bytes of one direction, borrowed until it
+ *     returns. It handles as many messages as are there, says how many bytes
+ *     it used, and puts what goes on into env->out[]. Unused bytes are given
+ *     again, with more behind them.
+ *  3. Output to the client may be made while feeding the client's side (a
+ *     denial) and to the server while feeding the server's side (a Describe
+ *     of our own). The host sends both after each call.
+ *  4. A question (event(), columns()) may be answered INSP_V_WAIT. The
+ *     inspector then returns INSP_WAIT without using the bytes that the
+ *     question is about; the host calls feed() again when the answer is
+ *     there, and the inspector asks again with the same seq. Each event is
+ *     emitted once per answer; nothing behind it overtakes it.
+ *  5. Bytes it cannot explain end the flow: INSP_BAD and a reason. Whether
+ *     that means closed or pass-through is the host's choice.
+ *  6. Peer-controlled sizes have limits, and tighter ones before login.
+ */
+#ifndef TIDEGATE_INSPECT_INSPECT_H
+#define TIDEGATE_INSPECT_INSPECT_H
+
+#include "base/arena.h"
+#include "base/buf.h"
+#include "base/jsonw.h"
+#include "base/reason.h"
+#include "base/slice.h"
+#include "inspect/sql/sqlinfo.h"
+
+enum insp_dir { INSP_C2S, INSP_S2C };
+
+/* Index into env->out[]: who receives the bytes. */
+enum insp_to { INSP_TO_SERVER = INSP_C2S, INSP_TO_CLIENT = INSP_S2C };
+
+enum insp_match { INSP_NO, INSP_MAYBE, INSP_YES };
+
+enum insp_status {
+	INSP_MORE, /* used what it could; call again with more */
+	INSP_WAIT, /* a question is open; call again with the same bytes when it is answered */
+	INSP_YIELD, /* the budget of this call is used up; call again with the rest */
+	INSP_END,  /* the protocol has ended: send the outputs, then close both sides */
+	INSP_BAD,  /* the peer broke the protocol or a limit: see the reason */
+};
+
+enum insp_verdict { INSP_V_ALLOW, INSP_V_DENY, INSP_V_WAIT };
+
+/*
+ * Output of one direction during one call: ranges of the input that pass
+ * unchanged and bytes that were made. Short passing ranges behind made bytes
+ * are copied, so that a masked result does not become thousands of ranges.
+ */
+struct insp_seg {
+	const uint8_t *p; /* into the input; NULL: made bytes at @off of made */
+	size_t off, n;
+};
+
+struct insp_out {
+	struct insp_seg *seg;
+	uint32_t nseg, cap;
+	size_t bytes; /* sum of all segments */
+	struct buf made;
+	bool failed; /* no memory or over made.max: the host ends the flow */
+};
+
+void insp_out_init(struct insp_out *o, size_t max_made);
+void insp_out_done(struct insp_out *o);
+void insp_out_reset(struct insp_out *o);
+/* @s lies in the input of the current feed(). */
+void insp_out_pass(struct insp_out *o, struct slice s);
+void insp_out_copy(struct insp_out *o, struct slice s);
+/* Room for @n made bytes, all of which count at once; NULL if failed. */
+uint8_t *insp_out_make(struct insp_out *o, size_t n);
+/* Where segment @i starts; valid until the next change of @o. */
+const uint8_t *insp_out_ptr(const struct insp_out *o, uint32_t i);
+
+/* ------------------------------------------------------------- events */
+
+enum event_kind {
+	EV_LOGIN,	/* question: may this session open? Nothing reaches the server before */
+	EV_CANCEL,	/* statement: a cancel request; the flow ends after it */
+	EV_BACKEND_KEY, /* statement: the server's key for cancel requests */
+	EV_READY,	/* statement: login is complete */
+	EV_STATEMENT,	/* question: a text, before it reaches the server (also PREPARE-like) */
+	EV_EXECUTE,	/* question: about to run; digest covers text, parameters and their types */
+	EV_RESULT,	/* statement: a command finished: tag and rows */
+	EV_ERROR,	/* statement: the server reported an error */
+	EV_MASKED,	/* statement: what masks did to one result */
+	EV_GLITCH,	/* statement: odd but tolerated; the host counts against a threshold */
+};
+
+struct event {
+	enum event_kind kind;
+	uint64_t seq; /* from 1, unique in the flow */
+	union {
+		struct {
+			struct slice user, database, application;
+			bool unencrypted_only; /* the client was told that TLS is not offered */
+		} login;
+		struct {
+			uint32_t pid, key;
+		} backend; /* EV_CANCEL, EV_BACKEND_KEY */
+		struct {
+			const struct sql_info *info;
+			struct slice text;
+			uint64_t statement_seq; /* EV_EXECUTE: seq of its EV_STATEMENT */
+			uint8_t digest[32];	/* EV_EXECUTE: SHA-256 over text, parameters, types */
+			bool has_digest;	/* computed only if EV_STATEMENT was answered `wants` */
+			bool in_transaction;	/* holding it keeps locks */
+			bool simple; /* simple protocol: this question is also the EV_EXECUTE */
+		} statement;
+		struct {
+			struct slice tag;
+			uint64_t rows;
+			uint64_t statement_seq;
+		} result;
+		struct {
+			struct slice code, message; /* as the client will see it */
+		} error;
+		struct {
+			uint64_t statement_seq;
+			uint64_t values;  /* masked because of their column */
+			uint64_t hits;	  /* found by detectors */
+			uint64_t over_cap; /* replaced whole */
+			uint32_t detectors; /* OR of detector bits that hit */
+		} masked;
+		struct {
+			const char *what;
+		} glitch;
+	};
+};
+
+/* The answer to a question. Slices live until the next call into the host. */
+struct insp_answer {
+	enum insp_verdict verdict;
+	uint16_t reason;	/* of a denial */
+	struct slice message;	/* of a denial: one line for the user */
+	struct slice detail;	/* rule and request id */
+	struct slice hint;	/* what to do */
+	bool at_execute;	/* EV_STATEMENT: ask again with EV_EXECUTE and a digest */
+	bool cancelled;		/* of a denial: the client cancelled it (57014) */
+};
+
+/* --------------------------------------------------------------- masks */
+
+/* X(NAME, "name"): built-in value detectors; a bit each. */
+#define DETECTORS(X)                                                                               \
+	X(CARD, "card")                                                                            \
+	X(EMAIL, "email")                                                                          \
+	X(IBAN, "iban")                                                                            \
+	X(SSN, "ssn")                                                                              \
+	X(PHONE, "phone")                                                                          \
+	X(IPV4, "ipv4")                                                                            \
+	X(UUID, "uuid")                                                                            \
+	X(DOB, "dob")                                                                              \
+	X(AWS_KEY, "aws_key")                                                                      \
+	X(GITHUB_TOKEN, "github_token")                                                            \
+	X(JWT, "jwt")                                                                              \
+	X(PRIVATE_KEY, "private_key")                                                              \
+	X(PATTERN, "pattern")
+
+enum detector_bit {
+#define X(name, text) DETECT_BIT_##name,
+	DETECTORS(X)
+#undef X
+	DETECTOR_COUNT
+};
+
+enum mask_how {
+	MASK_NONE,
+	MASK_REDACT, /* text: "***"; other types: the type's zero */
+	MASK_LAST4,  /* all but the last four characters replaced */
+	MASK_HASH,   /* keyed hash, the same for the same value within the key's life */
+	MASK_NULL,
+};
+
+/* A column of a result as the protocol describes it. */
+struct insp_column {
+	uint32_t table; /* OID of its table, 0 if it has none */
+	int16_t attnum;
+	uint32_t type; /* OID */
+	bool binary;
+	struct slice label;
+	struct slice name; /* COPY: the column's name, when table is not known */
+};
+
+/* What is to be done with a column. */
+struct insp_plan {
+	uint8_t how;	    /* enum mask_how: MASK_NONE: only scan */
+	uint8_t found_how;  /* what replaces a detector's hit */
+	uint32_t detectors; /* bits; 0: not scanned */
+	uint16_t rule;	    /* index of the mask rule, for the record */
+	bool unresolved;    /* masked because its origin is unknown */
+};
+
+/* One value that a plan applies to. */
+struct insp_value {
+	struct slice in;
+	const struct insp_plan *plan;
+	struct slice out; /* filled if changed: valid until the next call of mask() */
+	bool changed;
+	uint32_t hits; /* detector bits that were found */
+};
+
+struct insp_host {
+	/* All kinds of events; statements are answered ALLOW. */
+	enum insp_verdict (*event)(void *ctx, const struct event *ev, struct insp_answer *ret);
+	/*
+	 * Plans for the columns of a result of @info (NULL: unknown statement,
+	 * e.g. FETCH from a cursor that was never seen). @tainted says that what the
+	 * columns without an origin are made of could be masked data even
+	 * if @info does not name any. ALLOW or WAIT.
+	 * `*ret_texts` tells how error and notice texts of the statement are
+	 * treated: true: values in them are hidden.
+	 */
+	enum insp_verdict (*columns)(void *ctx, const struct sql_info *info, bool tainted,
+				     const struct insp_column *cols, uint32_t n,
+				     struct insp_plan *plans, bool *ret_texts);
+	/* Applies plans to text values; returns how many changed. Never fails: what cannot be
+	 * scanned is replaced. */
+	uint32_t (*mask)(void *ctx, struct insp_value *v, uint32_t n);
+	/* @s, in the current input, is secret: kept out of the recording. */
+	void (*secret)(void *ctx, struct slice s);
+};
+
+struct insp_limits {
+	size_t message_bytes; /* a client message that must be held whole: 0: 16 MiB */
+	size_t value_bytes;   /* a value under a mask or detector: 0: 1 MiB */
+	size_t turn_bytes;    /* one feed() handles about this much: 0: no limit */
+};
+
+struct sql; /* inspect/sql/sql.h */
+
+struct insp_env {
+	const struct insp_host *host;
+	void *ctx;
+	struct arena *arena; /* of the flow */
+	struct sql *sql;     /* shared by the flows of a worker */
+	struct buf *scratch; /* shared; content does not survive a call */
+	struct insp_out *out[2]; /* indexed by enum insp_to; reset by the host before each call */
+	struct insp_limits limits;
+	bool masking; /* any mask or detector can apply: otherwise bodies are not looked into */
+	bool socket_trust; /* a server that does not ask for authentication is acceptable */
+};
+
+/* Why a session ends, in words that the inspector wraps. */
+struct insp_words {
+	uint16_t reason;
+	struct slice message, detail, hint;
+};
+
+struct inspector {
+	const char *name;   /* as in configuration, logs and CLI */
+	uint16_t port;	    /* usual port: a hint for detection, never proof */
+	size_t state_size;  /* zeroed block per flow, from the flow's arena */
+	/* Answers from either side alone; the other may be empty. */
+	enum insp_match (*probe)(struct slice c2s, struct slice s2c);
+	/* 0 or negative errno. @env outlives the state. */
+	int (*open)(void *st, const struct insp_env *env);
+	/*
+	 * @ret_used: bytes of @in that are done with. @ret_why: reason of
+	 * INSP_BAD and INSP_END. @eof: nothing follows in this direction.
+	 */
+	enum insp_status (*feed)(void *st, enum insp_dir dir, struct slice in, bool eof,
+				 size_t *ret_used, uint16_t *ret_why);
+	/*
+	 * Says goodbye to the client in the protocol's words, if a message may
+	 * start there now; otherwise says nothing. The host closes afterwards.
+	 */
+	void (*end)(void *st, const struct insp_words *words);
+	/* Tells a waiting client something, where the protocol can; otherwise nothing. */
+	void (*notice)(void *st, struct slice text);
+	/* A question is open and its bytes are held (for Ctrl-C and hold limits). */
+	bool (*holding)(const void *st);
+	/* Releases references; memory goes with the arena. */
+	void (*close)(void *st);
+	void (*describe)(const void *st, struct jsonw *w);
+};
+
+extern const struct inspector inspector_postgresql;
+
+/* NULL-terminated. */
+extern const struct inspector *const inspectors[];
+/* NULL if there is none of that name. */
+const struct inspector *inspector_find(struct slice name);
+
+const char *detector_name(enum detector_bit bit);
+int detector_parse(struct slice name); /* bit or -1 */
+const char *mask_how_name(enum mask_how how);
+int mask_how_parse(struct slice name); /* enum mask_how or -1 */
+
+#endif

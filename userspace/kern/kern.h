@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The kernel side, seen from user space: load, attach, pin, and typed access to the
+ * maps. Used by the daemon's parent and by the admin utility, which works on
+ * the pinned maps while the daemon is down.
+ */
+#ifndef TIDEGATE_KERN_KERN_H
+#define TIDEGATE_KERN_KERN_H
+
+#include "base/buf.h"
+#include "base/compiler.h"
+#include "base/jsonw.h"
+#include "tidegate_abi.h"
+
+struct kern;
+
+struct kern_paths {
+	const char *bpf_dir;	 /* "/sys/fs/bpf/tidegate" */
+	const char *cgroup_root; /* NULL: found in the mount table */
+};
+
+/*
+ * Loads, attaches and pins, or takes over what is pinned already: map contents are kept,
+ * programs are replaced by link update. Root. On error *error says what is missing and
+ * what to do, in a line. -EPERM: this host does not let us use BPF.
+ */
+MUST_CHECK int kern_load(const struct kern_paths *paths, struct kern **ret, struct buf *error);
+/* Opens the pinned maps only (admin utility). -ENOENT: nothing is pinned. */
+MUST_CHECK int kern_open(const struct kern_paths *paths, struct kern **ret, struct buf *error);
+void kern_close(struct kern *k);
+/* Detaches and unpins everything (uninstall, tests). */
+MUST_CHECK int kern_unload(const struct kern_paths *paths, struct buf *error);
+
+/* The cgroup v2 mount point in use. */
+const char *kern_cgroup_root(const struct kern *k);
+/* Cgroup id of a path below the root ("/agents.slice"), made if @create. */
+MUST_CHECK int kern_cgroup_id(const struct kern *k, const char *path, bool create, uint64_t *ret);
+/* Path below the root of a cgroup id; -ENOENT. */
+MUST_CHECK int kern_cgroup_path(const struct kern *k, uint64_t id, char *dst, size_t cap);
+
+/* --- targets: addresses -> id -> state */
+MUST_CHECK int kern_target_set(struct kern *k, uint32_t id, const struct tg_target_state *state);
+MUST_CHECK int kern_target_get(struct kern *k, uint32_t id, struct tg_target_state *ret);
+MUST_CHECK int kern_target_delete(struct kern *k, uint32_t id);
+MUST_CHECK int kern_addr_set(struct kern *k, const struct tg_addr_key *key, uint32_t target);
+MUST_CHECK int kern_addr_delete(struct kern *k, const struct tg_addr_key *key);
+/* Calls @fn for each entry; it may delete the entry that it is shown. */
+MUST_CHECK int kern_addr_each(struct kern *k,
+			      int (*fn)(void *ctx, const struct tg_addr_key *key, uint32_t target),
+			      void *ctx);
+
+/* --- agents */
+/* Watches a cgroup by path: also when it is removed and made again. */
+MUST_CHECK int kern_agent_cgroup_set(struct kern *k, const char *path, uint32_t agent);
+MUST_CHECK int kern_agent_cgroup_delete(struct kern *k, const char *path);
+MUST_CHECK int kern_agent_uid_set(struct kern *k, uint32_t uid, uint32_t agent);
+MUST_CHECK int kern_agent_uid_delete(struct kern *k, uint32_t uid);
+/* Called about once a second and after inotify on the cgroup root: rebinds remade cgroups. */
+MUST_CHECK int kern_agents_refresh(struct kern *k);
+
+/* --- listeners */
+/* The daemon's listener: only this socket receives steered connections. Ports in host order. */
+MUST_CHECK int kern_listener_set(struct kern *k, int fd4, int fd6, uint16_t port);
+MUST_CHECK int kern_listener_clear(struct kern *k);
+
+/* --- connections */
+/* Descriptor of the sk_storage map, read-only, for workers. */
+int kern_record_fd(const struct kern *k);
+/*
+ * The record of an accepted connection, or -ENOENT: it was not steered. In
+ * workers: @map_fd is a copy of kern_record_fd().
+ */
+MUST_CHECK int kern_record_get(int map_fd, int sock_fd, struct tg_record *ret);
+/* Tuples of handshakes that never completed, older than @age_ns: removed; returns how many. */
+MUST_CHECK int kern_tuples_sweep(struct kern *k, uint64_t age_ns);
+
+/* --- what happened */
+/* Sums the per-CPU counters. */
+MUST_CHECK int kern_counters(struct kern *k, uint64_t ret[TG_K_COUNT]);
+/* Objects for `tidegate map|prog|link list`: ids as bpftool shows them. */
+MUST_CHECK int kern_describe(struct kern *k, struct jsonw *w, const char *what);
+/* Dumps a map by name ("tg_targets") as JSON with decoded keys and values. */
+MUST_CHECK int kern_map_dump(struct kern *k, const char *map, struct jsonw *w);
+/* What this kernel has and lacks, row by row, with what a missing row leaves open. */
+MUST_CHECK int kern_probe(struct jsonw *w);
+
+#endif

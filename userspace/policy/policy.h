@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Rules and their evaluation: events + identity -> decision. Pure: no I/O, no
+ * clock. A policy is immutable once built; reload builds another and swaps.
+ */
+#ifndef TIDEGATE_POLICY_POLICY_H
+#define TIDEGATE_POLICY_POLICY_H
+
+#include "base/compiler.h"
+#include "base/slice.h"
+#include "inspect/inspect.h"
+
+struct policy;
+
+enum rule_do { RULE_ALLOW, RULE_APPROVE, RULE_DENY }; /* ordered by strictness */
+
+/* How access to a target is approved when a session opens. */
+enum access_via {
+	ACCESS_NONE,	/* allowed by the policy itself */
+	ACCESS_BUILTIN, /* `tidegate approval approve` */
+	ACCESS_IDP,	/* the identity provider, by scope */
+};
+
+/*
+ * Building. Strings are copied. Every function returns 0 or negative errno
+ * (-EINVAL: see *ret_error, a static or policy-owned message).
+ */
+struct rule_spec { /* one line of commands: */
+	uint32_t effects;	 /* OR of enum sql_effect; all bits: `any` */
+	struct slice object;	 /* glob over "schema.name" or "name"; empty: all */
+	struct slice text;	 /* pattern (vectorscan syntax) the statement must match; empty: all */
+	enum rule_do what;
+	struct slice *approvers; /* groups or names; may be empty */
+	uint32_t napprovers;
+	uint32_t min_approvals;	 /* 0: 1 */
+	uint64_t hold_ms;	 /* how long a statement may wait; 0: 1 h */
+	uint64_t hold_tx_ms;	 /* inside a transaction; 0: 30 s */
+	uint32_t line;		 /* in the file, for messages */
+};
+
+struct mask_spec { /* one line of mask: */
+	struct slice column;	 /* "table.column" or "schema.table.column"; empty: by detector */
+	uint32_t detectors;	 /* bits; for a column rule 0 */
+	struct slice *patterns;	 /* user patterns, with DETECT_BIT_PATTERN set */
+	uint32_t npatterns;
+	enum mask_how how;
+	uint32_t line;
+};
+
+struct entry_spec { /* one element of policy: */
+	struct slice *agents, *targets; /* names; globs allowed */
+	uint32_t nagents, ntargets;
+	enum access_via via;
+	struct slice scope;	 /* ACCESS_IDP */
+	uint64_t max_ms;	 /* length of a grant; 0: 15 min */
+	uint64_t access_hold_ms; /* how long a connection may wait; 0: 1 h */
+	struct slice *approvers;
+	uint32_t napprovers, min_approvals;
+	const struct rule_spec *rules;
+	uint32_t nrules;
+	const struct mask_spec *masks;
+	uint32_t nmasks;
+	bool observe; /* decide and record, do not block */
+	uint32_t line;
+};
+
+MUST_CHECK int policy_new(const struct entry_spec *entries, uint32_t n, const char *file,
+			  struct policy **ret, char *error, size_t error_cap);
+struct policy *policy_ref(struct policy *p);
+void policy_unref(struct policy *p);
+/* SHA-256 over the canonical form, hex: stands in every recording. */
+const char *policy_digest(const struct policy *p);
+
+/* ------------------------------------------------------------ decisions */
+
+/* The entries that match one agent on one target, merged. NULL-free. */
+struct policy_view;
+MUST_CHECK int policy_view_new(struct policy *p, struct slice agent, struct slice target,
+			       struct policy_view **ret);
+void policy_view_free(struct policy_view *v);
+
+struct access_decision {
+	bool allowed;		/* false: no entry matches (TG_R_NO_RULE) */
+	enum access_via via;	/* the strictest of the matching entries */
+	const char *scope;	/* ACCESS_IDP */
+	uint64_t max_ms, hold_ms;
+	const char *const *approvers;
+	uint32_t napprovers, min_approvals;
+	bool observe;
+	const char *rule;	/* "policy[0].access (tidegate.yaml:17)" */
+};
+void policy_access(const struct policy_view *v, struct access_decision *ret);
+
+struct command_decision {
+	enum rule_do what;
+	uint16_t reason; /* TG_R_RULE_DENY, TG_R_NO_RULE or why the statement is unknown */
+	const char *rule; /* "policy[0].commands[2] (tidegate.yaml:21)"; never NULL */
+	enum sql_effect_bit effect; /* the access that made it so */
+	struct slice object;	    /* borrowed from the info */
+	const char *const *approvers;
+	uint32_t napprovers, min_approvals;
+	uint64_t hold_ms, hold_tx_ms;
+	bool observe; /* what would be, but it is let through */
+};
+/* Each access of the statement is judged by the first rule that matches; the strictest wins. */
+void policy_command(const struct policy_view *v, const struct sql_info *info, struct slice text,
+		    struct command_decision *ret);
+
+/* ---------------------------------------------------------------- masks */
+
+struct mask_set; /* the mask rules of a view */
+const struct mask_set *policy_masks(const struct policy_view *v);
+bool mask_set_empty(const struct mask_set *m);
+/* True if a column rule is in it: then the target's catalog is needed. */
+bool mask_set_needs_catalog(const struct mask_set *m);
+
+#endif
