@@ -1,0 +1,497 @@
+/* SPDX-License-Identifier: MIT */
+#include "daemon/ipc.h"
+
+#include <errno.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/buf.h"
+#include "base/list.h"
+#include "base/text.h"
+
+enum { IPC_BUFFER = 1 << 20 };
+
+enum field { F_U32 = 1, F_U64, F_STR, F_BYTES, F_UUID };
+
+struct ipc_head {
+	uint16_t version, type;
+	uint32_t len; /* of the fields */
+	uint64_t id;
+};
+
+/* A message that waits for the socket. */
+struct queued {
+	struct list link;
+	int fds[IPC_MAX_FDS];
+	unsigned nfds;
+	size_t n;
+	uint8_t mem[];
+};
+
+struct ipc {
+	uv_poll_t poll;
+	uv_loop_t *loop;
+	int fd;
+	const struct ipc_ops *ops;
+	void *ctx;
+	struct list queue;
+	bool closing, broken;
+	/* The message that is being built, and the one that is being read. */
+	size_t out_n;
+	int out_fds[IPC_MAX_FDS];
+	unsigned out_nfds;
+	uint8_t out[IPC_MAX];
+	uint8_t in[IPC_MAX];
+};
+
+const char *ipc_type_name(enum ipc_type type)
+{
+	static const char *const names[] = {
+#define X(name, fields) [IPC_##name] = #name,
+		IPC_TYPES(X)
+#undef X
+	};
+
+	return (unsigned)type < IPC_TYPE_COUNT ? names[type] : "?";
+}
+
+int ipc_pair(int ret_fds[2])
+{
+	int size = IPC_BUFFER;
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ret_fds))
+		return -errno;
+	for (int i = 0; i < 2; i++) {
+		/* Larger than the default so that bursts seldom queue; no harm if refused. */
+		(void)setsockopt(ret_fds[i], SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+		(void)setsockopt(ret_fds[i], SOL_SOCKET, SO_RCVBUF, &size, sizeof(size));
+	}
+	return 0;
+}
+
+static void queued_free(struct queued *q)
+{
+	for (unsigned i = 0; i < q->nfds; i++)
+		close(q->fds[i]);
+	list_del(&q->link);
+	free(q);
+}
+
+static void on_closed(uv_handle_t *h)
+{
+	struct ipc *ipc = container_of((uv_poll_t *)h, struct ipc, poll);
+
+	close(ipc->fd);
+	free(ipc);
+}
+
+void ipc_free(struct ipc *ipc)
+{
+	if (!ipc || ipc->closing)
+		return;
+	ipc->closing = true;
+	list_each(it, &ipc->queue)
+		queued_free(container_of(it, struct queued, link));
+	explicit_bzero(ipc->out, sizeof(ipc->out));
+	explicit_bzero(ipc->in, sizeof(ipc->in));
+	uv_close((uv_handle_t *)&ipc->poll, on_closed);
+}
+
+static void gone(struct ipc *ipc, bool bad)
+{
+	const struct ipc_ops *ops = ipc->ops;
+
+	if (ipc->closing)
+		return;
+	if (ops->closed)
+		ops->closed(ipc->ctx, ipc, bad);
+	ipc_free(ipc);
+}
+
+/* ------------------------------------------------------------ receiving */
+
+static unsigned take_fds(struct msghdr *mh, int *fds)
+{
+	unsigned n = 0;
+
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(mh); c; c = CMSG_NXTHDR(mh, c)) {
+		size_t count;
+
+		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+			continue;
+		count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+		for (size_t i = 0; i < count; i++) {
+			int fd;
+
+			memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(fd));
+			if (n < IPC_MAX_FDS)
+				fds[n++] = fd;
+			else
+				close(fd);
+		}
+	}
+	return n;
+}
+
+static bool parse(struct ipc *ipc, size_t n, struct ipc_msg *m)
+{
+	struct ipc_head head;
+
+	if (n < sizeof(head))
+		return false;
+	memcpy(&head, ipc->in, sizeof(head));
+	if (head.version != IPC_VERSION || head.type >= IPC_TYPE_COUNT ||
+	    head.len != n - sizeof(head))
+		return false;
+	m->type = (enum ipc_type)head.type;
+	m->id = head.id;
+	m->raw = slice_of(ipc->in + sizeof(head), head.len);
+	m->p = m->raw.p;
+	m->end = m->p + m->raw.n;
+	return true;
+}
+
+/* One message; false: nothing there, or the connection is over. */
+static bool receive(struct ipc *ipc)
+{
+	union {
+		char mem[CMSG_SPACE(sizeof(int) * IPC_MAX_FDS)];
+		struct cmsghdr align;
+	} control;
+	struct iovec iov = {.iov_base = ipc->in, .iov_len = sizeof(ipc->in)};
+	struct msghdr mh = {.msg_iov = &iov,
+			    .msg_iovlen = 1,
+			    .msg_control = control.mem,
+			    .msg_controllen = sizeof(control.mem)};
+	struct ipc_msg m = {0};
+	ssize_t n = recvmsg(ipc->fd, &mh, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return false;
+	if (n <= 0) {
+		gone(ipc, false);
+		return false;
+	}
+	m.nfds = take_fds(&mh, m.fds);
+	if ((mh.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) || !parse(ipc, (size_t)n, &m)) {
+		m.bad = true;
+	} else {
+		ipc->ops->message(ipc->ctx, ipc, &m);
+	}
+	for (unsigned i = m.nfds_taken; i < m.nfds; i++)
+		close(m.fds[i]);
+	if (m.bad && !ipc->closing)
+		gone(ipc, true);
+	return !ipc->closing;
+}
+
+static bool want(struct ipc_msg *m, enum field f, size_t n)
+{
+	if (m->bad || (size_t)(m->end - m->p) < 1 + n || m->p[0] != f) {
+		m->bad = true;
+		return false;
+	}
+	m->p++;
+	return true;
+}
+
+uint32_t ipc_get_u32(struct ipc_msg *m)
+{
+	uint32_t v;
+
+	if (!want(m, F_U32, sizeof(v)))
+		return 0;
+	memcpy(&v, m->p, sizeof(v));
+	m->p += sizeof(v);
+	return v;
+}
+
+uint64_t ipc_get_u64(struct ipc_msg *m)
+{
+	uint64_t v;
+
+	if (!want(m, F_U64, sizeof(v)))
+		return 0;
+	memcpy(&v, m->p, sizeof(v));
+	m->p += sizeof(v);
+	return v;
+}
+
+static struct slice get_var(struct ipc_msg *m, enum field f)
+{
+	struct slice s = {.p = m->end, .n = 0};
+	uint32_t n;
+
+	if (!want(m, f, sizeof(n)))
+		return s;
+	memcpy(&n, m->p, sizeof(n));
+	m->p += sizeof(n);
+	if (n > (size_t)(m->end - m->p)) {
+		m->bad = true;
+		return s;
+	}
+	s = slice_of(m->p, n);
+	m->p += n;
+	return s;
+}
+
+struct slice ipc_get_str(struct ipc_msg *m)
+{
+	struct slice s = get_var(m, F_STR);
+
+	/* Strings become C strings on the way: a NUL inside is a lie. */
+	if (s.n && memchr(s.p, 0, s.n)) {
+		m->bad = true;
+		s.n = 0;
+	}
+	return s;
+}
+
+struct slice ipc_get_bytes(struct ipc_msg *m)
+{
+	return get_var(m, F_BYTES);
+}
+
+struct uuid ipc_get_uuid(struct ipc_msg *m)
+{
+	struct uuid u = {{0}};
+
+	if (want(m, F_UUID, sizeof(u.b))) {
+		memcpy(u.b, m->p, sizeof(u.b));
+		m->p += sizeof(u.b);
+	}
+	return u;
+}
+
+int ipc_get_fd(struct ipc_msg *m)
+{
+	return m->nfds_taken < m->nfds ? m->fds[m->nfds_taken++] : -1;
+}
+
+bool ipc_end(const struct ipc_msg *m)
+{
+	return !m->bad && m->p == m->end;
+}
+
+/* -------------------------------------------------------------- sending */
+
+void ipc_begin(struct ipc *ipc, enum ipc_type type, uint64_t id)
+{
+	struct ipc_head head = {.version = IPC_VERSION, .type = (uint16_t)type, .id = id};
+
+	memcpy(ipc->out, &head, sizeof(head));
+	ipc->out_n = sizeof(head);
+	ipc->out_nfds = 0;
+}
+
+static uint8_t *put(struct ipc *ipc, enum field f, size_t n)
+{
+	uint8_t *p = ipc->out + ipc->out_n;
+
+	BUG_ON(n + 1 > sizeof(ipc->out) - ipc->out_n);
+	*p = (uint8_t)f;
+	ipc->out_n += 1 + n;
+	return p + 1;
+}
+
+void ipc_put_u32(struct ipc *ipc, uint32_t v)
+{
+	memcpy(put(ipc, F_U32, sizeof(v)), &v, sizeof(v));
+}
+
+void ipc_put_u64(struct ipc *ipc, uint64_t v)
+{
+	memcpy(put(ipc, F_U64, sizeof(v)), &v, sizeof(v));
+}
+
+static void put_var(struct ipc *ipc, enum field f, struct slice s)
+{
+	uint32_t n = (uint32_t)s.n;
+	uint8_t *p = put(ipc, f, sizeof(n) + s.n);
+
+	memcpy(p, &n, sizeof(n));
+	if (s.n)
+		memcpy(p + sizeof(n), s.p, s.n);
+}
+
+/* Room that later fields of any message may need: names, numbers, a digest. */
+enum { IPC_RESERVE = 8192 };
+
+void ipc_put_slice(struct ipc *ipc, struct slice s)
+{
+	size_t left = sizeof(ipc->out) - ipc->out_n;
+	size_t room = left > IPC_RESERVE ? left - IPC_RESERVE : 0;
+	const uint8_t *nul = s.n ? memchr(s.p, 0, s.n) : NULL;
+
+	if (nul)
+		s.n = (size_t)(nul - s.p);
+	if (s.n > room && s.n > 512)
+		s.n = max_size(room, 512);
+	while (s.n && (s.p[s.n - 1] & 0xc0) == 0x80 && utf8_length(slice_from(s, s.n - 1)) == 0 &&
+	       s.n > room)
+		s.n--;
+	put_var(ipc, F_STR, s);
+}
+
+void ipc_put_str(struct ipc *ipc, const char *s)
+{
+	ipc_put_slice(ipc, slice_str(s ? s : ""));
+}
+
+void ipc_put_bytes(struct ipc *ipc, struct slice s)
+{
+	put_var(ipc, F_BYTES, s);
+}
+
+void ipc_put_uuid(struct ipc *ipc, const struct uuid *u)
+{
+	memcpy(put(ipc, F_UUID, sizeof(u->b)), u->b, sizeof(u->b));
+}
+
+void ipc_put_fd(struct ipc *ipc, int fd)
+{
+	BUG_ON(ipc->out_nfds == IPC_MAX_FDS);
+	ipc->out_fds[ipc->out_nfds++] = fd;
+}
+
+static int send_now(struct ipc *ipc, const void *p, size_t n, const int *fds, unsigned nfds)
+{
+	union {
+		char mem[CMSG_SPACE(sizeof(int) * IPC_MAX_FDS)];
+		struct cmsghdr align;
+	} control = {{0}};
+	struct iovec iov = {.iov_base = (void *)(uintptr_t)p, .iov_len = n};
+	struct msghdr mh = {.msg_iov = &iov, .msg_iovlen = 1};
+
+	if (nfds) {
+		struct cmsghdr *c;
+
+		mh.msg_control = control.mem;
+		mh.msg_controllen = CMSG_SPACE(sizeof(int) * nfds);
+		c = CMSG_FIRSTHDR(&mh);
+		c->cmsg_level = SOL_SOCKET;
+		c->cmsg_type = SCM_RIGHTS;
+		c->cmsg_len = CMSG_LEN(sizeof(int) * nfds);
+		memcpy(CMSG_DATA(c), fds, sizeof(int) * nfds);
+	}
+	for (;;) {
+		if (sendmsg(ipc->fd, &mh, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0)
+			return 0;
+		if (errno != EINTR)
+			return -errno;
+	}
+}
+
+static void on_poll(uv_poll_t *h, int status, int events);
+
+static void update_poll(struct ipc *ipc)
+{
+	int events = UV_READABLE | (list_empty(&ipc->queue) ? 0 : UV_WRITABLE);
+
+	(void)uv_poll_start(&ipc->poll, events, on_poll);
+}
+
+static int enqueue(struct ipc *ipc)
+{
+	struct queued *q = malloc(sizeof(*q) + ipc->out_n);
+
+	if (!q)
+		return -ENOMEM;
+	memcpy(q->mem, ipc->out, ipc->out_n);
+	q->n = ipc->out_n;
+	for (q->nfds = 0; q->nfds < ipc->out_nfds; q->nfds++) {
+		q->fds[q->nfds] = dup(ipc->out_fds[q->nfds]);
+		if (q->fds[q->nfds] < 0) {
+			list_init(&q->link);
+			queued_free(q);
+			return -EMFILE;
+		}
+	}
+	list_add_tail(&ipc->queue, &q->link);
+	update_poll(ipc);
+	return 0;
+}
+
+void ipc_send(struct ipc *ipc)
+{
+	struct ipc_head head;
+	int rc = -EAGAIN;
+
+	if (ipc->closing || ipc->broken)
+		return;
+	memcpy(&head, ipc->out, sizeof(head));
+	head.len = (uint32_t)(ipc->out_n - sizeof(head));
+	memcpy(ipc->out, &head, sizeof(head));
+	if (list_empty(&ipc->queue))
+		rc = send_now(ipc, ipc->out, ipc->out_n, ipc->out_fds, ipc->out_nfds);
+	if (rc == -EAGAIN)
+		rc = enqueue(ipc);
+	/* The reading side finds out too, and tells; here the caller may be deep in its state. */
+	if (rc)
+		ipc->broken = true;
+}
+
+void ipc_forward(struct ipc *ipc, const struct ipc_msg *m, uint64_t id)
+{
+	ipc_begin(ipc, m->type, id);
+	BUG_ON(m->raw.n > sizeof(ipc->out) - ipc->out_n);
+	if (m->raw.n)
+		memcpy(ipc->out + ipc->out_n, m->raw.p, m->raw.n);
+	ipc->out_n += m->raw.n;
+	ipc_send(ipc);
+}
+
+static void flush(struct ipc *ipc)
+{
+	while (!list_empty(&ipc->queue)) {
+		struct queued *q = container_of(ipc->queue.next, struct queued, link);
+		int rc = send_now(ipc, q->mem, q->n, q->fds, q->nfds);
+
+		if (rc == -EAGAIN)
+			return;
+		queued_free(q);
+		if (rc) {
+			gone(ipc, false);
+			return;
+		}
+	}
+	update_poll(ipc);
+}
+
+static void on_poll(uv_poll_t *h, int status, int events)
+{
+	struct ipc *ipc = container_of(h, struct ipc, poll);
+
+	if (status < 0) {
+		gone(ipc, false);
+		return;
+	}
+	if (events & UV_WRITABLE)
+		flush(ipc);
+	/* A bounded number, so that a chatty peer does not starve the loop. */
+	if (events & UV_READABLE)
+		for (int i = 0; i < 64 && !ipc->closing && receive(ipc); i++)
+			;
+}
+
+int ipc_new(uv_loop_t *loop, int fd, const struct ipc_ops *ops, void *ctx, struct ipc **ret)
+{
+	struct ipc *ipc = calloc(1, sizeof(*ipc));
+	int rc;
+
+	if (!ipc)
+		return -ENOMEM;
+	ipc->fd = fd;
+	ipc->loop = loop;
+	ipc->ops = ops;
+	ipc->ctx = ctx;
+	list_init(&ipc->queue);
+	rc = uv_poll_init(loop, &ipc->poll, fd);
+	if (rc) {
+		free(ipc);
+		return rc;
+	}
+	update_poll(ipc);
+	*ret = ipc;
+	return 0;
+}

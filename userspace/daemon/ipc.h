@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Messages between the processes of the daemon: a star with the parent in the
+ * middle, one SOCK_SEQPACKET pair to each child. A message is a head and a
+ * list of typed fields, read with strict getters in the order they were put: a getter
+ * of another type, or one too many, makes the message bad, and ipc_end()
+ * says so. A child that sends a bad message is killed.
+ */
+#ifndef TIDEGATE_DAEMON_IPC_H
+#define TIDEGATE_DAEMON_IPC_H
+
+#include <uv.h>
+
+#include "base/compiler.h"
+#include "base/ident.h"
+#include "base/slice.h"
+
+enum {
+	IPC_VERSION = 1,
+	IPC_MAX = 60 * 1024, /* bytes of one message */
+	IPC_MAX_FDS = 4,
+	IPC_CHILD_FD = 3, /* where a child finds its end */
+};
+
+/*
+ * X(NAME, "fields"). P parent, W worker, K keyd, A authd. `id` is in the head:
+ * it ties an answer to its question.
+ */
+#define IPC_TYPES(X)                                                                               \
+	/* starting and stopping */                                                                \
+	X(INIT, "P>* u32 index, str role, fds: see the role")                                      \
+	X(READY, "*>P")                                                                            \
+	X(CONFIG, "P>* u64 generation, fd: memfd with the text of the configuration")              \
+	X(LISTENER, "P>W u32 kind, str target, fd: listening socket")                              \
+	X(DRAIN, "P>* stop accepting; exit when the last session is over")                         \
+	/* sessions */                                                                             \
+	X(SESSION_OPEN, "W>P uuid, bytes tg_record, str peer, u32 by_owner, str target")           \
+	X(SESSION_FACTS, "P>W uuid, u32 reason, str agent, str target, str facts_json, fd?: file") \
+	X(SESSION_LOGIN, "W>P uuid, str user, str database, str application")                      \
+	X(SESSION_KEY, "W>P uuid, u32 pid, u32 key")                                               \
+	X(SESSION_STATS, "W>P uuid, str state, u64 commands, u64 in, u64 out, u64 masked")         \
+	X(SESSION_CLOSE, "W>P uuid, u32 reason, u64 commands, u64 in, u64 out, u64 masked")        \
+	X(SESSION_KILL, "P>W uuid, u32 reason, str words")                                         \
+	X(SESSION_SHOW, "P>W uuid -> W>P id, str json")                                            \
+	X(FOLLOW, "P>W u32 on")                                                                    \
+	X(EVENT, "W>P str json")                                                                   \
+	/* access and approval */                                                                  \
+	X(ACCESS_ASK, "W>P id, uuid, u32 via, str scope, u64 max_ms, u64 hold_ms, str rule, "      \
+		      "u32 min, u32 n, n * str approver")                                          \
+	X(STATEMENT_ASK, "W>P id, uuid, str text, bytes digest, str effect, str rule, u64 hold_ms, " \
+			 "u32 in_transaction, u32 min, u32 n, n * str approver")                   \
+	X(ASK_CANCEL, "W>P id, uuid")                                                              \
+	X(ANSWER, "P>W id, uuid, u32 verdict, u32 reason, str by, str request, str grant, "        \
+		  "u64 until_boot_ns, str detail")                                                 \
+	X(PENDING, "P>W id, uuid, str request: a person is being waited for")                      \
+	X(GRANT_END, "P>W str grant, u32 reason, str words")                                       \
+	X(CANCEL_ASK, "W>P u32 pid, u32 key, str agent")                                           \
+	X(CANCEL_DO, "P>W uuid")                                                                   \
+	X(TARGET_MODE, "P>W str target, u32 mode")                                                 \
+	/* recordings */                                                                           \
+	X(FILE_NEED, "W>P uuid")                                                                   \
+	X(FILE, "P>W uuid, u32 error, fd?")                                                        \
+	/* keyd: the answers carry the same id */                                                  \
+	X(KEY_PASSWORD, "W>P>K id, str target -> K>P>W id, u32 error, bytes password")             \
+	X(KEY_MD5, "W>P>K id, str target, str user, bytes salt -> id, u32 error, bytes response")  \
+	X(KEY_SCRAM, "W>P>K id, str target, bytes client_first_bare, bytes server_first, "         \
+		     "bytes client_final_without_proof -> id, u32 error, bytes proof, "            \
+		     "bytes server_signature")                                                     \
+	X(KEY_CLIENT, "A>P>K id, str audience (empty: the secret) -> id, u32 error, bytes credential") \
+	/* authd */                                                                                \
+	X(IDP_ASK, "P>A id, str agent, str scope -> A>P id, u32 reason, u64 ttl_ms, str scope, "   \
+		   "str subject, str token_digest, str detail")                                    \
+	X(IDP_CANCEL, "P>A id")                                                                    \
+	X(IDP_STATE, "P>A id -> A>P id, str json")
+
+enum ipc_type {
+#define X(name, fields) IPC_##name,
+	IPC_TYPES(X)
+#undef X
+	IPC_TYPE_COUNT
+};
+
+enum ipc_listener_kind { IPC_LISTEN_STEERED, IPC_LISTEN_GATEWAY };
+
+struct ipc;
+
+/* A received message; valid during the callback. Descriptors not taken are closed. */
+struct ipc_msg {
+	enum ipc_type type;
+	uint64_t id;
+	const uint8_t *p, *end; /* unread fields */
+	struct slice raw;	/* all fields, for forwarding */
+	int fds[IPC_MAX_FDS];
+	unsigned nfds, nfds_taken;
+	bool bad;
+};
+
+struct ipc_ops {
+	void (*message)(void *ctx, struct ipc *ipc, struct ipc_msg *m);
+	/* The other side is gone or sent what cannot be read (@bad). Last callback. */
+	void (*closed)(void *ctx, struct ipc *ipc, bool bad);
+};
+
+/* Takes over @fd. */
+MUST_CHECK int ipc_new(uv_loop_t *loop, int fd, const struct ipc_ops *ops, void *ctx,
+		       struct ipc **ret);
+/* Safe inside a callback. */
+void ipc_free(struct ipc *ipc);
+/* A SEQPACKET pair, close-on-exec, with room for large messages. */
+MUST_CHECK int ipc_pair(int ret_fds[2]);
+
+/* --- sending: begin, put fields, send. One message at a time. */
+void ipc_begin(struct ipc *ipc, enum ipc_type type, uint64_t id);
+void ipc_put_u32(struct ipc *ipc, uint32_t v);
+void ipc_put_u64(struct ipc *ipc, uint64_t v);
+/* Longer strings are cut to what still fits, at a UTF-8 boundary. */
+void ipc_put_str(struct ipc *ipc, const char *s);
+void ipc_put_slice(struct ipc *ipc, struct slice s);
+/* Never cut: too long is a bug of the caller. */
+void ipc_put_bytes(struct ipc *ipc, struct slice s);
+void ipc_put_uuid(struct ipc *ipc, const struct uuid *u);
+/* The descriptor is duplicated by the kernel; the caller keeps his. */
+void ipc_put_fd(struct ipc *ipc, int fd);
+/* Queues if the socket is full. Errors end the connection through closed(). */
+void ipc_send(struct ipc *ipc);
+/* Sends @m on as it came (without descriptors) under another id. */
+void ipc_forward(struct ipc *ipc, const struct ipc_msg *m, uint64_t id);
+
+/* --- receiving */
+uint32_t ipc_get_u32(struct ipc_msg *m);
+uint64_t ipc_get_u64(struct ipc_msg *m);
+struct slice ipc_get_str(struct ipc_msg *m);   /* borrowed */
+struct slice ipc_get_bytes(struct ipc_msg *m); /* borrowed */
+struct uuid ipc_get_uuid(struct ipc_msg *m);
+/* The next descriptor, now the caller's, or -1. */
+int ipc_get_fd(struct ipc_msg *m);
+/* All fields were read and had the right type. */
+MUST_CHECK bool ipc_end(const struct ipc_msg *m);
+
+const char *ipc_type_name(enum ipc_type type);
+
+/* --- the roles; each is run in a process of its own with IPC_CHILD_FD as its end */
+int worker_main(void);
+int keyd_main(void);
+int authd_main(void);
+
+#endif
