@@ -9,6 +9,19 @@
  *       or  {"v": 1, "ok": false, "error": {"code": "not_found", "message": "...", "hint": "..."}}
  * After "session.follow" the daemon sends answers until either side closes.
  *
+ * Types: ids of sessions, grants and approvals are strings, ids of targets and
+ * agents are numbers (those in the maps); counts, pids and uids are numbers;
+ * what ends in _ms is a duration in milliseconds; `since`, `until`, `loaded`
+ * and `time` are RFC 3339 in UTC with milliseconds (text_time()), null where
+ * there is none. `by` is a string, "uid 0" or a subject of the IdP. Lists are
+ * arrays, also when they are empty. A receiver ignores keys that it does not
+ * know; a daemon refuses args that it does not know.
+ *
+ * In the status: workers: [{id, pid, sessions, restarts}]; bpf: "on", or why
+ * not; idp: {issuer, ok, detail}, null with the built-in approver; kernel:
+ * {label of a counter: n}; counters: {label of a reason: n}; warnings:
+ * strings; targets_off: elements of target.list.
+ *
  * The peer is checked by SO_PEERCRED: root, or a member of admin_group. What
  * an operator does is recorded with the uid.
  */
@@ -36,7 +49,9 @@ enum { TG_CTL_MAX = 4 << 20 };
 					"commands, bytes_in, bytes_out, grant}]")                  \
 	X(SESSION_SHOW, "session.show", "{id} -> one, with the inspector's own state")             \
 	X(SESSION_KILL, "session.kill", "{id, reason?} -> {killed: n}")                            \
-	X(SESSION_FOLLOW, "session.follow", "{id?} -> events as they happen")                      \
+	X(SESSION_FOLLOW, "session.follow",                                                        \
+	  "{id?} -> {time, session, agent, target, event: open|statement|execute|result|masked|"   \
+	  "error|decision|end, ...} as they happen")                                               \
 	X(GRANT_LIST, "grant.list", "-> [{id, agent, target, scope, via, by, since, until, sessions, " \
 				    "reason?}]")                                                   \
 	X(GRANT_CREATE, "grant.create", "{agent, target, for_ms, reason} -> the grant")            \
@@ -49,6 +64,17 @@ enum { TG_CTL_MAX = 4 << 20 };
 	X(APPROVAL_DENY, "approval.deny", "{id, reason?} -> the approval")                         \
 	X(POLICY_RELOAD, "policy.reload", "-> {digest, changed}")                                  \
 	X(POLICY_SHOW, "policy.show", "-> {file, digest, loaded}")
+
+/* Codes of errors. X(NAME, "code", "when") */
+#define TG_CTL_ERRORS(X)                                                                           \
+	X(BAD_REQUEST, "bad_request", "not JSON, a wrong type, an unknown or missing argument")    \
+	X(UNKNOWN_OP, "unknown_op", "this daemon has no such op")                                  \
+	X(VERSION, "version", "v is not the daemon's version of the protocol")                     \
+	X(PERMISSION, "permission", "the caller is not root or in admin_group, or may not do this") \
+	X(NOT_FOUND, "not_found", "no such target, agent, session, grant or approval")             \
+	X(CONFLICT, "conflict", "its state does not allow it: an approval that is decided")        \
+	X(TOO_LARGE, "too_large", "the answer would be over TG_CTL_MAX")                           \
+	X(FAILED, "failed", "anything else; the message says what")
 
 enum tg_ctl_op {
 #define X(name, op, what) TG_CTL_##name,

@@ -206,3 +206,52 @@ void text_time(uint64_t wall_ns, char *dst, size_t cap)
 		       tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec,
 		       (unsigned)(wall_ns / 1000000 % 1000));
 }
+
+/* Compares with "0000-00-00T00:00:00", where a 0 stands for a digit. */
+static bool time_form(struct slice s)
+{
+	static const char form[] = "0000-00-00T00:00:00";
+
+	if (s.n < sizeof(form))
+		return false;
+	for (size_t i = 0; i < sizeof(form) - 1; i++)
+		if (form[i] == '0' ? s.p[i] < '0' || s.p[i] > '9' : s.p[i] != form[i])
+			return false;
+	return true;
+}
+
+int text_parse_time(struct slice s, uint64_t *ret_wall_ns)
+{
+	static const struct {
+		uint8_t off, n;
+		uint16_t min, max;
+	} part[] = {{0, 4, 1970, 2500}, {5, 2, 1, 12},	{8, 2, 1, 31},
+		    {11, 2, 0, 23},	{14, 2, 0, 59}, {17, 2, 0, 60}};
+	uint64_t v[ARRAY_SIZE(part)], ms = 0;
+	struct tm tm = {0};
+	time_t sec;
+
+	if (!time_form(s))
+		return -EINVAL;
+	for (size_t i = 0; i < ARRAY_SIZE(part); i++)
+		if (text_parse_u64(slice_of(s.p + part[i].off, part[i].n), part[i].min, part[i].max,
+				   &v[i]))
+			return -EINVAL;
+	if (s.n == 24 && s.p[19] == '.') {
+		if (text_parse_u64(slice_of(s.p + 20, 3), 0, 999, &ms))
+			return -EINVAL;
+	} else if (s.n != 20) {
+		return -EINVAL;
+	}
+	if (s.p[s.n - 1] != 'Z')
+		return -EINVAL;
+	tm.tm_year = (int)v[0] - 1900;
+	tm.tm_mon = (int)v[1] - 1;
+	tm.tm_mday = (int)v[2];
+	tm.tm_hour = (int)v[3];
+	tm.tm_min = (int)v[4];
+	tm.tm_sec = (int)v[5];
+	sec = timegm(&tm);
+	*ret_wall_ns = (uint64_t)sec * 1000000000u + ms * 1000000u;
+	return 0;
+}

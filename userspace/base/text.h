@@ -39,5 +39,7 @@ void text_hex(const uint8_t *p, size_t n, char *dst);
 
 /* RFC 3339 in UTC with milliseconds, "2026-01-31T12:00:00.000Z"; @cap >= 25. */
 void text_time(uint64_t wall_ns, char *dst, size_t cap);
+/* The same form back, with or without milliseconds; 0 or -EINVAL. */
+MUST_CHECK int text_parse_time(struct slice s, uint64_t *ret_wall_ns);
 
 #endif

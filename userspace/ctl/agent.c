@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: MIT */
+/* tidegate agent: who is watched. */
+#include "ctl/ctl.h"
+
+static const struct out_col cols[] = {
+	{"ID", "id", OUT_NUM, false},
+	{"NAME", "name", OUT_TEXT, true},
+	{"SESSIONS", "sessions", OUT_NUM, false},
+	{"UIDS", "uids", OUT_TEXT, true},
+	{"CGROUPS", "cgroups", OUT_TEXT, true},
+};
+
+static int do_list(struct ctl *c, int argc, char **argv)
+{
+	json_t *list;
+	int rc = ctl_args(c, &argc, argv, NULL, 0, 0, 0);
+
+	if (rc == 0)
+		rc = client_call(c, TG_CTL_AGENT_LIST, NULL, &list);
+	if (rc)
+		return rc;
+	rc = out_list(c, list, cols, ARRAY_SIZE(cols),
+		      "no agents: add some under agents: in the "
+		      "configuration");
+	json_decref(list);
+	return rc;
+}
+
+static int do_show(struct ctl *c, int argc, char **argv)
+{
+	const json_t *one;
+	json_t *list;
+	int rc = ctl_args(c, &argc, argv, NULL, 0, 1, 1);
+
+	if (rc == 0)
+		rc = client_call(c, TG_CTL_AGENT_LIST, NULL, &list);
+	if (rc)
+		return rc;
+	one = ctl_named(list, "name", argv[0]);
+	rc = one ? out_fields(c, one, cols, ARRAY_SIZE(cols))
+		 : out_error(c, "not_found", "`tidegate agent list` shows them",
+			     "there is no agent `%s`", argv[0]);
+	json_decref(list);
+	return rc;
+}
+
+static const struct ctl_cmd cmds[] = {
+	{"list", do_list, "", "all agents and how many sessions they have"},
+	{"show", do_show, "NAME", "one agent"},
+};
+
+int cmd_agent(struct ctl *c, int argc, char **argv)
+{
+	return ctl_dispatch(c, "agent", cmds, ARRAY_SIZE(cmds), NULL, argc, argv);
+}

@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The frame of the admin utility: `tidegate [OPTIONS] OBJECT COMMAND ...`.
+ * One object per file, with one table of commands; see ctl_dispatch(). A command
+ * prints one JSON document with -j, and text for people without.
+ */
+#ifndef TIDEGATE_CTL_CTL_H
+#define TIDEGATE_CTL_CTL_H
+
+#include <jansson.h>
+
+#include "base/buf.h"
+#include "base/compiler.h"
+#include "base/slice.h"
+#include "tidegate_ctl.h"
+
+/* Documented in tidegate(8). */
+enum ctl_exit {
+	CTL_OK = 0,
+	CTL_FAILED = 1,	   /* it could not be done, or a check found something */
+	CTL_USAGE = 2,	   /* the command line is wrong */
+	CTL_NO_DAEMON = 3, /* the daemon does not answer */
+	CTL_DENIED = 4,	   /* the caller may not do this */
+};
+
+struct ctl_cmd;
+struct config;
+
+struct ctl {
+	bool json, pretty;
+	const char *pin_path;	 /* -f, or NULL: what the configuration says */
+	const char *config_path; /* -c, or NULL: TG_CTL_CONFIG */
+	const char *socket_path; /* -s, or NULL: see client_path() */
+	uint64_t timeout_ms;	 /* for one answer of the daemon */
+	bool batch;		 /* inside `tidegate batch` */
+	uint32_t documents;	 /* JSON documents printed for this command */
+	const char *object;	 /* for messages */
+	const struct ctl_cmd *cmd;
+	struct config *config; /* loaded once, by conf_load() */
+};
+
+/* ------------------------------------------------------------- commands */
+
+struct ctl_cmd {
+	const char *name;
+	/* Returns an enum ctl_exit; argv[0] is the first word behind the command. */
+	int (*run)(struct ctl *c, int argc, char **argv);
+	const char *args; /* "NAME [--for TIME]"; "" if there are none */
+	const char *help; /* one line */
+};
+
+/*
+ * Runs the command that argv[0] names, exactly or by a prefix that fits only
+ * one; without arguments the first of the table. `help` is understood by itself.
+ * @more, or NULL, is printed below the help. @object NULL: @cmds are the objects.
+ */
+int ctl_dispatch(struct ctl *c, const char *object, const struct ctl_cmd *cmds, size_t n,
+		 const char *more, int argc, char **argv);
+
+/* An option of a command, `--name VALUE` or `--name`. Exactly one pointer is set. */
+struct ctl_opt {
+	const char *name; /* without the dashes */
+	const char **value;
+	bool *flag;
+	uint64_t *duration_ms;
+};
+
+/*
+ * Takes the options out of @argv, in any place before `--`, and checks that @min to @max
+ * words are left (@max < 0: no limit). -j and -p are understood here too. 0, or
+ * CTL_USAGE after the error was said.
+ */
+MUST_CHECK int ctl_args(struct ctl *c, int *argc, char **argv, const struct ctl_opt *opts,
+			size_t nopts, int min, int max);
+
+/* Runs one command line: argv[0] is the object. Defined in main.c, for batch. */
+int ctl_run(struct ctl *c, int argc, char **argv);
+
+/* --------------------------------------------------------------- output */
+
+/*
+ * An error, in the format of the data: {"error": {"code", "message", "hint"}} on
+ * stdout with -j, text on stderr without. Returns the exit code that belongs to @code.
+ * @hint is what to do about it, or NULL. The texts are escaped here.
+ */
+int out_error(struct ctl *c, const char *code, const char *hint, const char *fmt, ...) PRINTF(4, 5);
+
+/* Prints a document (-j); the value stays the caller's. CTL_OK, or CTL_FAILED. */
+int out_json(struct ctl *c, const json_t *v);
+/* The same for text made by jsonw (with c->pretty). */
+int out_json_text(struct ctl *c, struct slice text);
+/* A line on stdout for people, nothing with -j. Foreign bytes are the caller's to escape. */
+void out_text(const struct ctl *c, const char *fmt, ...) PRINTF(2, 3);
+/* @s made fit for a terminal, on stdout, without a new line. */
+void out_escaped(struct slice s);
+/* As text_escape(), and also for characters that reorder or hide text. @cap >= 1. */
+size_t out_escape(struct slice s, char *dst, size_t cap);
+
+enum out_kind {
+	OUT_TEXT,  /* strings, numbers and booleans as they are; arrays joined by `,` */
+	OUT_NUM,   /* right-aligned */
+	OUT_TIME,  /* RFC 3339 time as it is, to the second */
+	OUT_AGO,   /* RFC 3339 time, as time passed */
+	OUT_LEFT,  /* RFC 3339 time, as time to come; `-` if there is none */
+	OUT_BYTES, /* number, with a unit */
+	OUT_MS,	   /* milliseconds, as a duration */
+};
+
+/* A column of a list or a line of one object. */
+struct out_col {
+	const char *title;
+	const char *key; /* of the object; "off.reason" goes into an object */
+	enum out_kind kind;
+	bool shrinks; /* may be cut when the terminal is too narrow */
+};
+
+/* An array of objects as a table that fits the terminal, or as it is with -j. */
+int out_list(struct ctl *c, const json_t *array, const struct out_col *cols, size_t n,
+	     const char *none);
+/* One object, a line a field; fields that @cols does not name follow. */
+int out_fields(struct ctl *c, const json_t *object, const struct out_col *cols, size_t n);
+
+/* The element of an array of objects whose string member @key is @name, or NULL. */
+const json_t *ctl_named(const json_t *array, const char *key, const char *name);
+
+/* "5m", "2h3m", "3d4h" of a duration; @cap of 24 is enough. */
+void out_duration(uint64_t ms, char *dst, size_t cap);
+
+/* --------------------------------------------------------------- client */
+
+struct client;
+
+/* The control socket that will be used. Valid until the next call. */
+const char *client_path(struct ctl *c);
+/*
+ * Is somebody listening? For commands that also work on the pinned maps.
+ * 1, 0 (nobody: no socket or nobody behind it), or negative errno.
+ */
+MUST_CHECK int client_present(struct ctl *c);
+
+/*
+ * One question and its answer, within c->timeout_ms. @args (stolen) may be NULL.
+ * 0 and *ret, a reference for the caller; or an enum ctl_exit after the error was said.
+ */
+MUST_CHECK int client_call(struct ctl *c, enum tg_ctl_op op, json_t *args, json_t **ret);
+
+/* A question with many answers: @each is called for each until it returns non-zero. */
+int client_follow(struct ctl *c, enum tg_ctl_op op, json_t *args,
+		  int (*each)(struct ctl *c, const json_t *event));
+
+/* -------------------------------------------------------------- objects */
+
+int cmd_agent(struct ctl *c, int argc, char **argv);
+int cmd_approval(struct ctl *c, int argc, char **argv);
+int cmd_batch(struct ctl *c, int argc, char **argv);
+int cmd_feature(struct ctl *c, int argc, char **argv);
+int cmd_grant(struct ctl *c, int argc, char **argv);
+int cmd_link(struct ctl *c, int argc, char **argv);
+int cmd_map(struct ctl *c, int argc, char **argv);
+int cmd_policy(struct ctl *c, int argc, char **argv);
+int cmd_prog(struct ctl *c, int argc, char **argv);
+int cmd_recording(struct ctl *c, int argc, char **argv);
+int cmd_session(struct ctl *c, int argc, char **argv);
+int cmd_status(struct ctl *c, int argc, char **argv);
+int cmd_target(struct ctl *c, int argc, char **argv);
+int cmd_version(struct ctl *c, int argc, char **argv);
+
+#endif

@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What leaves the program: JSON documents, text and errors. Whatever comes
+ * from a peer, an agent or the daemon passes out_escape() before a terminal sees it.
+ */
+#include "ctl/ctl.h"
+
+#include <errno.h>
+#include <stdarg.h>
+
+#include "base/jsonw.h"
+#include "base/text.h"
+
+enum { ERROR_TEXT = 4096 };
+
+static const struct {
+	const char *code;
+	enum ctl_exit exit;
+} exits[] = {
+	{"usage", CTL_USAGE},
+	{"no_daemon", CTL_NO_DAEMON},
+	{"permission", CTL_DENIED},
+};
+
+/*
+ * A character that is printable by itself but reorders or hides what stands around
+ * it: zero width, direction marks, line separators. Length of its UTF-8, or 0.
+ */
+static size_t hides(struct slice s)
+{
+	uint32_t cp;
+
+	if (s.n < 3 || (s.p[0] != 0xe2 && s.p[0] != 0xef))
+		return 0;
+	cp = (uint32_t)(s.p[0] & 15) << 12 | (uint32_t)(s.p[1] & 63) << 6 | (s.p[2] & 63);
+	if ((cp >= 0x200b && cp <= 0x200f) || (cp >= 0x2028 && cp <= 0x202e) ||
+	    (cp >= 0x2060 && cp <= 0x206f) || cp == 0xfeff)
+		return 3;
+	return 0;
+}
+
+size_t out_escape(struct slice s, char *dst, size_t cap)
+{
+	size_t o = 0;
+
+	dst[0] = '\0';
+	while (s.n) {
+		struct slice one = slice_of(s.p, utf8_length(s));
+		char esc[16];
+		size_t n;
+
+		if (one.n == 0)
+			one.n = 1;
+		if (hides(one))
+			n = (size_t)snprintf(esc, sizeof(esc), "\\x%02x\\x%02x\\x%02x", one.p[0],
+					     one.p[1], one.p[2]);
+		else
+			n = text_escape(one, esc, sizeof(esc));
+		if (n > cap - 1 - o)
+			break;
+		memcpy(dst + o, esc, n + 1);
+		o += n;
+		s = slice_from(s, one.n);
+	}
+	return o;
+}
+
+void out_escaped(struct slice s)
+{
+	while (s.n) {
+		char part[512];
+		struct slice head = slice_of(s.p, min_size(s.n, 64));
+
+		/* Not in the middle of a sequence, unless it is none anyway. */
+		for (int i = 0; i < 3 && head.n < s.n && (s.p[head.n] & 0xc0) == 0x80; i++)
+			head.n++;
+		(void)out_escape(head, part, sizeof(part));
+		(void)fputs(part, stdout);
+		s = slice_from(s, head.n);
+	}
+}
+
+void out_text(const struct ctl *c, const char *fmt, ...)
+{
+	va_list ap;
+
+	if (c->json)
+		return;
+	va_start(ap, fmt);
+	(void)vprintf(fmt, ap);
+	va_end(ap);
+}
+
+/*
+ * JSON escapes less than a terminal needs: DEL and the C1 controls may stand in a
+ * string. They can occur nowhere else, so they are escaped in the finished text.
+ */
+static void put_json(struct slice s)
+{
+	size_t plain = 0;
+
+	for (size_t i = 0; i < s.n; i++) {
+		bool c1 = s.p[i] == 0xc2 && i + 1 < s.n && s.p[i + 1] >= 0x80 && s.p[i + 1] < 0xa0;
+
+		if (s.p[i] != 0x7f && !c1)
+			continue;
+		(void)fwrite(s.p + plain, 1, i - plain, stdout);
+		(void)printf("\\u%04x", c1 ? s.p[i + 1] : s.p[i]);
+		i += c1;
+		plain = i + 1;
+	}
+	(void)fwrite(s.p + plain, 1, s.n - plain, stdout);
+}
+
+int out_json_text(struct ctl *c, struct slice text)
+{
+	while (text.n && text.p[text.n - 1] == '\n')
+		text.n--;
+	put_json(text);
+	(void)putchar('\n');
+	c->documents++;
+	return ferror(stdout) ? CTL_FAILED : CTL_OK;
+}
+
+int out_json(struct ctl *c, const json_t *v)
+{
+	size_t flags = JSON_ENCODE_ANY | (c->pretty ? JSON_INDENT(4) : JSON_COMPACT);
+	char *text = json_dumps(v, flags);
+	int rc;
+
+	if (!text)
+		return out_error(c, "failed", NULL, "out of memory");
+	rc = out_json_text(c, slice_str(text));
+	free(text);
+	return rc;
+}
+
+static void error_json(struct ctl *c, const char *code, const char *hint, const char *text)
+{
+	struct buf out;
+	struct jsonw w;
+
+	buf_init(&out, 8 * ERROR_TEXT);
+	jsonw_init(&w, &out, c->pretty);
+	jsonw_object(&w);
+	jsonw_name(&w, "error");
+	jsonw_object(&w);
+	jsonw_kv_string(&w, "code", code);
+	jsonw_kv_string(&w, "message", text);
+	if (hint && *hint)
+		jsonw_kv_string(&w, "hint", hint);
+	jsonw_object_end(&w);
+	jsonw_object_end(&w);
+	if (jsonw_end(&w) == 0)
+		(void)out_json_text(c, buf_slice(&out));
+	buf_done(&out);
+}
+
+/* A message of several lines (all errors of a file) keeps them. */
+static void error_text(const char *head, const char *text)
+{
+	char esc[ERROR_TEXT * 2];
+
+	(void)fputs(head, stderr);
+	for (bool more = true; more;) {
+		const char *nl = strchr(text, '\n');
+		size_t n = nl ? (size_t)(nl - text) : strlen(text);
+
+		(void)out_escape(slice_of(text, n), esc, sizeof(esc));
+		(void)fprintf(stderr, "%s\n", esc);
+		more = nl && nl[1];
+		text = nl ? nl + 1 : text;
+	}
+}
+
+int out_error(struct ctl *c, const char *code, const char *hint, const char *fmt, ...)
+{
+	char text[ERROR_TEXT];
+	va_list ap;
+
+	va_start(ap, fmt);
+	(void)vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	if (c->json) {
+		error_json(c, code, hint, text);
+	} else {
+		(void)fflush(stdout);
+		error_text("Error: ", text);
+		if (hint && *hint)
+			error_text("Hint: ", hint);
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(exits); i++)
+		if (strcmp(exits[i].code, code) == 0)
+			return (int)exits[i].exit;
+	return CTL_FAILED;
+}

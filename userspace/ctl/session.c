@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: MIT */
+/* tidegate session: the connections through the gate. */
+#include "ctl/ctl.h"
+
+static const struct out_col cols[] = {
+	{"ID", "id", OUT_TEXT, false},
+	{"AGENT", "agent", OUT_TEXT, true},
+	{"TARGET", "target", OUT_TEXT, true},
+	{"USER", "user", OUT_TEXT, true},
+	{"DATABASE", "database", OUT_TEXT, true},
+	{"STATE", "state", OUT_TEXT, false},
+	{"PID", "pid", OUT_NUM, false},
+	{"COMM", "comm", OUT_TEXT, true},
+	{"AGE", "since", OUT_AGO, false},
+	{"COMMANDS", "commands", OUT_NUM, false},
+	{"IN", "bytes_in", OUT_BYTES, false},
+	{"OUT", "bytes_out", OUT_BYTES, false},
+};
+
+static const struct out_col fields[] = {
+	{"id", "id", OUT_TEXT, false},
+	{"agent", "agent", OUT_TEXT, false},
+	{"target", "target", OUT_TEXT, false},
+	{"user", "user", OUT_TEXT, false},
+	{"database", "database", OUT_TEXT, false},
+	{"state", "state", OUT_TEXT, false},
+	{"held", "held", OUT_TEXT, false},
+	{"grant", "grant", OUT_TEXT, false},
+	{"since", "since", OUT_TIME, false},
+	{"pid", "pid", OUT_TEXT, false},
+	{"comm", "comm", OUT_TEXT, false},
+	{"exe", "exe", OUT_TEXT, false},
+	{"cgroup", "cgroup", OUT_TEXT, false},
+	{"worker", "worker", OUT_TEXT, false},
+	{"commands", "commands", OUT_TEXT, false},
+	{"bytes in", "bytes_in", OUT_TEXT, false},
+	{"bytes out", "bytes_out", OUT_TEXT, false},
+};
+
+static int do_list(struct ctl *c, int argc, char **argv)
+{
+	const char *agent = NULL, *target = NULL;
+	const struct ctl_opt opts[] = {
+		{.name = "agent", .value = &agent},
+		{.name = "target", .value = &target},
+	};
+	json_t *args, *list;
+	int rc = ctl_args(c, &argc, argv, opts, ARRAY_SIZE(opts), 0, 0);
+
+	if (rc)
+		return rc;
+	args = json_pack("{s:s*, s:s*}", "agent", agent, "target", target);
+	rc = client_call(c, TG_CTL_SESSION_LIST, args, &list);
+	if (rc)
+		return rc;
+	rc = out_list(c, list, cols, ARRAY_SIZE(cols), "no sessions");
+	json_decref(list);
+	return rc;
+}
+
+static int do_show(struct ctl *c, int argc, char **argv)
+{
+	json_t *one;
+	int rc = ctl_args(c, &argc, argv, NULL, 0, 1, 1);
+
+	if (rc == 0)
+		rc = client_call(c, TG_CTL_SESSION_SHOW, json_pack("{s:s}", "id", argv[0]), &one);
+	if (rc)
+		return rc;
+	rc = out_fields(c, one, fields, ARRAY_SIZE(fields));
+	json_decref(one);
+	return rc;
+}
+
+/* time session event, then whatever else the event has, as name=value. */
+static int print_event(struct ctl *c, const json_t *event)
+{
+	static const char *const first[] = {"time", "session", "event"};
+	const json_t *v;
+	const char *key;
+
+	if (c->json)
+		return out_json(c, event);
+	for (size_t i = 0; i < ARRAY_SIZE(first); i++) {
+		v = json_object_get(event, first[i]);
+		out_escaped(slice_of(json_string_value(v), json_string_length(v)));
+		(void)putchar(' ');
+	}
+	json_object_foreach((json_t *)(uintptr_t)event, key, v)
+	{
+		char *text;
+
+		if (strcmp(key, "time") == 0 || strcmp(key, "session") == 0 ||
+		    strcmp(key, "event") == 0 || json_is_null(v))
+			continue;
+		text = json_dumps(v, JSON_COMPACT | JSON_ENCODE_ANY);
+		out_escaped(slice_str(key));
+		(void)putchar('=');
+		out_escaped(slice_str(text));
+		(void)putchar(' ');
+		free(text);
+	}
+	(void)putchar('\n');
+	return ferror(stdout) ? CTL_FAILED : CTL_OK;
+}
+
+static int do_follow(struct ctl *c, int argc, char **argv)
+{
+	int rc = ctl_args(c, &argc, argv, NULL, 0, 0, 1);
+
+	if (rc)
+		return rc;
+	if (c->batch)
+		return out_error(c, "usage", NULL, "`session follow` does not end: not in a batch");
+	return client_follow(c, TG_CTL_SESSION_FOLLOW,
+			     argc ? json_pack("{s:s}", "id", argv[0]) : NULL, print_event);
+}
+
+static int do_kill(struct ctl *c, int argc, char **argv)
+{
+	const char *reason = NULL;
+	const struct ctl_opt opts[] = {{.name = "reason", .value = &reason}};
+	json_t *result;
+	int rc = ctl_args(c, &argc, argv, opts, ARRAY_SIZE(opts), 1, 1);
+
+	if (rc == 0)
+		rc = client_call(c, TG_CTL_SESSION_KILL,
+				 json_pack("{s:s, s:s*}", "id", argv[0], "reason", reason),
+				 &result);
+	if (rc)
+		return rc;
+	if (c->json)
+		rc = out_json(c, result);
+	else
+		out_text(c, "%lld ended\n",
+			 (long long)json_integer_value(json_object_get(result, "killed")));
+	json_decref(result);
+	return rc;
+}
+
+static const struct ctl_cmd cmds[] = {
+	{"list", do_list, "[--agent NAME] [--target NAME]", "live sessions"},
+	{"show", do_show, "ID", "one session, with what its inspector knows"},
+	{"follow", do_follow, "[ID]", "events as they happen, until Ctrl-C"},
+	{"kill", do_kill, "ID [--reason TEXT]", "end a session, in its protocol's words"},
+};
+
+int cmd_session(struct ctl *c, int argc, char **argv)
+{
+	return ctl_dispatch(c, "session", cmds, ARRAY_SIZE(cmds), NULL, argc, argv);
+}
