@@ -9,6 +9,10 @@
 #include <string.h>
 #include <time.h>
 
+/* With clang, _FORTIFY_SOURCE makes macros of these two, which cannot be poisoned. */
+#undef sprintf
+#undef vsprintf
+
 #pragma GCC poison strcpy strcat strncpy strncat sprintf vsprintf gets strtok atoi atol asctime ctime
 
 #endif
