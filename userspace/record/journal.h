@@ -8,6 +8,14 @@
  *
  * Files are opened by somebody else (the parent): when a tail must go to a
  * file, need_file() asks for it and journal_file() brings it.
+ *
+ * What was put is never dropped: when a file cannot be written, its tails stay
+ * in their slots and are tried again from journal_idle() and after a restart.
+ *
+ * Callbacks come only from journal_work(), journal_drain(), journal_recover(),
+ * journal_adopt() and journal_idle(), never from inside rec_*() or journal_file();
+ * they may call any function of this file except journal_free(), journal_work() and
+ * journal_drain(). Everything but journal_sync() belongs to one thread.
  */
 #ifndef TIDEGATE_RECORD_JOURNAL_H
 #define TIDEGATE_RECORD_JOURNAL_H
@@ -20,50 +28,82 @@
 struct journal;
 struct rec; /* the recording of one session */
 
+enum { JOURNAL_SLOT_BYTES = 17 * 4096 }; /* room in the journal for one tail */
+
 struct journal_ops {
 	/* The file of @session is wanted; journal_file() is to be called, now or later. */
 	void (*need_file)(void *ctx, const struct uuid *session);
 	/* Space in the journal is free again after -EAGAIN. */
 	void (*writable)(void *ctx);
-	/* The recording of @session failed for good (disk full, I/O error). */
+	/*
+	 * The recording of @session failed for good (disk full, I/O error): once per
+	 * session, @error is a negative errno. rec_put() returns it from now on;
+	 * rec_close() is still due.
+	 */
 	void (*failed)(void *ctx, const struct uuid *session, int error);
 };
 
 struct journal_stats {
 	uint64_t records, bytes, frames, stored_bytes, syncs, failed;
+	uint64_t refused;   /* records that rec_put() refused with -EAGAIN */
+	uint64_t recovered; /* sessions of a dead process that were completed */
+	uint64_t lost;	    /* slots or slot ends that power loss had damaged */
 	uint32_t slots, slots_used, open_files;
+	uint32_t stuck; /* sessions whose file cannot be written now */
 };
 
 /*
- * Takes over @fd (read-write, at least one slot long). What a former process
- * left in it is kept until journal_recover().
+ * Takes over @fd (read-write, at least one slot long, not append-only), on
+ * success only. Allocates the file's blocks, so that writing to the mapping cannot fail
+ * later: -ENOSPC if that is impossible. What a former process left in it is kept until
+ * journal_recover(). -EINVAL: not a regular file, or too short.
  */
 MUST_CHECK int journal_new(int fd, const struct journal_ops *ops, void *ctx, struct journal **ret);
 void journal_free(struct journal *j);
+/*
+ * For durability `disk`: a slot is used again only when its frame is on the disk, not
+ * merely in the page cache, so that what journal_sync() promised stays true.
+ * Someone must call journal_sync() regularly then. Default: off.
+ */
+void journal_set_durable(struct journal *j, bool on);
 /*
  * Tails that a dead process left: asks for their files, appends them and marks the
  * sessions as ended by @reason. Returns how many sessions, or negative errno.
  */
 MUST_CHECK int journal_recover(struct journal *j, uint16_t reason);
+/*
+ * The same for a session of a dead process that has a file and no tail in the
+ * journal: -EEXIST if it is known already (journal_recover() has found a tail).
+ * A file that is finished already is left as it is.
+ */
+MUST_CHECK int journal_adopt(struct journal *j, const struct uuid *session, uint16_t reason);
 
-/* The file that was asked for, append position anywhere; -1: cannot be had (errno in @error). */
+/*
+ * The file that was asked for (read-write, not O_APPEND, position anywhere), which the
+ * journal owns from now on; -1: cannot be had (errno in @error).
+ */
 void journal_file(struct journal *j, const struct uuid *session, int fd, int error);
 
-/* Begins a recording; the header record is in the journal when this returns 0. */
+/*
+ * Begins a recording; the header record is in the journal when this returns 0.
+ * -EAGAIN as for rec_put(); -ENOSPC and the like while the disk is known to be full;
+ * -EEXIST: the session has a recording here.
+ */
 MUST_CHECK int rec_new(struct journal *j, const struct uuid *session, struct slice header_json,
 		       struct rec **ret);
 /*
  * One record: the parts are joined. 0 when it is in the journal; -EAGAIN: all
  * slots wait for the disk, try again at writable() (nothing was written);
- * other errors: the recording is lost and the session must not go on if recording is
- * required. Large records are split over frames and joined by the reader.
+ * -EMSGSIZE: larger than the whole journal; other errors: the recording is lost and the
+ * session must not go on if recording is required. Large records are split over
+ * frames and joined by the reader. TG_REC_HEADER and TG_REC_END are not put by hand.
  */
 MUST_CHECK int rec_put(struct rec *r, enum tg_rec_type type, uint64_t wall_ns,
 		       const struct slice *parts, unsigned nparts);
 /*
- * As rec_put() with one part of @n bytes that the caller fills before the next
- * call, so that data can be copied and redacted in place. NULL with *ret_error
- * as above. @n <= TG_REC_CHUNK.
+ * As rec_put() with one part of @n bytes that the caller fills before rec_commit(),
+ * so that data can be copied and redacted in place. Without a rec_commit() the next
+ * call for @r gives the record up. NULL with *ret_error as above. @n <= TG_REC_CHUNK.
  */
 MUST_CHECK uint8_t *rec_reserve(struct rec *r, enum tg_rec_type type, uint64_t wall_ns, size_t n,
 				int *ret_error);
@@ -71,11 +111,16 @@ MUST_CHECK uint8_t *rec_reserve(struct rec *r, enum tg_rec_type type, uint64_t w
 void rec_commit(struct rec *r);
 /* Writes the end record with @reason; the rest reaches the file by itself; frees @r. */
 void rec_close(struct rec *r, uint64_t wall_ns, uint16_t reason);
-/* The tail has been idle: make it a frame. */
+
+/* To be called every second or so: tails that were idle for @idle_ns become frames. */
 void journal_idle(struct journal *j, uint64_t now_boot_ns, uint64_t idle_ns);
-/* Compresses and writes at most @frames pending frames; true if more are pending. */
+/*
+ * Compresses and writes at most @frames pending frames; true if more could be written
+ * now. To be called once per turn of the event loop, when it costs nothing if there is
+ * nothing to do.
+ */
 bool journal_work(struct journal *j, unsigned frames);
-/* All tails to their files, for a clean exit; files that are missing stay in the journal. */
+/* All tails to their files, for a clean exit; those whose file is missing stay. */
 void journal_drain(struct journal *j);
 /* Blocks until all that is in the journal is on the disk (fdatasync); may run in a thread. */
 MUST_CHECK int journal_sync(struct journal *j);
