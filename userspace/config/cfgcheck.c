@@ -1,0 +1,406 @@
+/* SPDX-License-Identifier: MIT */
+/* What no single key can tell: names that must exist, addresses that must differ. */
+#include <errno.h>
+#include <strings.h>
+
+#include "base/text.h"
+#include "config/cfgaddr.h"
+#include "config/cfgload.h"
+
+/* Where a key's value stands, or the mapping itself. */
+static const struct ynode *place_of(const struct ynode *map, const char *key)
+{
+	const struct ynode *v = yaml_get(map, key);
+
+	return v ? v : map;
+}
+
+/* ------------------------------------------------------------------ idp */
+
+static bool starts(const char *s, const char *with)
+{
+	return strncasecmp(s, with, strlen(with)) == 0;
+}
+
+/* The host of an http URL is a loopback literal or `localhost`. */
+static bool loopback_url(const char *url)
+{
+	static const char *const hosts[] = {"http://127.0.0.1", "http://localhost", "http://[::1]"};
+
+	for (size_t i = 0; i < ARRAY_SIZE(hosts); i++) {
+		size_t n = strlen(hosts[i]);
+
+		if (starts(url, hosts[i]) && (url[n] == '\0' || url[n] == ':' || url[n] == '/') &&
+		    !strchr(url, '@'))
+			return true;
+	}
+	return false;
+}
+
+static void check_issuer(struct loader *l, const struct cfg_idp *idp, const struct ynode *map)
+{
+	const struct ynode *at = place_of(map, "issuer");
+
+	if (!idp->issuer)
+		return;
+	if (strpbrk(idp->issuer, "?# \t\n") || strchr(idp->issuer, '@'))
+		cfg_fail(l, at, "`issuer` is a URL without user, query and fragment");
+	else if (starts(idp->issuer, "https://") && idp->issuer[8] && idp->issuer[8] != '/')
+		return;
+	else if (!starts(idp->issuer, "http://"))
+		cfg_fail(l, at, "`issuer` is an https URL, not `%s`",
+			 cfg_show(l, slice_str(idp->issuer)));
+	else if (!idp->allow_http)
+		cfg_fail(l, at, "`issuer` is an https URL (http only with `allow_http: true`, on a "
+			 "loopback address)");
+	else if (!loopback_url(idp->issuer))
+		cfg_fail(l, at, "an http `issuer` is accepted on 127.0.0.1, [::1] or localhost only");
+}
+
+static void check_algorithms(struct loader *l, const struct cfg_idp *idp, const struct ynode *map)
+{
+	static const char *const known[] = {"ES256", "ES384", "ES512", "PS256", "PS384",
+					    "PS512", "RS256", "RS384", "RS512"};
+	const struct ynode *at = place_of(map, "algorithms");
+
+	for (const char *const *a = idp->algorithms; *a; a++) {
+		struct slice s = slice_str(*a);
+		size_t i = 0;
+
+		while (i < ARRAY_SIZE(known) && !slice_eq_str(s, known[i]))
+			i++;
+		if (i < ARRAY_SIZE(known))
+			continue;
+		if (slice_eq_str(s, "EdDSA"))
+			cfg_fail(l, at, "`EdDSA` is not supported: have the provider sign with ES256");
+		else
+			cfg_fail(l, at, "`%s` is no signature algorithm that tokens may use%s",
+				 cfg_show(l, s), cfg_nearest(l, s, known, ARRAY_SIZE(known)));
+	}
+}
+
+static void check_idp(struct loader *l)
+{
+	const struct ynode *map = yaml_get(l->root, "idp");
+	const struct cfg_idp *idp = l->c->idp;
+	const struct ynode *client;
+
+	if (!idp || map->kind != YNODE_MAP)
+		return;
+	check_issuer(l, idp, map);
+	check_algorithms(l, idp, map);
+	client = yaml_get(map, "client");
+	if (!client || client->kind != YNODE_MAP)
+		return;
+	if (idp->auth == IDP_AUTH_PRIVATE_KEY_JWT && !idp->key_file)
+		cfg_fail(l, client, "`client` lacks `key_file`, which `auth: private_key_jwt` needs");
+	if (idp->auth != IDP_AUTH_PRIVATE_KEY_JWT && !idp->secret_file)
+		cfg_fail(l, client, "`client` lacks `secret_file`, which this `auth` needs");
+}
+
+/* --------------------------------------------------------------- agents */
+
+static bool cgroup_ok(const char *path)
+{
+	size_t n = strlen(path);
+
+	return path[0] == '/' && (n == 1 || path[n - 1] != '/') && !strstr(path, "//") &&
+	       !strstr(path, "/./") && !strstr(path, "/../") &&
+	       !(n >= 3 && strcmp(path + n - 3, "/..") == 0) && n < 4096;
+}
+
+/* The first earlier agent that has the same cgroup, uid or network. */
+static void check_twice(struct loader *l, uint32_t mine, uint32_t other)
+{
+	const struct cfg_agent *a = &l->c->agents[mine], *b = &l->c->agents[other];
+	const struct ynode *map = l->agent_nodes[mine];
+
+	for (uint32_t i = 0; i < a->ncgroups; i++)
+		for (uint32_t j = 0; j < b->ncgroups; j++)
+			if (strcmp(a->cgroups[i], b->cgroups[j]) == 0)
+				cfg_fail(l, place_of(map, "cgroup"), "cgroup `%s` is agent `%s` already",
+					 cfg_show(l, slice_str(a->cgroups[i])), b->name);
+	for (uint32_t i = 0; i < a->nuids; i++)
+		for (uint32_t j = 0; j < b->nuids; j++)
+			if (a->uids[i] == b->uids[j])
+				cfg_fail(l, place_of(map, "uid"), "uid %u is agent `%s` already",
+					 (unsigned)a->uids[i], b->name);
+	for (uint32_t i = 0; i < a->nsources; i++)
+		for (uint32_t j = 0; j < b->nsources; j++)
+			if (strcmp(a->sources[i], b->sources[j]) == 0)
+				cfg_fail(l, place_of(map, "source"), "source `%s` is agent `%s` already",
+					 cfg_show(l, slice_str(a->sources[i])), b->name);
+}
+
+static void check_agents(struct loader *l)
+{
+	for (uint32_t i = 0; i < l->c->nagents; i++) {
+		const struct cfg_agent *a = &l->c->agents[i];
+		const struct ynode *map = l->agent_nodes[i];
+		struct in6_addr net;
+		const char *why;
+		uint8_t prefix;
+
+		for (uint32_t k = 0; k < a->ncgroups; k++)
+			if (!cgroup_ok(a->cgroups[k]))
+				cfg_fail(l, place_of(map, "cgroup"),
+					 "`cgroup` takes a path below the cgroup root, as "
+					 "`/agents.slice`, not `%s`", cfg_show(l, slice_str(a->cgroups[k])));
+		for (uint32_t k = 0; k < a->nsources; k++)
+			if (cfg_net_parse(slice_str(a->sources[k]), &net, &prefix, &why))
+				cfg_fail(l, place_of(map, "source"), "source `%s`: %s",
+					 cfg_show(l, slice_str(a->sources[k])), why);
+		for (uint32_t k = 0; k < i && l->nerrors < CFG_ERRORS_MAX; k++)
+			check_twice(l, i, k);
+	}
+}
+
+/* -------------------------------------------------------------- targets */
+
+struct addr_ref {
+	const struct cfg_addr *addr;
+	uint32_t target, order;
+};
+
+/* Equal addresses become neighbours, the first in the file first. */
+static int compare_refs(const void *x, const void *y)
+{
+	const struct addr_ref *a = x, *b = y;
+	int d = (int)a->addr->literal - (int)b->addr->literal;
+
+	if (d == 0)
+		d = (int)a->addr->port - (int)b->addr->port;
+	if (d == 0 && a->addr->literal)
+		d = (int)a->addr->prefix - (int)b->addr->prefix;
+	if (d == 0)
+		d = a->addr->literal ? memcmp(a->addr->addrs, b->addr->addrs, sizeof(*a->addr->addrs))
+				     : strcasecmp(a->addr->host, b->addr->host);
+	return d ? d : a->order < b->order ? -1 : a->order > b->order;
+}
+
+static void check_addresses(struct loader *l)
+{
+	struct addr_ref *refs;
+	uint32_t n = 0, k = 0;
+
+	for (uint32_t i = 0; i < l->c->ntargets; i++)
+		n += l->c->targets[i].naddrs;
+	refs = cfg_alloc(l, &l->tmp, sizeof(*refs), n + 1);
+	if (!refs)
+		return;
+	for (uint32_t i = 0; i < l->c->ntargets; i++)
+		for (uint32_t j = 0; j < l->c->targets[i].naddrs; j++, k++)
+			refs[k] = (struct addr_ref){.addr = &l->c->targets[i].addrs[j],
+						    .target = i, .order = k};
+	qsort(refs, n, sizeof(*refs), compare_refs);
+	for (k = 1; k < n; k++) {
+		const struct addr_ref *a = &refs[k - 1], *b = &refs[k];
+		const struct ynode *at = place_of(l->target_nodes[b->target], "address");
+
+		if (!cfg_addr_same(a->addr, b->addr))
+			continue;
+		if (a->target == b->target)
+			cfg_fail(l, at, "address `%s` port %u is listed twice", b->addr->host,
+				 b->addr->port);
+		else
+			cfg_fail(l, at, "address `%s` port %u overlaps: it belongs to target `%s` "
+				 "already", b->addr->host, b->addr->port,
+				 l->c->targets[a->target].name);
+	}
+}
+
+static void check_protocol(struct loader *l, const struct cfg_target *t, const struct ynode *map)
+{
+	const char *names[16];
+	uint32_t n = 0;
+
+	if (!t->protocol || inspector_find(slice_str(t->protocol)))
+		return;
+	while (n < ARRAY_SIZE(names) && inspectors[n]) {
+		names[n] = inspectors[n]->name;
+		n++;
+	}
+	cfg_fail(l, place_of(map, "protocol"), "no protocol is called `%s`%s",
+		 cfg_show(l, slice_str(t->protocol)),
+		 cfg_nearest(l, slice_str(t->protocol), names, n));
+}
+
+/* A literal address:port of this host. */
+static bool parse_listen(struct loader *l, const char *text, const struct ynode *at,
+			 const char *key, struct cfg_addr *ret)
+{
+	const char *why;
+	int rc = cfg_addr_parse(&l->tmp, slice_str(text), ret, &why);
+
+	if (rc == -ENOMEM) {
+		l->no_memory = true;
+	} else if (rc) {
+		cfg_fail(l, at, "%s `%s`: %s", key, cfg_show(l, slice_str(text)), why);
+	} else if (!ret->literal || ret->prefix != 128 || ret->port == 0) {
+		rc = -EINVAL;
+		cfg_fail(l, at, "`%s` takes an address and a port of this host, as "
+			 "`127.0.0.1:6432`, not `%s`", key, cfg_show(l, slice_str(text)));
+	}
+	return rc == 0;
+}
+
+/* Somebody else must not be let in only because he reaches the listener. */
+static void check_listen(struct loader *l, struct cfg_target *t, const struct ynode *map,
+			 const struct cfg_addr *listen)
+{
+	const struct ynode *at = place_of(map, "listen");
+	bool loopback = cfg_addr_is_loopback(listen), sources = false;
+
+	for (uint32_t i = 0; i < l->c->nagents; i++)
+		sources = sources || l->c->agents[i].nsources > 0;
+	if (!yaml_get(map, "listen_by_owner"))
+		t->listen_by_owner = loopback;
+	if (t->listen_by_owner && !loopback)
+		cfg_fail(l, place_of(map, "listen_by_owner"), "`listen_by_owner` is possible on a "
+			 "loopback address only: the owner of a socket elsewhere is not known here");
+	else if (!t->listen_by_owner && !sources)
+		cfg_fail(l, at, "nothing tells the agents on this listener apart: give them a `source`%s",
+			 loopback ? ", or set `listen_by_owner: true`" : "");
+	for (uint32_t i = 0; i < l->c->ntargets; i++)
+		for (uint32_t k = 0; k < l->c->targets[i].naddrs; k++)
+			if (cfg_addr_covers(&l->c->targets[i].addrs[k], listen) &&
+			    l->c->targets[i].addrs[k].prefix == 128)
+				cfg_fail(l, at, "`listen` is the address of target `%s`: Tidegate would "
+					 "connect to itself", l->c->targets[i].name);
+}
+
+static bool listens_conflict(const struct cfg_addr *a, const struct cfg_addr *b)
+{
+	return a->port == b->port &&
+	       (cfg_addr_is_any(a) || cfg_addr_is_any(b) || cfg_addr_same(a, b));
+}
+
+static void check_listeners(struct loader *l)
+{
+	struct config *c = l->c;
+	struct cfg_addr *all = cfg_alloc(l, &l->tmp, sizeof(*all), c->ntargets + 1);
+	const char **names = cfg_alloc(l, &l->tmp, sizeof(*names), c->ntargets + 1);
+	uint32_t n = 0;
+
+	if (!all || !names)
+		return;
+	for (uint32_t i = 0; i < c->ntargets; i++) {
+		struct cfg_target *t = &c->targets[i];
+		const struct ynode *at = place_of(l->target_nodes[i], "listen");
+
+		if (!t->listen && yaml_get(l->target_nodes[i], "listen_by_owner"))
+			cfg_fail(l, place_of(l->target_nodes[i], "listen_by_owner"),
+				 "`listen_by_owner` has a meaning only with `listen`");
+		if (!t->listen || !parse_listen(l, t->listen, at, "listen", &all[n]))
+			continue;
+		check_listen(l, t, l->target_nodes[i], &all[n]);
+		for (uint32_t k = 0; k < n; k++)
+			if (listens_conflict(&all[k], &all[n]))
+				cfg_fail(l, at, "`listen` conflicts with that of target `%s`", names[k]);
+		names[n++] = t->name;
+	}
+	if (c->metrics_listen) {
+		const struct ynode *at = place_of(yaml_get(l->root, "daemon"), "metrics_listen");
+
+		if (!parse_listen(l, c->metrics_listen, at, "metrics_listen", &all[n]))
+			return;
+		if (!cfg_addr_is_loopback(&all[n]))
+			cfg_fail(l, at, "`metrics_listen` is a loopback address: metrics name agents "
+				 "and targets");
+		for (uint32_t k = 0; k < n; k++)
+			if (listens_conflict(&all[k], &all[n]))
+				cfg_fail(l, at, "`metrics_listen` conflicts with `listen` of target `%s`",
+					 names[k]);
+	}
+}
+
+static void check_targets(struct loader *l)
+{
+	for (uint32_t i = 0; i < l->c->ntargets; i++) {
+		const struct cfg_target *t = &l->c->targets[i];
+		const struct ynode *map = l->target_nodes[i];
+
+		check_protocol(l, t, map);
+		if (t->socket_trust && !t->socket)
+			cfg_fail(l, place_of(map, "socket_auth"),
+				 "`socket_auth` has a meaning only with `socket`");
+		/* sun_path holds 108 bytes with the NUL. */
+		if (t->socket && strlen(t->socket) > 107)
+			cfg_fail(l, place_of(map, "socket"), "`socket` is longer than 107 bytes");
+	}
+	check_addresses(l);
+	check_listeners(l);
+}
+
+/* --------------------------------------------------------------- policy */
+
+/* @at: the value that @names were read from, one scalar or a list. */
+static void check_names(struct loader *l, const struct ynode *at, const struct slice *names,
+			uint32_t n, const char *const *known, uint32_t nknown, const char *what)
+{
+	const struct yitem *item = at->kind == YNODE_LIST ? at->items : NULL;
+
+	for (uint32_t i = 0; i < n; i++, item = item ? item->next : NULL) {
+		uint32_t k = 0;
+
+		while (k < nknown && !text_glob(names[i], slice_str(known[k])))
+			k++;
+		if (k == nknown)
+			cfg_fail(l, item ? item->value : at, "no %s is called `%s`%s", what, cfg_show(l, names[i]),
+				 cfg_nearest(l, names[i], known, nknown));
+	}
+}
+
+static void check_access(struct loader *l, const struct entry_spec *e, const struct ynode *map)
+{
+	const struct ynode *access = yaml_get(map, "access");
+
+	if (!access || access->kind != YNODE_MAP)
+		return;
+	if (e->via == ACCESS_IDP && !yaml_get(l->root, "idp"))
+		cfg_fail(l, place_of(access, "approval"), "`approval: idp` needs the section `idp`");
+	if (e->via == ACCESS_IDP && !yaml_get(access, "scope"))
+		cfg_fail(l, access, "`access` lacks `scope`, which the identity provider is asked for");
+	if (e->via != ACCESS_IDP && yaml_get(access, "scope"))
+		cfg_fail(l, yaml_key(access, "scope"), "`scope` has a meaning only with `approval: idp`");
+	if (e->via == ACCESS_BUILTIN)
+		return;
+	if (yaml_get(access, "approvers"))
+		cfg_fail(l, yaml_key(access, "approvers"),
+			 "`approvers` has a meaning only with `approval: builtin`");
+	if (yaml_get(access, "min_approvals"))
+		cfg_fail(l, yaml_key(access, "min_approvals"),
+			 "`min_approvals` has a meaning only with `approval: builtin`");
+}
+
+static void check_policy(struct loader *l)
+{
+	struct config *c = l->c;
+	const char **agents = cfg_alloc(l, &l->tmp, sizeof(*agents), c->nagents + 1);
+	const char **targets = cfg_alloc(l, &l->tmp, sizeof(*targets), c->ntargets + 1);
+
+	if (!agents || !targets)
+		return;
+	for (uint32_t i = 0; i < c->nagents; i++)
+		agents[i] = c->agents[i].name;
+	for (uint32_t i = 0; i < c->ntargets; i++)
+		targets[i] = c->targets[i].name;
+	for (uint32_t i = 0; i < l->nentries && l->nerrors < CFG_ERRORS_MAX; i++) {
+		const struct entry_spec *e = &l->entries[i];
+		const struct ynode *map = l->entry_nodes[i];
+
+		check_names(l, place_of(map, "agents"), e->agents, e->nagents, agents, c->nagents,
+			    "agent");
+		check_names(l, place_of(map, "targets"), e->targets, e->ntargets, targets,
+			    c->ntargets, "target");
+		check_access(l, e, map);
+	}
+}
+
+void cfg_check(struct loader *l)
+{
+	check_idp(l);
+	check_agents(l);
+	check_targets(l);
+	check_policy(l);
+}

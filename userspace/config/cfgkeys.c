@@ -1,0 +1,281 @@
+/* SPDX-License-Identifier: MIT */
+#include "config/cfgkeys.h"
+
+#include "base/compiler.h"
+#include "config/cfgtake.h"
+#include "config/config.h"
+
+#define AT(type, member)     .off = offsetof(struct type, member)
+#define AT_N(type, member)   .off = offsetof(struct type, member), .off_n = offsetof(struct type, n##member)
+#define DURATION(lo, hi)     .kind = KEY_DURATION, .min = (lo), .max = (hi)
+#define SIZE(lo, hi)	     .kind = KEY_SIZE, .min = (lo), .max = (hi)
+#define COUNT(lo, hi)	     .kind = KEY_COUNT, .min = (lo), .max = (hi)
+#define CUSTOM(fn)	     .kind = KEY_CUSTOM, .take = (fn)
+#define SUB(s)		     .kind = KEY_SECTION, .section = &(s)
+#define SECTION(title_, k)   {.title = (title_), .keys = (k), .nkeys = ARRAY_SIZE(k)}
+#define NOT_HERE(name_, key) {.name = (name_), .kind = KEY_REFUSED, .help = "secrets are kept out of this file; put it into a file of its own and name that with `" key "`"}
+
+#define SECOND 1000ull
+#define MINUTE (60 * SECOND)
+#define HOUR   (60 * MINUTE)
+#define DAY    (24 * HOUR)
+#define KIB    1024ull
+#define MIB    (1024 * KIB)
+#define GIB    (1024 * MIB)
+
+static const char *const auth_words[] = {
+	[IDP_AUTH_SECRET_BASIC] = "client_secret_basic",
+	[IDP_AUTH_SECRET_POST] = "client_secret_post",
+	[IDP_AUTH_PRIVATE_KEY_JWT] = "private_key_jwt",
+	NULL,
+};
+static const char *const key_alg_words[] = {"ES256", "PS256", "RS256", NULL};
+const char *const cfg_mode_words[] = {
+	[TARGET_STEER] = "steer",
+	[TARGET_BLOCK] = "block",
+	[TARGET_OBSERVE] = "observe",
+	[TARGET_OFF] = "off",
+	NULL,
+};
+static const char *const socket_auth_words[] = {[false] = "required", [true] = "trust", NULL};
+static const char *const durability_words[] = {
+	[DURABLE_PROCESS] = "process",
+	[DURABLE_DISK] = "disk",
+	NULL,
+};
+static const char *const bpf_words[] = {
+	[BPF_AUTO] = "auto",
+	[BPF_ON] = "on",
+	[BPF_OFF] = "off",
+	NULL,
+};
+static const char *const do_words[] = {
+	[RULE_ALLOW] = "allow",
+	[RULE_APPROVE] = "approve",
+	[RULE_DENY] = "deny",
+	NULL,
+};
+static const char *const log_words[] = {"error", "warning", "notice", "info", "debug", NULL};
+
+static const struct cfg_key client_keys[] = {
+	{.name = "id", .kind = KEY_STRING, AT(cfg_idp, client_id), .required = true,
+	 .help = "Tidegate's client identifier at the provider"},
+	{.name = "auth", .kind = KEY_ENUM, AT(cfg_idp, auth), .words = auth_words,
+	 .dflt = "private_key_jwt", .help = "how Tidegate proves who it is at the token endpoint"},
+	{.name = "secret_file", .kind = KEY_PATH, AT(cfg_idp, secret_file),
+	 .help = "file with the client secret"},
+	{.name = "key_file", .also = "key", .kind = KEY_PATH, AT(cfg_idp, key_file),
+	 .help = "PEM file with the private key of private_key_jwt"},
+	{.name = "algorithm", .kind = KEY_WORD, AT(cfg_idp, key_alg), .words = key_alg_words,
+	 .dflt = "ES256", .help = "signature of private_key_jwt"},
+	{.name = "key_id", .kind = KEY_STRING, AT(cfg_idp, key_id),
+	 .help = "kid in the header of private_key_jwt"},
+	NOT_HERE("secret", "secret_file"),
+	NOT_HERE("client_secret", "secret_file"),
+};
+static const struct cfg_section client_section = SECTION("client", client_keys);
+
+static const struct cfg_key idp_keys[] = {
+	{.name = "issuer", .kind = KEY_STRING, AT(cfg_idp, issuer), .required = true,
+	 .help = "the provider's issuer identifier, an https URL"},
+	{.name = "client", SUB(client_section), .required = true,
+	 .help = "how Tidegate is registered at the provider"},
+	{.name = "audience", .kind = KEY_STRING, AT(cfg_idp, audience),
+	 .help = "expected `aud` of tokens; without it the client's id"},
+	{.name = "resource", .kind = KEY_STRING, AT(cfg_idp, resource),
+	 .help = "resource parameter of token requests (RFC 8707)"},
+	{.name = "ca_file", .kind = KEY_PATH, AT(cfg_idp, ca_file),
+	 .help = "PEM file with the authorities to trust instead of the system's"},
+	{.name = "algorithms", .kind = KEY_STRINGS, AT(cfg_idp, algorithms),
+	 .help = "signature algorithms that tokens may use"},
+	{.name = "timeout", DURATION(100, MINUTE), AT(cfg_idp, timeout_ms), .dflt = "5s",
+	 .help = "longest duration of one request"},
+	{.name = "clock_skew", DURATION(0, 10 * MINUTE), AT(cfg_idp, skew_ms), .dflt = "30s",
+	 .help = "tolerance when the times in a token are checked"},
+	{.name = "allow_http", .kind = KEY_BOOL, AT(cfg_idp, allow_http), .dflt = "false",
+	 .help = "the issuer may be an http URL on a loopback address, for tests"},
+	NOT_HERE("secret", "client: { secret_file: ... }"),
+	NOT_HERE("client_secret", "client: { secret_file: ... }"),
+};
+const struct cfg_section cfg_idp_section = SECTION("idp", idp_keys);
+
+static const struct cfg_key agent_keys[] = {
+	{.name = "cgroup", .kind = KEY_STRINGS, AT_N(cfg_agent, cgroups),
+	 .help = "cgroup paths below the cgroup v2 root; their descendants belong to them"},
+	{.name = "uid", CUSTOM(cfg_take_uids), .help = "user ids, as numbers"},
+	{.name = "source", .kind = KEY_STRINGS, AT_N(cfg_agent, sources),
+	 .help = "networks from which the agent reaches a `listen` address"},
+	{.name = "token", .kind = KEY_REFUSED,
+	 .help = "workload tokens are not read by this version; the kernel tells who is calling"},
+};
+const struct cfg_section cfg_agent_section = SECTION("agent", agent_keys);
+
+static const struct cfg_key catalog_keys[] = {
+	{.name = "user", .kind = KEY_STRING, AT(cfg_target, catalog_user), .required = true,
+	 .help = "login of Tidegate's own look-ups"},
+	{.name = "password_file", .kind = KEY_PATH, AT(cfg_target, catalog_password_file),
+	 .required = true, .help = "file with its password"},
+	{.name = "database", .kind = KEY_STRING, AT(cfg_target, catalog_database),
+	 .help = "database to log in to; without it that of the session"},
+	NOT_HERE("password", "password_file"),
+};
+static const struct cfg_section catalog_section = SECTION("catalog", catalog_keys);
+
+static const struct cfg_key limit_keys[] = {
+	{.name = "statement_bytes", SIZE(KIB, 64 * MIB), AT(cfg_target, statement_bytes),
+	 .dflt = "1MiB", .help = "longest statement that is judged; longer ones are denied"},
+	{.name = "value_bytes", SIZE(256, 64 * MIB), AT(cfg_target, value_bytes), .dflt = "1MiB",
+	 .help = "longest value that is looked into; longer ones are replaced whole"},
+	{.name = "message_bytes", SIZE(64 * KIB, GIB), AT(cfg_target, message_bytes),
+	 .dflt = "16MiB", .help = "longest message of a client that must be held whole"},
+	{.name = "sessions", COUNT(1, 1000000), AT(cfg_target, max_sessions), .dflt = "10000",
+	 .help = "sessions at the same time"},
+};
+static const struct cfg_section limit_section = SECTION("limits", limit_keys);
+
+static const struct cfg_key target_keys[] = {
+	{.name = "address", CUSTOM(cfg_take_addresses), .required = true,
+	 .help = "what agents connect to: host:port, one or a list"},
+	{.name = "protocol", .kind = KEY_STRING, AT(cfg_target, protocol), .required = true,
+	 .help = "what is spoken there: postgresql"},
+	{.name = "mode", .kind = KEY_ENUM, AT(cfg_target, mode), .words = cfg_mode_words,
+	 .dflt = "steer", .help = "steer through Tidegate, block, observe (decide and record, never "
+				  "refuse), or off (unguarded)"},
+	{.name = "fail_open", .kind = KEY_BOOL, AT(cfg_target, fail_open), .dflt = "false",
+	 .help = "agents reach the target directly while the daemon is down"},
+	{.name = "socket", .kind = KEY_PATH, AT(cfg_target, socket),
+	 .help = "AF_UNIX socket of the server on this host, used instead of its address"},
+	{.name = "socket_auth", .kind = KEY_FLAG, AT(cfg_target, socket_trust),
+	 .words = socket_auth_words, .dflt = "required",
+	 .help = "whether a server that lets everybody in over its socket is accepted (trust)"},
+	{.name = "listen", .kind = KEY_STRING, AT(cfg_target, listen),
+	 .help = "address:port of a listener for clients that are pointed at Tidegate"},
+	{.name = "listen_by_owner", .kind = KEY_BOOL, AT(cfg_target, listen_by_owner),
+	 .help = "on a loopback listener the agent is known by the owner of the client's socket"},
+	{.name = "catalog", SUB(catalog_section),
+	 .help = "login for Tidegate's own look-ups, which column masks need"},
+	{.name = "limits", SUB(limit_section), .help = "limits of one session"},
+	{.name = "connect_timeout", DURATION(100, 10 * MINUTE), AT(cfg_target, connect_timeout_ms),
+	 .dflt = "10s", .help = "how long the target may take to accept a connection"},
+	{.name = "credential", .kind = KEY_REFUSED,
+	 .help = "agents log in with their own credential in this version"},
+	NOT_HERE("password", "catalog: { password_file: ... }"),
+};
+const struct cfg_section cfg_target_section = SECTION("target", target_keys);
+
+static const struct cfg_key access_keys[] = {
+	{.name = "approval", CUSTOM(cfg_take_approval),
+	 .help = "none, builtin (an operator approves) or idp; without it idp where that section is "
+		 "given, else builtin"},
+	{.name = "scope", .kind = KEY_SLICE, AT(entry_spec, scope),
+	 .help = "scope to ask the identity provider for"},
+	{.name = "max", DURATION(SECOND, 30 * DAY), AT(entry_spec, max_ms), .dflt = "15m",
+	 .help = "length of the grant"},
+	{.name = "hold", DURATION(SECOND, DAY), AT(entry_spec, access_hold_ms), .dflt = "1h",
+	 .help = "how long a connection may wait for approval"},
+	{.name = "approvers", .kind = KEY_SLICES, AT_N(entry_spec, approvers),
+	 .help = "users or groups who may approve; without it whoever may use the control socket"},
+	{.name = "min_approvals", COUNT(1, 16), AT(entry_spec, min_approvals), .dflt = "1",
+	 .help = "how many different people must approve"},
+};
+static const struct cfg_section access_section = SECTION("access", access_keys);
+
+static const struct cfg_key entry_keys[] = {
+	{.name = "agents", .kind = KEY_SLICES, AT_N(entry_spec, agents), .required = true,
+	 .help = "names of agents; `*` and `?` match as in a shell"},
+	{.name = "targets", .kind = KEY_SLICES, AT_N(entry_spec, targets), .required = true,
+	 .help = "names of targets; `*` and `?` match as in a shell"},
+	{.name = "access", SUB(access_section), .required = true,
+	 .help = "how access is approved; `access: { approval: none }` lets these agents in"},
+	{.name = "commands", CUSTOM(cfg_take_commands), .section = &cfg_rule_section,
+	 .help = "ordered rules; the first that matches decides, none is a denial"},
+	{.name = "mask", CUSTOM(cfg_take_masks), .section = &cfg_mask_section,
+	 .help = "what is hidden in results"},
+	{.name = "observe", .kind = KEY_BOOL, AT(entry_spec, observe), .dflt = "false",
+	 .help = "decide and record, but refuse nothing"},
+};
+const struct cfg_section cfg_entry_section = SECTION("policy entry", entry_keys);
+
+static const struct cfg_key rule_keys[] = {
+	{.name = "effect", CUSTOM(cfg_take_effects), .required = true,
+	 .help = "what the statement does: one or a list, or `any`"},
+	{.name = "object", .kind = KEY_SLICE, AT(rule_spec, object),
+	 .help = "glob over `schema.name` or `name` of what is touched; without it anything"},
+	{.name = "text", .kind = KEY_SLICE, AT(rule_spec, text),
+	 .help = "regular expression that the statement's text must match"},
+	{.name = "do", .kind = KEY_ENUM, AT(rule_spec, what), .words = do_words, .required = true,
+	 .help = "allow, approve (the live statement waits) or deny"},
+	{.name = "approvers", .kind = KEY_SLICES, AT_N(rule_spec, approvers),
+	 .help = "users or groups who may approve; without it whoever may use the control socket"},
+	{.name = "min_approvals", COUNT(1, 16), AT(rule_spec, min_approvals), .dflt = "1",
+	 .help = "how many different people must approve"},
+	{.name = "hold", DURATION(SECOND, DAY), AT(rule_spec, hold_ms), .dflt = "1h",
+	 .help = "how long the statement may wait"},
+	{.name = "hold_in_transaction", DURATION(SECOND, HOUR), AT(rule_spec, hold_tx_ms),
+	 .dflt = "30s", .help = "how long it may wait inside an open transaction"},
+};
+const struct cfg_section cfg_rule_section = SECTION("command rule", rule_keys);
+
+static const struct cfg_key mask_keys[] = {
+	{.name = "column", .kind = KEY_SLICE, AT(mask_spec, column),
+	 .help = "table.column or schema.table.column, by its origin and under any alias"},
+	{.name = "detect", CUSTOM(cfg_take_detectors),
+	 .help = "kinds of values that are found wherever they stand"},
+	{.name = "pattern", .kind = KEY_SLICES, AT_N(mask_spec, patterns),
+	 .help = "regular expressions of values that are found wherever they stand"},
+	{.name = "as", CUSTOM(cfg_take_how), .required = true,
+	 .help = "redact, last4, hash or null"},
+};
+const struct cfg_section cfg_mask_section = SECTION("mask", mask_keys);
+
+static const struct cfg_key daemon_keys[] = {
+	{.name = "workers", COUNT(1, 256), AT(config, workers),
+	 .help = "worker processes; without it one for each online CPU"},
+	{.name = "user", .kind = KEY_STRING, AT(config, user), .dflt = "tidegate",
+	 .help = "user that workers run as"},
+	{.name = "run_dir", .kind = KEY_PATH, AT(config, run_dir), .dflt = "/run/tidegate",
+	 .help = "control and metrics sockets"},
+	{.name = "state_dir", .kind = KEY_PATH, AT(config, state_dir), .dflt = "/var/lib/tidegate",
+	 .help = "state that outlives a restart, and journals"},
+	{.name = "bpf_dir", .kind = KEY_PATH, AT(config, bpf_dir), .dflt = "/sys/fs/bpf/tidegate",
+	 .help = "where programs, maps and links are pinned"},
+	{.name = "cgroup_root", .kind = KEY_PATH, AT(config, cgroup_root),
+	 .help = "mount point of cgroup v2; without it found in the mount table"},
+	{.name = "bpf", .kind = KEY_ENUM, AT(config, bpf), .words = bpf_words, .dflt = "auto",
+	 .help = "on: refuse to start without BPF; off: listeners only; auto: on where permitted"},
+	{.name = "metrics_listen", .kind = KEY_STRING, AT(config, metrics_listen),
+	 .help = "loopback address:port of the metrics, besides their AF_UNIX socket"},
+	{.name = "admin_group", .kind = KEY_STRING, AT(config, admin_group),
+	 .help = "group that may use the control socket besides root"},
+	{.name = "log_level", .kind = KEY_WORD, AT(config, log_level), .words = log_words,
+	 .dflt = "info", .help = "least severe message that is logged"},
+};
+static const struct cfg_section daemon_section = SECTION("daemon", daemon_keys);
+
+static const struct cfg_key recording_keys[] = {
+	{.name = "dir", .kind = KEY_PATH, AT(config, record_dir),
+	 .dflt = "/var/lib/tidegate/recordings", .help = "where recordings are kept"},
+	{.name = "durability", .kind = KEY_ENUM, AT(config, durability), .words = durability_words,
+	 .dflt = "process",
+	 .help = "what a recording survives before a command goes on: a kill of the daemon "
+		 "(process) or loss of power (disk)"},
+	{.name = "required", .kind = KEY_BOOL, AT(config, record_required), .dflt = "true",
+	 .help = "a session that cannot be recorded is ended"},
+	{.name = "journal", SIZE(MIB, 4 * GIB), AT(config, journal_bytes), .dflt = "64MiB",
+	 .help = "size of each worker's journal"},
+};
+static const struct cfg_section recording_section = SECTION("recording", recording_keys);
+
+static const struct cfg_key root_keys[] = {
+	{.name = "idp", CUSTOM(cfg_take_idp), .section = &cfg_idp_section,
+	 .help = "the identity provider; without it the built-in approver decides"},
+	{.name = "agents", CUSTOM(cfg_take_agents), .section = &cfg_agent_section, .required = true,
+	 .help = "who connects"},
+	{.name = "targets", CUSTOM(cfg_take_targets), .section = &cfg_target_section,
+	 .required = true, .help = "what is protected"},
+	{.name = "policy", CUSTOM(cfg_take_policy), .section = &cfg_entry_section, .required = true,
+	 .help = "who may do what where; what no entry allows is refused"},
+	{.name = "daemon", SUB(daemon_section), .help = "settings of the daemon itself"},
+	{.name = "recording", SUB(recording_section), .help = "recordings of sessions"},
+};
+const struct cfg_section cfg_root_section = SECTION("the file", root_keys);

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: MIT */
+/* What the parts of the configuration's parser share while a file is read. */
+#ifndef TIDEGATE_CONFIG_CFGLOAD_H
+#define TIDEGATE_CONFIG_CFGLOAD_H
+
+#include "base/arena.h"
+#include "config/cfgkeys.h"
+#include "config/config.h"
+#include "config/yaml.h"
+
+enum { CFG_ERRORS_MAX = 50 };
+
+struct cfg_error {
+	uint32_t line, column;
+	const char *text;
+};
+
+struct loader {
+	struct config *c;
+	struct arena tmp; /* the tree, messages, what policy_new() copies */
+	const struct ynode *root;
+	struct entry_spec *entries;
+	uint32_t nentries;
+	/* Nodes of c->agents[], c->targets[] and entries[], for positions. */
+	const struct ynode **agent_nodes, **target_nodes, **entry_nodes;
+	bool access_given; /* scratch of one entry: `approval` was written */
+	struct cfg_error errors[CFG_ERRORS_MAX];
+	uint32_t nerrors; /* all, also those over the maximum */
+	bool no_memory;
+};
+
+/* An error at the place of @at (NULL: of the whole file). Backticks around what is from the file. */
+void cfg_fail(struct loader *l, const struct ynode *at, const char *fmt, ...) PRINTF(3, 4);
+
+/* Formats into l->tmp; "" and no_memory when there is none. */
+const char *cfg_text(struct loader *l, const char *fmt, ...) PRINTF(2, 3);
+/* @s made fit for a message: escaped, cut to 60 bytes. */
+const char *cfg_show(struct loader *l, struct slice s);
+
+/* "; did you mean `x`?" for the nearest of @n words, or "". */
+const char *cfg_nearest(struct loader *l, struct slice word, const char *const *words, uint32_t n);
+
+/* Sets @obj from the mapping @map by the keys of @s; @where: "target `orders-db`". */
+void cfg_fill(struct loader *l, const struct cfg_section *s, const struct ynode *map, void *obj,
+	      const char *where);
+
+/* Allocates from @a; NULL and no_memory. */
+void *cfg_alloc(struct loader *l, struct arena *a, size_t size, size_t n);
+
+/* Checks of one part against the others, after everything is read. */
+void cfg_check(struct loader *l);
+
+#endif
