@@ -18,12 +18,14 @@ struct jwks;
 MUST_CHECK int jwks_parse(struct slice json, struct jwks **ret, char *error, size_t error_cap);
 void jwks_free(struct jwks *k);
 unsigned jwks_count(const struct jwks *k);
+unsigned jwks_skipped(const struct jwks *k);
 
 struct jwt_expect {
-	const char *issuer, *audience;
+	const char *issuer, *audience; /* needed */
 	const char *scope;	       /* every word of it must be in the token; NULL: any */
-	const char *const *algorithms; /* NULL-terminated; never "none" or HS* */
-	const char *const *types;      /* accepted `typ`, NULL-terminated; NULL: at+jwt, JWT, none */
+	const char *client_id;	       /* must be the token's client_id and azp where it has them */
+	const char *const *algorithms; /* NULL-terminated; "none" and HS* are refused even here */
+	const char *const *types;      /* accepted `typ`, NULL-terminated; NULL: at+jwt, JWT, no typ */
 	uint64_t now_s, skew_s;
 };
 
@@ -31,9 +33,19 @@ enum jwt_status {
 	JWT_OK,
 	JWT_UNKNOWN_KEY, /* no key of this kid: the set may have been rotated */
 	JWT_BAD,	 /* see the message */
+	JWT_NARROW,	 /* genuine and for us, but without a word of the scope */
 };
 
-/* *ret_claims (JWT_OK only) is the caller's reference. */
+enum { JWT_BYTES_MAX = 16 << 10 };
+
+/* Three parts: looks like a signed JWT, and not like an opaque token. */
+bool jwt_shaped(struct slice token);
+
+/*
+ * *ret_claims (JWT_OK only) is the caller's reference. The claims are not even
+ * parsed before the signature is right. The message never quotes the token
+ * but for single values of its header and claims, escaped.
+ */
 MUST_CHECK enum jwt_status jwt_verify(struct slice token, const struct jwks *keys,
 				      const struct jwt_expect *expect, json_t **ret_claims,
 				      char *error, size_t error_cap);

@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: MIT */
+#include "ident/discovery.h"
+
+#include <errno.h>
+
+#include "base/text.h"
+#include "ident/strict_json.h"
+#include "net/url.h"
+
+static const char well_known[] = "/.well-known/openid-configuration";
+
+int discovery_url(const struct discovery_rules *rules, char **ret)
+{
+	struct url_facts url;
+	size_t n = strlen(rules->issuer);
+	char *s;
+
+	if (url_inspect(rules->issuer, &url) != 0 || strchr(rules->issuer, '?') ||
+	    (!url.https && !(rules->allow_http && url.loopback)))
+		return -EINVAL;
+	/* "If the Issuer value contains a path, any terminating / MUST be removed" (section 4.1) */
+	if (rules->issuer[n - 1] == '/')
+		n--;
+	if (asprintf(&s, "%.*s%s", (int)n, rules->issuer, well_known) < 0)
+		return -ENOMEM;
+	*ret = s;
+	return 0;
+}
+
+static bool origin_allowed(const struct url_facts *url, const struct discovery_rules *rules)
+{
+	struct url_facts other;
+
+	if (url_inspect(rules->issuer, &other) == 0 && strcmp(url->origin, other.origin) == 0)
+		return true;
+	for (const char *const *o = rules->extra_origins; o && *o; o++)
+		if (url_inspect(*o, &other) == 0 && strcmp(url->origin, other.origin) == 0)
+			return true;
+	return false;
+}
+
+static char *endpoint(const json_t *doc, const char *name, const struct discovery_rules *rules,
+		      char *error, size_t error_cap)
+{
+	const char *text = strict_json_string(doc, name);
+	struct url_facts url;
+	char *copy;
+
+	if (!text || url_inspect(text, &url) != 0) {
+		(void)snprintf(error, error_cap, "the discovery document has no usable `%s`", name);
+		return NULL;
+	}
+	if (!url.https && !(rules->allow_http && url.loopback)) {
+		(void)snprintf(error, error_cap, "`%s` is not https (%s)", name, url.origin);
+		return NULL;
+	}
+	if (!origin_allowed(&url, rules)) {
+		(void)snprintf(error, error_cap, "`%s` is at %s, not on the issuer's own origin",
+			       name, url.origin);
+		return NULL;
+	}
+	copy = strdup(text);
+	if (!copy)
+		(void)snprintf(error, error_cap, "out of memory");
+	return copy;
+}
+
+int discovery_parse(struct slice json, const struct discovery_rules *rules, struct discovery *ret,
+		    char *error, size_t error_cap)
+{
+	struct discovery d = {NULL, NULL};
+	json_t *doc = strict_json_object(json, DISCOVERY_MAX, error, error_cap);
+	const char *issuer;
+	int err = -EINVAL;
+
+	if (!doc)
+		return -EINVAL;
+	issuer = strict_json_string(doc, "issuer");
+	if (!issuer || strcmp(issuer, rules->issuer) != 0) {
+		char shown[256] = "";
+
+		(void)text_escape(slice_str(issuer), shown, sizeof(shown));
+		(void)snprintf(error, error_cap,
+			       "the discovery document is of issuer `%s`, not of `%s`", shown,
+			       rules->issuer);
+		goto out;
+	}
+	d.token_endpoint = endpoint(doc, "token_endpoint", rules, error, error_cap);
+	if (d.token_endpoint)
+		d.jwks_uri = endpoint(doc, "jwks_uri", rules, error, error_cap);
+	if (!d.token_endpoint || !d.jwks_uri)
+		goto out;
+	*ret = d;
+	d = (struct discovery){NULL, NULL};
+	err = 0;
+out:
+	discovery_done(&d);
+	json_decref(doc);
+	return err;
+}
+
+void discovery_done(struct discovery *d)
+{
+	free(d->token_endpoint);
+	free(d->jwks_uri);
+	*d = (struct discovery){NULL, NULL};
+}

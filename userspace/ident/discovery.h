@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The provider's own description (OpenID Connect Discovery 1.0, RFC 8414).
+ * It is believed only as far as it speaks about itself: the issuer must be
+ * the configured one to the letter, and endpoints must lie on the issuer's own
+ * origin (documents that follow the request's Host header exist), or on one
+ * that the configuration names.
+ */
+#ifndef TIDEGATE_IDENT_DISCOVERY_H
+#define TIDEGATE_IDENT_DISCOVERY_H
+
+#include "base/compiler.h"
+#include "base/slice.h"
+
+enum { DISCOVERY_MAX = 256 << 10 };
+
+struct discovery_rules {
+	const char *issuer;
+	const char *const *extra_origins; /* "https://keys.example.com", NULL-terminated, or NULL */
+	bool allow_http;		  /* on loopback */
+};
+
+struct discovery {
+	char *token_endpoint, *jwks_uri;
+};
+
+/* 0 and *ret (allocated), or -EINVAL if the issuer is no URL that may be used. */
+MUST_CHECK int discovery_url(const struct discovery_rules *rules, char **ret);
+
+/* 0, or -EINVAL with a message. */
+MUST_CHECK int discovery_parse(struct slice json, const struct discovery_rules *rules,
+			       struct discovery *ret, char *error, size_t error_cap);
+void discovery_done(struct discovery *d);
+
+#endif

@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Inside of the OpenID Connect client: oidc.c (requests, their life),
+ * oidc_fetch.c (documents of the provider: discovery and keys),
+ * oidc_grant.c (one question to the token endpoint and the check of its answer).
+ *
+ * Everything runs from oidc_run(), which a timer or the end of a transfer
+ * calls: it starts what can be started and delivers what is decided. So no
+ * callback of the user is ever called from inside a call of the user.
+ */
+#ifndef TIDEGATE_IDENT_OIDC_IMPL_H
+#define TIDEGATE_IDENT_OIDC_IMPL_H
+
+#include <openssl/sha.h>
+
+#include "base/arena.h"
+#include "base/clock.h"
+#include "base/list.h"
+#include "ident/discovery.h"
+#include "ident/health.h"
+#include "ident/jwt.h"
+#include "ident/oidc.h"
+#include "ident/token.h"
+#include "net/curl_loop.h"
+
+enum {
+	OIDC_DETAIL = 400,
+	OIDC_DOC_REFRESH_MS = 10 * 60 * 1000, /* older: fetched anew, behind the requests' back */
+	OIDC_DOC_MAX_MS = 60 * 60 * 1000,     /* older: not used any more */
+	OIDC_DOC_RETRY_MS = 10 * 1000,	      /* between two fetches behind the back */
+};
+
+/* One waiting oidc_request(). */
+struct oidc_waiter {
+	struct list in_grant;
+	uint64_t id;
+	oidc_done_fn *done;
+	void *ctx;
+};
+
+enum oidc_grant_state {
+	GRANT_NEEDS_DOCS,	/* discovery and keys */
+	GRANT_NEEDS_CREDENTIAL, /* asked for, not here yet */
+	GRANT_ASKING,		/* the token endpoint */
+	GRANT_NEEDS_KEYS,	/* the token is here, signed with a key that is not known yet */
+	GRANT_DECIDED,
+};
+
+/* One question to the provider; equal requests wait for the same. */
+struct oidc_grant {
+	struct list in_oidc;
+	struct list waiters;
+	struct oidc *o;
+	uint64_t id;
+	char *agent, *scope;
+	enum oidc_grant_state state;
+	bool keys_tried; /* the keys were fetched anew for this one */
+	uint64_t deadline_ms;
+	struct http_transfer *transfer;
+	struct token_answer answer;
+	struct oidc_result result;
+	char *subject;
+	char digest[2 * SHA256_DIGEST_LENGTH + 1];
+	char detail[OIDC_DETAIL];
+};
+
+/* A document of the provider. */
+struct oidc_doc {
+	struct http_transfer *transfer;
+	bool have;
+	uint64_t at_ms, tried_ms; /* the last success, the last start */
+};
+
+struct oidc_counts {
+	uint64_t requests, joined, granted, denied, failed, fast_failed;
+	uint64_t discovery_calls, keys_calls, token_calls;
+};
+
+struct oidc {
+	uv_loop_t *loop;
+	uv_timer_t timer;
+	struct arena arena; /* the configuration's texts */
+	struct oidc_config cfg;
+	struct discovery_rules rules;
+	struct oidc_ops ops;
+	void *ctx;
+	struct curl_loop *http;
+	bool dead, running, again;
+	struct list grants;
+	unsigned waiting;
+	uint64_t next_id;
+	struct oidc_doc discovery_doc, keys_doc;
+	char *discovery_at;
+	struct discovery discovery;
+	struct jwks *keys;
+	uint64_t keys_forced_ms; /* last fetch for an unknown key */
+	struct health health;
+	struct oidc_counts counts;
+};
+
+static inline uint64_t oidc_now_ms(void)
+{
+	return clock_boot_ns() / 1000000;
+}
+
+/* oidc.c */
+void oidc_run(struct oidc *o);
+/* oidc_run() soon, from the loop. */
+void oidc_poke(struct oidc *o);
+/* The end of a grant; a second call is ignored. */
+void oidc_decide(struct oidc_grant *g, uint16_t reason, const char *fmt, ...) PRINTF(3, 4);
+/*
+ * A failure of the provider itself, noted for `status`. @hard starts or keeps up the back-off.
+ */
+void oidc_provider_failed(struct oidc *o, uint16_t reason, uint32_t retry_after_s, bool hard,
+			  const char *detail, const char *todo);
+/* Reason and advice for a transfer that brought no usable status. */
+uint16_t oidc_http_reason(const struct http_response *r, const char **ret_todo);
+
+/* oidc_fetch.c: 1: discovery and keys are here; 0: they are being fetched; or why not. */
+MUST_CHECK int oidc_docs_ready(struct oidc *o);
+/* 0: the keys are being fetched anew; else the reason why not, in words. */
+const char *oidc_keys_again(struct oidc *o);
+
+/* oidc_grant.c */
+void grant_want_credential(struct oidc_grant *g);
+void grant_ask(struct oidc_grant *g, struct slice credential);
+void grant_verify(struct oidc_grant *g);
+
+#endif

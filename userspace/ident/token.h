@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: MIT */
+/* The token request (RFC 6749 section 4.4) and what comes back. Pure. */
+#ifndef TIDEGATE_IDENT_TOKEN_H
+#define TIDEGATE_IDENT_TOKEN_H
+
+#include <jansson.h>
+
+#include "base/buf.h"
+#include "base/compiler.h"
+
+enum {
+	TOKEN_BODY_MAX = 64 << 10,   /* of the answer */
+	TOKEN_REQUEST_MAX = 32 << 10,
+};
+
+enum token_auth { TOKEN_AUTH_BASIC, TOKEN_AUTH_POST, TOKEN_AUTH_ASSERTION };
+
+struct token_request {
+	const char *client_id, *scope;
+	const char *resource, *audience; /* NULL: not sent */
+	enum token_auth auth;
+	struct slice credential; /* the secret, or the assertion */
+};
+
+/* @ret_header: "Authorization: ..." or left empty. 0, -EMSGSIZE or -ENOMEM. */
+MUST_CHECK int token_request_build(const struct token_request *q, struct buf *ret_body,
+				   struct buf *ret_header);
+
+struct token_answer {
+	json_t *json; /* owns the rest */
+	struct slice token;
+	const json_t *scope;  /* NULL: not said, as asked (section 5.1) */
+	bool has_expiry;
+	uint64_t expires_in_s;
+};
+
+/* A successful answer. 0, or -EINVAL with a message. */
+MUST_CHECK int token_answer_parse(struct slice body, struct token_answer *ret, char *error,
+				  size_t error_cap);
+/* Overwrites the token; safe on a zeroed one. */
+void token_answer_done(struct token_answer *a);
+
+struct token_error {
+	char code[64];		/* as registered or not; "" if the body has none */
+	char description[200];	/* escaped */
+};
+
+/* Anything may stand in the body of a 4xx: nothing at all, HTML, JSON without `error`. */
+void token_error_parse(struct slice body, struct token_error *ret);
+
+#endif

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * HTTP requests on a libuv loop, through libcurl's multi interface. Made for
+ * talking to an identity provider, so strict where curl is lenient: https only
+ * (http on loopback if allowed), no redirects, no proxy, no netrc, no cookies,
+ * no compression, one CA, a deadline and a size for every answer. Names are
+ * resolved by curl's own threads.
+ */
+#ifndef TIDEGATE_NET_CURL_LOOP_H
+#define TIDEGATE_NET_CURL_LOOP_H
+
+#include <uv.h>
+
+#include "base/compiler.h"
+#include "base/slice.h"
+
+struct curl_loop;
+struct http_transfer;
+
+enum http_error {
+	HTTP_OK,	  /* there is a status, whichever */
+	HTTP_UNREACHABLE, /* name, connection, or cut off in the middle */
+	HTTP_UNTRUSTED,	  /* TLS failed: certificate, name or version */
+	HTTP_TIMEOUT,	  /* deadline, or too slow */
+	HTTP_TOO_LARGE,
+	HTTP_BROKEN,	  /* what came is no HTTP */
+	HTTP_NOT_ALLOWED, /* the URL is not one that may be used */
+};
+
+struct http_request {
+	const char *url;
+	const char *const *headers; /* "Name: value", NULL-terminated, or NULL */
+	const struct slice *body;   /* POST; NULL: GET */
+	uint64_t timeout_ms;
+	size_t max_bytes; /* of the answer's body */
+};
+
+struct http_response {
+	enum http_error error;
+	int status;
+	struct slice body;	/* valid until the callback returns, then overwritten */
+	const char *type;	/* Content-Type, may be "" */
+	uint32_t retry_after_s; /* 0: not given */
+	const char *detail;	/* for an operator; never holds a header or a body */
+};
+
+typedef void http_done_fn(void *ctx, const struct http_response *r);
+
+/*
+ * @ca_file: PEM, read now; NULL: the system's. @allow_http: for loopback
+ * addresses only, which is checked again on the address that is connected to.
+ */
+MUST_CHECK int curl_loop_new(uv_loop_t *loop, const char *ca_file, bool allow_http,
+			     struct curl_loop **ret);
+
+/*
+ * Ends all transfers, without callbacks; may be called from one. The memory
+ * goes when the loop has closed the handles: run it once more.
+ */
+void curl_loop_free(struct curl_loop *l);
+
+/*
+ * Everything in @q is copied; the copy of headers and body is overwritten
+ * afterwards. @done is called once, never from inside this call.
+ */
+MUST_CHECK int curl_loop_start(struct curl_loop *l, const struct http_request *q,
+			       http_done_fn *done, void *ctx, struct http_transfer **ret);
+
+/* @done will not be called. Not for a transfer whose callback has been called. */
+void curl_loop_cancel(struct http_transfer *t);
+
+#endif
