@@ -19,9 +19,10 @@
 #define TG_REC_TABLE_MAGIC 0x8f92eab1u	 /* last four bytes of a finished file */
 #define TG_REC_SUFFIX	   ".tgrec.zst"
 enum { TG_REC_MAGIC_BYTES = 8 };
-enum { TG_REC_FRAME_RAW = 65536 }; /* bytes of records in a full frame */
-enum { TG_REC_FRAME_MAX = 69632 }; /* no frame is larger (the end record may go over) */
-enum { TG_REC_CHUNK = 32752 };	   /* largest payload of one record: two fill a frame */
+enum { TG_REC_FRAME_RAW = 65536 };     /* bytes of records in a full frame */
+enum { TG_REC_FRAME_MAX = 69632 };     /* no frame is larger (the end record may go over) */
+enum { TG_REC_JOINED_MAX = 16 << 20 }; /* largest payload joined from parts */
+enum { TG_REC_CHUNK = 32752 };	       /* largest payload of one record: two fill a frame */
 
 enum tg_rec_type {
 	TG_REC_HEADER = 1,   /* magic, then JSON: who, what, which grant, which policy */

@@ -5,6 +5,9 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+/* Of the frame header descriptor (RFC 8878 3.1.1.1.1): one unused, one reserved bit. */
+enum { FRAME_SPARE_BITS = 0x18 };
+
 int hasher_init(struct hasher *h)
 {
 	h->sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
@@ -220,7 +223,7 @@ int frame_load(int fd, uint64_t off, const struct tg_rec_frame *head, ZSTD_DCtx 
 	n = ZSTD_findFrameCompressedSize(stored, head->stored_bytes);
 	if (!ZSTD_isError(n) && n >= sizeof(magic))
 		memcpy(&magic, stored, sizeof(magic));
-	if (magic != ZSTD_MAGICNUMBER || n != head->stored_bytes) {
+	if (magic != ZSTD_MAGICNUMBER || n != head->stored_bytes || stored[4] & FRAME_SPARE_BITS) {
 		*ret_what = "not one whole zstd frame";
 		return -EBADMSG;
 	}

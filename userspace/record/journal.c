@@ -133,6 +133,8 @@ static void fail(struct rec *r, int error)
 	frame_table_free(r->table);
 	r->table = NULL;
 	list_del(&r->link);
+	if (list_empty(&j->stuck))
+		j->retry_ns = 0;
 	list_add_tail(&j->stuck, &r->link);
 	r->stuck = true;
 	j->nstuck++;
@@ -179,7 +181,6 @@ static int take_file(struct rec *r, int fd)
 		err = ftruncate(fd, (off_t)r->off) ? -errno : 0; /* a write that failed */
 	else if ((uint64_t)st.st_size != r->off)
 		err = -ESTALE; /* somebody else changed it */
-	limit_files(r->j);
 	return err;
 }
 
@@ -203,6 +204,7 @@ void journal_file(struct journal *j, const struct uuid *session, int fd, int err
 	}
 	r->bad_file = err;
 	list_add_tail(&j->ready, &r->link);
+	limit_files(j);
 }
 
 /* ------------------------------------------------------------ the slots */
@@ -427,7 +429,27 @@ bool journal_work(struct journal *j, unsigned frames)
 		j->starved = false;
 		j->ops->writable(j->ctx);
 	}
-	return !list_empty(&j->ready);
+	return !list_empty(&j->ready) || !list_empty(&j->wanted);
+}
+
+static void retry_stuck(struct journal *j, uint64_t now_boot_ns)
+{
+	bool due = j->retry_ns && now_boot_ns >= j->retry_ns;
+
+	if (list_empty(&j->stuck) || (j->retry_ns && !due))
+		return;
+	j->retry_ns = now_boot_ns + RETRY_NS;
+	if (!due)
+		return; /* it failed just now */
+	list_each(it, &j->stuck)
+	{
+		struct rec *r = container_of(it, struct rec, link);
+
+		list_del(&r->link);
+		r->stuck = false;
+		j->nstuck--;
+		journal_schedule(r);
+	}
 }
 
 void journal_idle(struct journal *j, uint64_t now_boot_ns, uint64_t idle_ns)
@@ -452,18 +474,7 @@ void journal_idle(struct journal *j, uint64_t now_boot_ns, uint64_t idle_ns)
 		if (!r->cur && list_empty(&r->link))
 			close_file(r);
 	}
-	if (list_empty(&j->stuck) || now_boot_ns < j->retry_ns)
-		return;
-	j->retry_ns = now_boot_ns + RETRY_NS;
-	list_each(it, &j->stuck)
-	{
-		struct rec *r = container_of(it, struct rec, link);
-
-		list_del(&r->link);
-		r->stuck = false;
-		j->nstuck--;
-		journal_schedule(r);
-	}
+	retry_stuck(j, now_boot_ns);
 }
 
 void journal_drain(struct journal *j)

@@ -94,9 +94,9 @@ MUST_CHECK int rec_new(struct journal *j, const struct uuid *session, struct sli
 /*
  * One record: the parts are joined. 0 when it is in the journal; -EAGAIN: all
  * slots wait for the disk, try again at writable() (nothing was written);
- * -EMSGSIZE: larger than the whole journal; other errors: the recording is lost and the
- * session must not go on if recording is required. Large records are split over
- * frames and joined by the reader. TG_REC_HEADER and TG_REC_END are not put by hand.
+ * -EMSGSIZE: larger than TG_REC_JOINED_MAX or the whole journal; other errors: the recording is
+ * lost and the session must not go on if recording is required. Large records are split over frames
+ * and joined by the reader. TG_REC_HEADER and TG_REC_END are not put by hand.
  */
 MUST_CHECK int rec_put(struct rec *r, enum tg_rec_type type, uint64_t wall_ns,
 		       const struct slice *parts, unsigned nparts);

@@ -107,12 +107,7 @@ static inline void slot_publish(struct rec *r, struct slot *s, uint8_t *payload,
 	r->touched = true;
 	r->j->stats.bytes += n;
 	r->bytes += n;
-}
-
-static inline void count(struct rec *r)
-{
 	r->records++;
-	r->j->stats.records++;
 }
 
 static size_t room(const struct slot *s)
@@ -180,7 +175,7 @@ static int put_split(struct rec *r, enum tg_rec_type type, uint64_t wall_ns, str
 	if (n <= SMALL || first < SMALL)
 		first = 0;
 	need = n > first ? (n - first + PER_SLOT - 1) / PER_SLOT : !first;
-	if (need > r->j->nslots)
+	if (need > r->j->nslots || n > TG_REC_JOINED_MAX)
 		return refuse(r, -EMSGSIZE);
 	if (need > r->j->nfree)
 		return refuse(r, -EAGAIN);
@@ -200,7 +195,7 @@ static int put_split(struct rec *r, enum tg_rec_type type, uint64_t wall_ns, str
 		parts_copy(&from, at, take);
 		slot_publish(r, r->cur, at, take);
 	} while (n);
-	count(r);
+	r->j->stats.records++;
 	return 0;
 }
 
@@ -224,7 +219,7 @@ int rec_put(struct rec *r, enum tg_rec_type type, uint64_t wall_ns, const struct
 		to += parts[i].n;
 	}
 	slot_publish(r, r->cur, at, n);
-	count(r);
+	r->j->stats.records++;
 	return 0;
 }
 
@@ -256,7 +251,7 @@ void rec_commit(struct rec *r)
 	BUG_ON(!r->reserved);
 	slot_publish(r, r->cur, payload, r->reserved - 1);
 	r->reserved = 0;
-	count(r);
+	r->j->stats.records++;
 }
 
 /* ------------------------------------------------------- begin and end */
