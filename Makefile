@@ -170,6 +170,14 @@ $(O)/tests/bench/%: $(O)/tests/bench/%.o $(LIB)
 .PHONY: bench-build
 bench-build: all $(BENCHES)
 
+# Programs that the end-to-end tests drive.
+E2E_PROGS := $(patsubst %.c,$(O)/%,$(wildcard tests/e2e/*.c))
+$(O)/tests/e2e/%: $(O)/tests/e2e/%.o $(LIB)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(ALL_LDFLAGS) $^ $(PKG_LIBS) -lm -o $@
+.PHONY: e2e-build
+e2e-build: all $(E2E_PROGS)
+
 # ---------------------------------------------------------------- install
 .PHONY: install
 install: all

@@ -92,7 +92,7 @@ static char *sign(EVP_PKEY *key, const char *alg, const char *text)
 {
 	EVP_MD_CTX *ctx = EVP_MD_CTX_new();
 	EVP_PKEY_CTX *pctx = NULL;
-	const EVP_MD *md = strcmp(alg, "EdDSA") == 0  ? NULL
+	const EVP_MD *md = strcmp(alg, "EdDSA") == 0   ? NULL
 			   : strcmp(alg, "ES384") == 0 ? EVP_sha384()
 						       : EVP_sha256();
 	uint8_t sig[1024], raw[1024];

@@ -137,56 +137,93 @@ static void test_header(void **state)
 	static const char *const only_at[] = {"at+jwt", NULL};
 	static const struct row rows[] = {
 		{.name = "good", .want = JWT_OK},
-		{.name = "typ with prefix and case", .want = JWT_OK,
+		{.name = "typ with prefix and case",
+		 .want = JWT_OK,
 		 .header = "{\"alg\":\"RS256\",\"typ\":\"application/AT+JWT\",\"kid\":\"rsa\"}"},
-		{.name = "typ JWT", .want = JWT_OK,
+		{.name = "typ JWT",
+		 .want = JWT_OK,
 		 .header = "{\"alg\":\"RS256\",\"typ\":\"JWT\",\"kid\":\"rsa\"}"},
-		{.name = "typ JWT where only at+jwt will do", .want = JWT_BAD, .types = only_at,
+		{.name = "typ JWT where only at+jwt will do",
+		 .want = JWT_BAD,
+		 .types = only_at,
 		 .header = "{\"alg\":\"RS256\",\"typ\":\"JWT\",\"kid\":\"rsa\"}",
 		 .error = "type `JWT`"},
 		{.name = "typ at+jwt where only that will do", .want = JWT_OK, .types = only_at},
 		{.name = "no typ", .want = JWT_OK, .header = "{\"alg\":\"RS256\",\"kid\":\"rsa\"}"},
-		{.name = "no typ where one is wanted", .want = JWT_BAD, .types = only_at,
-		 .header = "{\"alg\":\"RS256\",\"kid\":\"rsa\"}", .error = "no type"},
-		{.name = "typ of another kind of token", .want = JWT_BAD,
+		{.name = "no typ where one is wanted",
+		 .want = JWT_BAD,
+		 .types = only_at,
+		 .header = "{\"alg\":\"RS256\",\"kid\":\"rsa\"}",
+		 .error = "no type"},
+		{.name = "typ of another kind of token",
+		 .want = JWT_BAD,
 		 .header = "{\"alg\":\"RS256\",\"typ\":\"logout+jwt\",\"kid\":\"rsa\"}",
 		 .error = "type `logout+jwt`"},
-		{.name = "typ no string", .want = JWT_BAD,
+		{.name = "typ no string",
+		 .want = JWT_BAD,
 		 .header = "{\"alg\":\"RS256\",\"typ\":7,\"kid\":\"rsa\"}"},
-		{.name = "crit", .want = JWT_BAD, .error = "critical",
+		{.name = "crit",
+		 .want = JWT_BAD,
+		 .error = "critical",
 		 .header = "{\"alg\":\"RS256\",\"kid\":\"rsa\",\"crit\":[\"exp\"],\"exp\":1}"},
-		{.name = "b64", .want = JWT_BAD, .error = "critical",
+		{.name = "b64",
+		 .want = JWT_BAD,
+		 .error = "critical",
 		 .header = "{\"alg\":\"RS256\",\"kid\":\"rsa\",\"b64\":false}"},
-		{.name = "alg twice", .want = JWT_BAD, .error = "twice",
+		{.name = "alg twice",
+		 .want = JWT_BAD,
+		 .error = "twice",
 		 .header = "{\"alg\":\"RS256\",\"alg\":\"none\",\"kid\":\"rsa\"}"},
-		{.name = "alg missing", .want = JWT_BAD, .header = "{\"kid\":\"rsa\"}",
+		{.name = "alg missing",
+		 .want = JWT_BAD,
+		 .header = "{\"kid\":\"rsa\"}",
 		 .error = "no signature algorithm"},
 		{.name = "header no object", .want = JWT_BAD, .header = "[1]"},
 		{.name = "header no JSON", .want = JWT_BAD, .header = "{\"alg\":"},
-		{.name = "header with NUL", .want = JWT_BAD,
+		{.name = "header with NUL",
+		 .want = JWT_BAD,
 		 .header = "{\"alg\":\"RS256\\u0000\",\"kid\":\"rsa\"}"},
-		{.name = "header too deep", .want = JWT_BAD, .error = "nested",
+		{.name = "header too deep",
+		 .want = JWT_BAD,
+		 .error = "nested",
 		 .header = "{\"alg\":\"RS256\",\"x\":[[[[[[[[[[[[[1]]]]]]]]]]]]]}"},
-		{.name = "keys the token brings are ignored", .want = JWT_UNKNOWN_KEY,
+		{.name = "keys the token brings are ignored",
+		 .want = JWT_UNKNOWN_KEY,
 		 .header = "{\"alg\":\"RS256\",\"kid\":\"x\",\"jku\":\"http://a/\",\"jwk\":{}}"},
-		{.name = "kid no string", .want = JWT_BAD,
+		{.name = "kid no string",
+		 .want = JWT_BAD,
 		 .header = "{\"alg\":\"RS256\",\"kid\":1}"},
-		{.name = "kid unknown", .want = JWT_UNKNOWN_KEY, .error = "not in the provider",
+		{.name = "kid unknown",
+		 .want = JWT_UNKNOWN_KEY,
+		 .error = "not in the provider",
 		 .header = "{\"alg\":\"RS256\",\"kid\":\"rsa \"}"},
-		{.name = "kid of another key", .want = JWT_BAD, .error = "not for RS256",
+		{.name = "kid of another key",
+		 .want = JWT_BAD,
+		 .error = "not for RS256",
 		 .header = "{\"alg\":\"RS256\",\"kid\":\"p256\"}"},
-		{.name = "kid of a key for PS256 only", .want = JWT_BAD, .error = "not for RS256",
+		{.name = "kid of a key for PS256 only",
+		 .want = JWT_BAD,
+		 .error = "not for RS256",
 		 .header = "{\"alg\":\"RS256\",\"kid\":\"only-ps\"}"},
 		{.name = "no kid", .want = JWT_OK, .header = "{\"alg\":\"RS256\"}"},
-		{.name = "RS256 said to be PS256", .want = JWT_BAD, .error = "signature is wrong",
+		{.name = "RS256 said to be PS256",
+		 .want = JWT_BAD,
+		 .error = "signature is wrong",
 		 .header = "{\"alg\":\"PS256\",\"kid\":\"rsa\"}"},
-		{.name = "none", .want = JWT_BAD, .error = "`none`",
+		{.name = "none",
+		 .want = JWT_BAD,
+		 .error = "`none`",
 		 .header = "{\"alg\":\"none\",\"kid\":\"rsa\"}"},
-		{.name = "HS256", .want = JWT_BAD, .error = "`HS256`",
+		{.name = "HS256",
+		 .want = JWT_BAD,
+		 .error = "`HS256`",
 		 .header = "{\"alg\":\"HS256\",\"kid\":\"rsa\"}"},
-		{.name = "supported but not allowed", .want = JWT_BAD, .error = "`RS512`",
+		{.name = "supported but not allowed",
+		 .want = JWT_BAD,
+		 .error = "`RS512`",
 		 .header = "{\"alg\":\"RS512\",\"kid\":\"rsa\"}"},
-		{.name = "alg in another case", .want = JWT_BAD,
+		{.name = "alg in another case",
+		 .want = JWT_BAD,
 		 .header = "{\"alg\":\"rs256\",\"kid\":\"rsa\"}"},
 	};
 
@@ -198,29 +235,52 @@ static void test_header(void **state)
 static void test_claims(void **state)
 {
 	static const struct row rows[] = {
-		{.name = "issuer with slash", .want = JWT_BAD, .error = "issuer",
+		{.name = "issuer with slash",
+		 .want = JWT_BAD,
+		 .error = "issuer",
 		 CLAIMS("\"iss\":\"" ISS "/\",\"aud\":\"" AUD "\",\"sub\":\"a\"" TIMES)},
-		{.name = "no issuer", .want = JWT_BAD, .error = "issuer",
+		{.name = "no issuer",
+		 .want = JWT_BAD,
+		 .error = "issuer",
 		 CLAIMS("\"aud\":\"" AUD "\",\"sub\":\"a\"" TIMES)},
-		{.name = "issuer no string", .want = JWT_BAD, .error = "issuer",
+		{.name = "issuer no string",
+		 .want = JWT_BAD,
+		 .error = "issuer",
 		 CLAIMS("\"iss\":[\"" ISS "\"],\"aud\":\"" AUD "\",\"sub\":\"a\"" TIMES)},
-		{.name = "audience in a list", .want = JWT_OK,
+		{.name = "audience in a list",
+		 .want = JWT_OK,
 		 CLAIMS("\"iss\":\"" ISS "\",\"aud\":[\"x\",\"" AUD "\"],\"sub\":\"a\"" TIMES)},
-		{.name = "audience not in the list", .want = JWT_BAD, .error = "audience",
+		{.name = "audience not in the list",
+		 .want = JWT_BAD,
+		 .error = "audience",
 		 CLAIMS("\"iss\":\"" ISS "\",\"aud\":[\"x\"],\"sub\":\"a\"" TIMES)},
-		{.name = "list with something else", .want = JWT_BAD, .error = "audience",
+		{.name = "list with something else",
+		 .want = JWT_BAD,
+		 .error = "audience",
 		 CLAIMS("\"iss\":\"" ISS "\",\"aud\":[\"" AUD "\",1],\"sub\":\"a\"" TIMES)},
-		{.name = "other audience", .want = JWT_BAD, .error = "audience (https://db.example)",
+		{.name = "other audience",
+		 .want = JWT_BAD,
+		 .error = "audience (https://db.example)",
 		 CLAIMS("\"iss\":\"" ISS "\",\"aud\":\"https://db.example\",\"sub\":\"a\"" TIMES)},
-		{.name = "no audience", .want = JWT_BAD, .error = "missing",
+		{.name = "no audience",
+		 .want = JWT_BAD,
+		 .error = "missing",
 		 CLAIMS("\"iss\":\"" ISS "\",\"sub\":\"a\"" TIMES)},
-		{.name = "no subject", .want = JWT_BAD, .error = "subject",
+		{.name = "no subject",
+		 .want = JWT_BAD,
+		 .error = "subject",
 		 CLAIMS("\"iss\":\"" ISS "\",\"aud\":\"" AUD "\"" TIMES)},
-		{.name = "empty subject", .want = JWT_BAD, .error = "subject",
+		{.name = "empty subject",
+		 .want = JWT_BAD,
+		 .error = "subject",
 		 CLAIMS("\"iss\":\"" ISS "\",\"aud\":\"" AUD "\",\"sub\":\"\"" TIMES)},
-		{.name = "other client_id", .want = JWT_BAD, .error = "another client",
+		{.name = "other client_id",
+		 .want = JWT_BAD,
+		 .error = "another client",
 		 CLAIMS(BASE TIMES ",\"client_id\":\"other\"")},
-		{.name = "other azp", .want = JWT_BAD, .error = "azp `other`",
+		{.name = "other azp",
+		 .want = JWT_BAD,
+		 .error = "azp `other`",
 		 CLAIMS(BASE TIMES ",\"azp\":\"other\"")},
 		{.name = "azp no string", .want = JWT_BAD, CLAIMS(BASE TIMES ",\"azp\":{}")},
 		{.name = "our azp", .want = JWT_OK, CLAIMS(BASE TIMES ",\"azp\":\"tidegate\"")},
@@ -229,30 +289,48 @@ static void test_claims(void **state)
 		{.name = "exp a string", .want = JWT_BAD, CLAIMS(BASE ",\"exp\":\"1700000300\"")},
 		{.name = "exp negative", .want = JWT_BAD, CLAIMS(BASE ",\"exp\":-1")},
 		{.name = "exp in the skew", .want = JWT_OK, CLAIMS(BASE ",\"exp\":1699999971")},
-		{.name = "exp at the skew's end", .want = JWT_BAD, .error = "expired 30 s ago",
+		{.name = "exp at the skew's end",
+		 .want = JWT_BAD,
+		 .error = "expired 30 s ago",
 		 CLAIMS(BASE ",\"exp\":1699999970")},
-		{.name = "exp with a fraction", .want = JWT_OK, CLAIMS(BASE ",\"exp\":1700000300.5")},
+		{.name = "exp with a fraction",
+		 .want = JWT_OK,
+		 CLAIMS(BASE ",\"exp\":1700000300.5")},
 		{.name = "exp huge", .want = JWT_BAD, CLAIMS(BASE ",\"exp\":1e300")},
-		{.name = "exp in milliseconds", .want = JWT_BAD, .error = "milliseconds",
+		{.name = "exp in milliseconds",
+		 .want = JWT_BAD,
+		 .error = "milliseconds",
 		 CLAIMS(BASE ",\"exp\":1700000300000")},
-		{.name = "nbf in the skew", .want = JWT_OK,
+		{.name = "nbf in the skew",
+		 .want = JWT_OK,
 		 CLAIMS(BASE TIMES ",\"nbf\":1700000030")},
-		{.name = "nbf after it", .want = JWT_BAD, .error = "valid only in 31 s",
+		{.name = "nbf after it",
+		 .want = JWT_BAD,
+		 .error = "valid only in 31 s",
 		 CLAIMS(BASE TIMES ",\"nbf\":1700000031")},
 		{.name = "nbf no number", .want = JWT_BAD, CLAIMS(BASE TIMES ",\"nbf\":null")},
-		{.name = "iat in the skew", .want = JWT_OK,
+		{.name = "iat in the skew",
+		 .want = JWT_OK,
 		 CLAIMS(BASE ",\"exp\":1700000300,\"iat\":1700000030")},
-		{.name = "iat after it", .want = JWT_BAD, .error = "issued 31 s in the future",
+		{.name = "iat after it",
+		 .want = JWT_BAD,
+		 .error = "issued 31 s in the future",
 		 CLAIMS(BASE ",\"exp\":1700000300,\"iat\":1700000031")},
-		{.name = "iat no number", .want = JWT_BAD,
+		{.name = "iat no number",
+		 .want = JWT_BAD,
 		 CLAIMS(BASE ",\"exp\":1700000300,\"iat\":\"x\"")},
-		{.name = "claim twice", .want = JWT_BAD, .error = "twice",
+		{.name = "claim twice",
+		 .want = JWT_BAD,
+		 .error = "twice",
 		 CLAIMS(FULL ",\"aud\":\"x\"")},
 		{.name = "claims no object", .want = JWT_BAD, .claims = "\"x\""},
 		{.name = "claims with rubbish behind", .want = JWT_BAD, .claims = "{" FULL "} x"},
-		{.name = "claims too deep", .want = JWT_BAD, .error = "nested",
+		{.name = "claims too deep",
+		 .want = JWT_BAD,
+		 .error = "nested",
 		 CLAIMS(FULL ",\"x\":[[[[[[[[[[[[]]]]]]]]]]]]")},
-		{.name = "brackets in a string", .want = JWT_OK,
+		{.name = "brackets in a string",
+		 .want = JWT_OK,
 		 CLAIMS(FULL ",\"x\":\"\\\"[[[[[[[[[[[[[[[[[[[\"")},
 	};
 
@@ -264,23 +342,39 @@ static void test_scope(void **state)
 	static const struct row rows[] = {
 		{.name = "one word", .scope = "db.read", .want = JWT_OK},
 		{.name = "both, other order", .scope = "db.write db.read", .want = JWT_OK},
-		{.name = "part of a word", .scope = "db.rea", .want = JWT_NARROW,
+		{.name = "part of a word",
+		 .scope = "db.rea",
+		 .want = JWT_NARROW,
 		 .error = "`db.rea`"},
 		{.name = "longer word", .scope = "db.reads", .want = JWT_NARROW},
-		{.name = "one of two missing", .scope = "db.read db.ddl", .want = JWT_NARROW,
+		{.name = "one of two missing",
+		 .scope = "db.read db.ddl",
+		 .want = JWT_NARROW,
 		 .error = "`db.ddl`"},
-		{.name = "token without scope", .scope = "db.read", .want = JWT_NARROW,
+		{.name = "token without scope",
+		 .scope = "db.read",
+		 .want = JWT_NARROW,
 		 CLAIMS(BASE TIMES)},
-		{.name = "scp as a list", .scope = "db.read", .want = JWT_OK,
+		{.name = "scp as a list",
+		 .scope = "db.read",
+		 .want = JWT_OK,
 		 CLAIMS(BASE TIMES ",\"scp\":[\"x\",\"db.read\"]")},
-		{.name = "scp list holds words, not texts", .scope = "db.read",
-		 .want = JWT_NARROW, CLAIMS(BASE TIMES ",\"scp\":[\"x db.read\"]")},
-		{.name = "scope goes before scp", .scope = "db.read", .want = JWT_NARROW,
+		{.name = "scp list holds words, not texts",
+		 .scope = "db.read",
+		 .want = JWT_NARROW,
+		 CLAIMS(BASE TIMES ",\"scp\":[\"x db.read\"]")},
+		{.name = "scope goes before scp",
+		 .scope = "db.read",
+		 .want = JWT_NARROW,
 		 CLAIMS(BASE TIMES ",\"scope\":\"\",\"scp\":\"db.read\"")},
-		{.name = "scope a number", .scope = "db.read", .want = JWT_NARROW,
+		{.name = "scope a number",
+		 .scope = "db.read",
+		 .want = JWT_NARROW,
 		 CLAIMS(BASE TIMES ",\"scope\":1")},
-		{.name = "a narrow token that is also expired is just bad", .scope = "db.ddl",
-		 .want = JWT_BAD, CLAIMS(BASE ",\"exp\":1,\"scope\":\"db.read\"")},
+		{.name = "a narrow token that is also expired is just bad",
+		 .scope = "db.ddl",
+		 .want = JWT_BAD,
+		 CLAIMS(BASE ",\"exp\":1,\"scope\":\"db.read\"")},
 	};
 
 	check_rows(rows, ARRAY_SIZE(rows), rsa, "RS256");
@@ -292,9 +386,12 @@ static void test_algorithms(void **state)
 		const char *name, *alg, *kid;
 		EVP_PKEY *key, *wrong;
 	} rows[] = {
-		{"RS256", "RS256", "rsa", rsa, rsa2},  {"PS256", "PS256", "rsa", rsa, rsa2},
-		{"ES256", "ES256", "p256", p256, NULL}, {"EdDSA", "EdDSA", "ed", ed, NULL},
-		{"ES384", "ES384", "p384", p384, NULL}, {"PS256 key", "PS256", "only-ps", rsa2, rsa},
+		{"RS256", "RS256", "rsa", rsa, rsa2},
+		{"PS256", "PS256", "rsa", rsa, rsa2},
+		{"ES256", "ES256", "p256", p256, NULL},
+		{"EdDSA", "EdDSA", "ed", ed, NULL},
+		{"ES384", "ES384", "p384", p384, NULL},
+		{"PS256 key", "PS256", "only-ps", rsa2, rsa},
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
@@ -310,10 +407,9 @@ static void test_algorithms(void **state)
 			fail_msg("%s: %s", rows[i].name, error);
 		free(token);
 		if (!other)
-			other = strcmp(rows[i].alg, "EdDSA") == 0 ? jose_key("Ed25519")
-								  : jose_key(rows[i].alg[2] == '2'
-										     ? "P-256"
-										     : "P-384");
+			other = strcmp(rows[i].alg, "EdDSA") == 0
+					? jose_key("Ed25519")
+					: jose_key(rows[i].alg[2] == '2' ? "P-256" : "P-384");
 		token = jose_token(other, rows[i].alg, header, "{" FULL "}");
 		if (verify(token, &want, error, sizeof(error)) != JWT_BAD)
 			fail_msg("%s by another key: %s", rows[i].name, error);
@@ -337,7 +433,7 @@ static void test_tampering(void **state)
 		(void)snprintf(header, sizeof(header), "{\"alg\":\"%s\"}", algs[a]);
 		token = jose_token(by[a], algs[a], header, "{" FULL "}");
 		assert_int_equal(verify(token, &want, error, sizeof(error)), JWT_OK);
-		for (size_t i = 0; token[i]; i += 3) {
+		for (size_t i = 0, n = strlen(token); i < n; i += 3) {
 			char was = token[i];
 
 			token[i] = was == 'A' ? 'B' : 'A';
@@ -443,17 +539,24 @@ static void test_key_sets(void **state)
 		{.name = "keys twice", .json = "{\"keys\":[],\"keys\":[]}", .err = -EINVAL},
 		{.name = "HTML", .json = "<html>", .err = -EINVAL},
 		{.name = "no objects", .json = "{\"keys\":[1,null,\"x\",[]]}", .skipped = 4},
-		{.name = "symmetric", .skipped = 1,
+		{.name = "symmetric",
+		 .skipped = 1,
 		 .json = "{\"keys\":[{\"kty\":\"oct\",\"k\":\"AAAA\",\"kid\":\"x\"}]}"},
-		{.name = "unknown curve", .skipped = 1,
-		 .json = "{\"keys\":[{\"kty\":\"EC\",\"crv\":\"secp256k1\",\"x\":\"AA\",\"y\":\"AA\"}]}"},
-		{.name = "not on the curve", .skipped = 1,
+		{.name = "unknown curve",
+		 .skipped = 1,
+		 .json = "{\"keys\":[{\"kty\":\"EC\",\"crv\":\"secp256k1\",\"x\":\"AA\",\"y\":"
+			 "\"AA\"}]}"},
+		{.name = "not on the curve",
+		 .skipped = 1,
 		 .json = "{\"keys\":[{\"kty\":\"EC\",\"crv\":\"P-256\","
 			 "\"x\":\"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\","
 			 "\"y\":\"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\"}]}"},
-		{.name = "short coordinate", .skipped = 1,
-		 .json = "{\"keys\":[{\"kty\":\"EC\",\"crv\":\"P-256\",\"x\":\"AA\",\"y\":\"AA\"}]}"},
-		{.name = "X25519", .skipped = 1,
+		{.name = "short coordinate",
+		 .skipped = 1,
+		 .json = "{\"keys\":[{\"kty\":\"EC\",\"crv\":\"P-256\",\"x\":\"AA\",\"y\":\"AA\"}]"
+			 "}"},
+		{.name = "X25519",
+		 .skipped = 1,
 		 .json = "{\"keys\":[{\"kty\":\"OKP\",\"crv\":\"X25519\","
 			 "\"x\":\"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\"}]}"},
 	};
@@ -465,8 +568,8 @@ static void test_key_sets(void **state)
 
 		if (err != rows[i].err)
 			fail_msg("%s: %d %s", rows[i].name, err, error);
-		if (!err && (jwks_count(set) != rows[i].count ||
-			     jwks_skipped(set) != rows[i].skipped))
+		if (!err &&
+		    (jwks_count(set) != rows[i].count || jwks_skipped(set) != rows[i].skipped))
 			fail_msg("%s: %u, %u skipped", rows[i].name, jwks_count(set),
 				 jwks_skipped(set));
 		jwks_free(set);
@@ -518,11 +621,11 @@ static void test_base64(void **state)
 	static const struct {
 		const char *text, *url;
 	} rows[] = {
-		{"", ""},	     {"f", "Zg"},	  {"fo", "Zm8"},
-		{"foo", "Zm9v"},     {"foob", "Zm9vYg"}, {"fooba", "Zm9vYmE"},
-		{"\xff\xef", "_-8"}, {"\xfb\xff", "-_8"},
+		{"", ""},	    {"f", "Zg"},	  {"fo", "Zm8"},       {"foo", "Zm9v"},
+		{"foob", "Zm9vYg"}, {"fooba", "Zm9vYmE"}, {"\xff\xef", "_-8"}, {"\xfb\xff", "-_8"},
 	};
-	static const char *const bad[] = {"Z", "Zh", "Zm9", "Zg==", "Zm 8", "Zm+v", "Zm/v", "Zm9v\n"};
+	static const char *const bad[] = {
+		"Z", "Zh", "Zm9", "Zg==", "Zm 8", "Zm+v", "Zm/v", "Zm9v\n"};
 	uint8_t mem[16];
 	char text[32];
 	size_t n;
@@ -552,8 +655,10 @@ static void test_scope_words(void **state)
 		const char *scope;
 		bool valid;
 	} rows[] = {
-		{"a", true},	  {"db:orders:read b", true}, {"", false},    {"  ", false},
-		{"a\"b", false},  {"a\\b", false},	      {"a\tb", false}, {"\xc3\xa4", false},
+		{"a", true},	 {"db:orders:read b", true},
+		{"", false},	 {"  ", false},
+		{"a\"b", false}, {"a\\b", false},
+		{"a\tb", false}, {"\xc3\xa4", false},
 		{"a\nb", false},
 	};
 
@@ -564,11 +669,11 @@ static void test_scope_words(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_header),	  cmocka_unit_test(test_claims),
-		cmocka_unit_test(test_scope),	  cmocka_unit_test(test_algorithms),
-		cmocka_unit_test(test_tampering), cmocka_unit_test(test_shape),
-		cmocka_unit_test(test_confusion), cmocka_unit_test(test_key_sets),
-		cmocka_unit_test(test_key_use),	  cmocka_unit_test(test_base64),
+		cmocka_unit_test(test_header),	    cmocka_unit_test(test_claims),
+		cmocka_unit_test(test_scope),	    cmocka_unit_test(test_algorithms),
+		cmocka_unit_test(test_tampering),   cmocka_unit_test(test_shape),
+		cmocka_unit_test(test_confusion),   cmocka_unit_test(test_key_sets),
+		cmocka_unit_test(test_key_use),	    cmocka_unit_test(test_base64),
 		cmocka_unit_test(test_scope_words),
 	};
 

@@ -16,14 +16,14 @@ enum {
 };
 
 struct health {
-	bool up, down;	       /* neither: not known yet */
-	unsigned failures;     /* in a row, one for each back-off */
-	uint64_t until_ms;     /* of the back-off */
+	bool up, down;		/* neither: not known yet */
+	unsigned failures;	/* in a row, one for each back-off */
+	uint64_t until_ms;	/* of the back-off */
 	uint64_t since_wall_ns; /* of the present state */
 	uint64_t error_wall_ns;
-	uint16_t reason;       /* enum tg_reason of the back-off */
+	uint16_t reason; /* enum tg_reason of the back-off */
 	char error[256];
-	const char *todo;      /* static text, or NULL */
+	const char *todo; /* static text, or NULL */
 };
 
 void health_good(struct health *h, uint64_t wall_ns);

@@ -12,9 +12,9 @@
 #include "ident/strict_json.h"
 
 static const struct jws_alg algs[] = {
-	{"RS256", JWS_RSA, 0},	    {"RS384", JWS_RSA, 0},	{"RS512", JWS_RSA, 0},
-	{"PS256", JWS_RSA, 0},	    {"PS384", JWS_RSA, 0},	{"PS512", JWS_RSA, 0},
-	{"ES256", JWS_P256, 64},    {"ES384", JWS_P384, 96},	{"ES512", JWS_P521, 132},
+	{"RS256", JWS_RSA, 0},	    {"RS384", JWS_RSA, 0},	  {"RS512", JWS_RSA, 0},
+	{"PS256", JWS_RSA, 0},	    {"PS384", JWS_RSA, 0},	  {"PS512", JWS_RSA, 0},
+	{"ES256", JWS_P256, 64},    {"ES384", JWS_P384, 96},	  {"ES512", JWS_P521, 132},
 	{"EdDSA", JWS_ED25519, 64}, {"Ed25519", JWS_ED25519, 64},
 };
 

@@ -14,9 +14,9 @@
 
 enum {
 	JWS_KEYS_MAX = 64,
-	JWS_KID_MAX = 256,   /* bytes */
+	JWS_KID_MAX = 256, /* bytes */
 	JWS_SET_MAX = 256 << 10,
-	JWS_SIG_MAX = 1024,  /* RSA with 8192 bits */
+	JWS_SIG_MAX = 1024, /* RSA with 8192 bits */
 };
 
 enum jws_kind { JWS_RSA, JWS_P256, JWS_P384, JWS_P521, JWS_ED25519 };
@@ -31,7 +31,7 @@ struct jws_key {
 	char *kid;		   /* NULL: the set gives none */
 	const struct jws_alg *alg; /* NULL: every algorithm of the kind */
 	enum jws_kind kind;
-	cjose_jwk_t *jwk;	   /* all kinds but Ed25519, which cjose does not know */
+	cjose_jwk_t *jwk; /* all kinds but Ed25519, which cjose does not know */
 	EVP_PKEY *ed;
 };
 

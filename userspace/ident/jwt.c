@@ -16,9 +16,9 @@
 #include "ident/strict_json.h"
 
 enum {
-	HEADER_MAX = 4096,  /* bytes, decoded */
-	TRIES_MAX = 8,	    /* keys tried for a token that names none */
-	QUOTE_MAX = 80,	    /* bytes of a value shown in a message */
+	HEADER_MAX = 4096,    /* bytes, decoded */
+	TRIES_MAX = 8,	      /* keys tried for a token that names none */
+	QUOTE_MAX = 80,	      /* bytes of a value shown in a message */
 	TIME_MAX_S = 1 << 30, /* seconds that a token may still live: 34 years */
 };
 

@@ -25,7 +25,7 @@ struct jwt_expect {
 	const char *scope;	       /* every word of it must be in the token; NULL: any */
 	const char *client_id;	       /* must be the token's client_id and azp where it has them */
 	const char *const *algorithms; /* NULL-terminated; "none" and HS* are refused even here */
-	const char *const *types;      /* accepted `typ`, NULL-terminated; NULL: at+jwt, JWT, no typ */
+	const char *const *types; /* accepted `typ`, NULL-terminated; NULL: at+jwt, JWT, no typ */
 	uint64_t now_s, skew_s;
 };
 

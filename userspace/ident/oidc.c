@@ -316,9 +316,8 @@ static bool cancel_in(struct oidc_grant *g, uint64_t id)
 
 void oidc_cancel(struct oidc *o, uint64_t id)
 {
-	list_each(it, &o->grants)
-		if (cancel_in(container_of(it, struct oidc_grant, in_oidc), id))
-			return;
+	list_each(it, &o->grants) if (cancel_in(container_of(it, struct oidc_grant, in_oidc),
+						id)) return;
 }
 
 void oidc_credential(struct oidc *o, uint64_t id, struct slice credential, int error)
@@ -426,8 +425,7 @@ static int take_config(struct oidc *o, const struct oidc_config *cfg)
 
 static void release(struct oidc *o)
 {
-	list_each(it, &o->grants)
-		grant_free(container_of(it, struct oidc_grant, in_oidc));
+	list_each(it, &o->grants) grant_free(container_of(it, struct oidc_grant, in_oidc));
 	discovery_done(&o->discovery);
 	free(o->discovery_at);
 	jwks_free(o->keys);

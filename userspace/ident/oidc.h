@@ -19,18 +19,18 @@ struct oidc;
 
 /* Copied by oidc_new(). NULL and 0: the default. */
 struct oidc_config {
-	const char *issuer, *client_id; /* needed */
-	const char *audience;		/* expected `aud`, and sent; NULL: client_id, not sent */
-	const char *resource;		/* RFC 8707, sent; NULL: not sent */
-	const char *ca_file;		/* PEM, read by oidc_new(); NULL: the system's */
-	const char *const *algorithms;	/* NULL-terminated; NULL: RS256 PS256 ES256 EdDSA */
+	const char *issuer, *client_id;	  /* needed */
+	const char *audience;		  /* expected `aud`, and sent; NULL: client_id, not sent */
+	const char *resource;		  /* RFC 8707, sent; NULL: not sent */
+	const char *ca_file;		  /* PEM, read by oidc_new(); NULL: the system's */
+	const char *const *algorithms;	  /* NULL-terminated; NULL: RS256 PS256 ES256 EdDSA */
 	const char *const *extra_origins; /* where endpoints may lie besides the issuer's origin */
-	const char *assertion_audience; /* NULL: the token endpoint */
-	bool secret_post;		/* else basic */
+	const char *assertion_audience;	  /* NULL: the token endpoint */
+	bool secret_post;		  /* else basic */
 	bool private_key_jwt;
-	bool allow_http; /* issuer on a loopback address only */
-	uint64_t timeout_ms; /* of one HTTP request; a whole oidc_request() has twice that; 5 s */
-	uint64_t skew_ms;    /* clock tolerance */
+	bool allow_http;      /* issuer on a loopback address only */
+	uint64_t timeout_ms;  /* of one HTTP request; a whole oidc_request() has twice that; 5 s */
+	uint64_t skew_ms;     /* clock tolerance */
 	uint64_t keys_min_ms; /* between two fetches of the keys for an unknown one; 10 s */
 };
 
@@ -50,12 +50,12 @@ struct oidc_ops {
 
 /* Valid during the callback. Texts are never NULL, and "" if there is nothing to say. */
 struct oidc_result {
-	uint16_t reason;    /* TG_R_NONE: granted; else TG_R_IDP_*, INTERNAL or NO_MEMORY */
-	uint64_t ttl_ms;    /* until the token's exp, or its expires_in if that is sooner */
-	const char *scope;  /* the scope that was asked for: all of it was granted */
+	uint16_t reason;   /* TG_R_NONE: granted; else TG_R_IDP_*, INTERNAL or NO_MEMORY */
+	uint64_t ttl_ms;   /* until the token's exp, or its expires_in if that is sooner */
+	const char *scope; /* the scope that was asked for: all of it was granted */
 	const char *subject;
 	const char *token_digest; /* SHA-256 of the token, hex */
-	const char *detail; /* what failed, escaped and without secrets; for the operator */
+	const char *detail;	  /* what failed, escaped and without secrets; for the operator */
 };
 
 typedef void oidc_done_fn(void *ctx, uint64_t id, const struct oidc_result *r);

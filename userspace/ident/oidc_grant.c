@@ -19,7 +19,8 @@ static const char *todo_for(const char *code)
 	static const struct {
 		const char *code, *todo;
 	} table[] = {
-		{"invalid_client", "check idp.client: id, kind of authentication and secret or key"},
+		{"invalid_client",
+		 "check idp.client: id, kind of authentication and secret or key"},
 		{"unauthorized_client", "allow the client_credentials grant for the client"},
 		{"unsupported_grant_type", "allow the client_credentials grant at the provider"},
 		{"invalid_scope", "register the scope at the provider and allow it for the client"},

@@ -51,7 +51,8 @@ json_t *strict_json_object(struct slice s, size_t max_bytes, char *error, size_t
 		bool twice = json_error_code(&why) == json_error_duplicate_key;
 
 		(void)snprintf(error, error_cap, "%s at byte %d",
-			       twice ? "the same name twice in JSON" : "no valid JSON", why.position);
+			       twice ? "the same name twice in JSON" : "no valid JSON",
+			       why.position);
 		return NULL;
 	}
 	if (!json_is_object(j)) {

@@ -78,7 +78,8 @@ static const char *check_answer(struct token_answer *a)
 
 int token_answer_parse(struct slice body, struct token_answer *ret, char *error, size_t error_cap)
 {
-	struct token_answer a = {.json = strict_json_object(body, TOKEN_BODY_MAX, error, error_cap)};
+	struct token_answer a = {
+		.json = strict_json_object(body, TOKEN_BODY_MAX, error, error_cap)};
 	const char *why;
 
 	if (!a.json)

@@ -9,7 +9,7 @@
 #include "base/compiler.h"
 
 enum {
-	TOKEN_BODY_MAX = 64 << 10,   /* of the answer */
+	TOKEN_BODY_MAX = 64 << 10, /* of the answer */
 	TOKEN_REQUEST_MAX = 32 << 10,
 };
 
@@ -29,7 +29,7 @@ MUST_CHECK int token_request_build(const struct token_request *q, struct buf *re
 struct token_answer {
 	json_t *json; /* owns the rest */
 	struct slice token;
-	const json_t *scope;  /* NULL: not said, as asked (section 5.1) */
+	const json_t *scope; /* NULL: not said, as asked (section 5.1) */
 	bool has_expiry;
 	uint64_t expires_in_s;
 };
@@ -41,8 +41,8 @@ MUST_CHECK int token_answer_parse(struct slice body, struct token_answer *ret, c
 void token_answer_done(struct token_answer *a);
 
 struct token_error {
-	char code[64];		/* as registered or not; "" if the body has none */
-	char description[200];	/* escaped */
+	char code[64];	       /* as registered or not; "" if the body has none */
+	char description[200]; /* escaped */
 };
 
 /* Anything may stand in the body of a 4xx: nothing at all, HTML, JSON without `error`. */

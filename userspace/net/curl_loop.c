@@ -15,10 +15,10 @@
 
 enum {
 	CA_MAX = 4 << 20,
-	CONNECTIONS_MAX = 8,	 /* at once */
-	IDLE_AGE_S = 60,	 /* a kept connection older than this is not used again */
-	SLOW_BYTES = 50,	 /* per second ... */
-	SLOW_S = 3,		 /* ... for so long: given up */
+	CONNECTIONS_MAX = 8, /* at once */
+	IDLE_AGE_S = 60,     /* a kept connection older than this is not used again */
+	SLOW_BYTES = 50,     /* per second ... */
+	SLOW_S = 3,	     /* ... for so long: given up */
 	RETRY_AFTER_MAX_S = 600,
 };
 
@@ -30,7 +30,7 @@ struct curl_loop {
 	struct buf ca; /* empty: the system's file */
 	bool allow_http;
 	bool dead;
-	unsigned busy;	 /* depth of calls that still need us */
+	unsigned busy;	  /* depth of calls that still need us */
 	unsigned handles; /* libuv handles not closed yet */
 };
 
@@ -49,7 +49,7 @@ struct http_transfer {
 	struct buf request, body;
 	http_done_fn *done;
 	void *ctx;
-	bool http;	/* plain: only a loopback address may be connected to */
+	bool http; /* plain: only a loopback address may be connected to */
 	bool too_large;
 	bool refused_address;
 	char error[CURL_ERROR_SIZE];
@@ -377,8 +377,7 @@ void curl_loop_free(struct curl_loop *l)
 {
 	if (!l || l->dead)
 		return;
-	list_each(it, &l->transfers)
-		transfer_free(container_of(it, struct http_transfer, in_loop));
+	list_each(it, &l->transfers) transfer_free(container_of(it, struct http_transfer, in_loop));
 	l->dead = true;
 	uv_close((uv_handle_t *)&l->timer, on_timer_closed);
 	if (!l->busy) {

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: MIT
+"""The test identity provider (idp/op.mjs) as a context, and its admin port."""
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+import urllib.request
+
+
+class Idp:
+    """Runs op.mjs out of INSTALLED (where npm put oidc-provider)."""
+
+    def __init__(self, installed, **env):
+        self.dir = tempfile.mkdtemp(prefix="tidegate-idp-")
+        self.proc = subprocess.Popen(
+            ["node", os.path.join(installed, "op.mjs")],
+            env={**os.environ, "OP_DIR": self.dir, **env},
+            stdout=subprocess.DEVNULL,
+            stderr=open(os.path.join(self.dir, "op.log"), "w", encoding="utf-8"),
+        )
+        ready = os.path.join(self.dir, "ready.json")
+        for _ in range(300):
+            if os.path.exists(ready):
+                break
+            if self.proc.poll() is not None:
+                raise RuntimeError("the provider did not start, see " + self.dir + "/op.log")
+            time.sleep(0.1)
+        with open(ready, encoding="utf-8") as f:
+            self.__dict__.update(json.load(f))
+
+    def admin_call(self, path, body=None):
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.admin + path, data=data)
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(request, timeout=20) as r:
+            return json.load(r)
+
+    def faults(self, *rows):
+        self.admin_call("/faults", list(rows))
+
+    def rotate(self, keep):
+        return self.admin_call("/rotate", {"keep": keep})["kids"]
+
+    def stats(self):
+        return self.admin_call("/stats")
+
+    def file(self, name):
+        return os.path.join(self.dir, name)
+
+    def stop(self):
+        self.proc.terminate()
+        self.proc.wait()
+
+    def close(self):
+        self.stop()
+        shutil.rmtree(self.dir)

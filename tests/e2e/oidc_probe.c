@@ -1,0 +1,279 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The OpenID Connect client on its own, driven by lines on standard input, for
+ * ident.sh. One JSON object a line comes back for each answer.
+ *
+ *   oidc_probe KEY=VALUE...   issuer, client, auth (basic|post|jwt), secret, key, alg, kid,
+ *                             audience, resource, ca, algs (one), origin, timeout, skew,
+ *                             keys_min, http (1), credential (never|error|later)
+ *   lines: ask ID AGENT SCOPE WORDS... | cancel ID | state | free | quit
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <openssl/pem.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/text.h"
+#include "ident/clientauth.h"
+#include "ident/oidc.h"
+
+struct probe {
+	struct oidc *oidc;
+	struct oidc_config cfg;
+	const char *secret, *key_file, *alg, *kid, *credential;
+	const char *algs[2], *origins[2];
+	EVP_PKEY *key;
+	uv_poll_t in;
+	uv_timer_t later;
+	uint64_t later_id;
+	bool answering;
+	char line[4096];
+	size_t n;
+};
+
+static void print_json(struct buf *out)
+{
+	if (buf_append(out, "\n", 1) != 0 || write(1, buf_data(out), out->n) != (ssize_t)out->n)
+		abort();
+	buf_done(out);
+}
+
+static void on_done(void *ctx, uint64_t id, const struct oidc_result *r)
+{
+	struct probe *p = ctx;
+	struct buf out;
+	struct jsonw w;
+
+	/* "Never from inside this call" */
+	if (p->answering)
+		abort();
+	buf_init(&out, 65536);
+	jsonw_init(&w, &out, false);
+	jsonw_object(&w);
+	jsonw_kv_u64(&w, "id", id);
+	jsonw_kv_string(&w, "reason", reason_label(r->reason));
+	jsonw_kv_u64(&w, "ttl_ms", r->ttl_ms);
+	jsonw_kv_string(&w, "scope", r->scope);
+	jsonw_kv_string(&w, "subject", r->subject);
+	jsonw_kv_string(&w, "token_digest", r->token_digest);
+	jsonw_kv_string(&w, "detail", r->detail);
+	jsonw_object_end(&w);
+	if (jsonw_end(&w) == 0)
+		print_json(&out);
+}
+
+static void give_secret(struct probe *p, uint64_t id)
+{
+	oidc_credential(p->oidc, id, slice_str(p->secret), 0);
+}
+
+static void on_later(uv_timer_t *t)
+{
+	struct probe *p = t->data;
+
+	give_secret(p, p->later_id);
+}
+
+static void need_credential(void *ctx, uint64_t id, const char *audience)
+{
+	struct probe *p = ctx;
+	struct clientauth_claims c = {
+		.client_id = p->cfg.client_id,
+		.audience = audience,
+		.key_id = p->kid,
+		.alg = p->alg,
+		.now_s = clock_wall_ns() / 1000000000,
+	};
+	struct buf b;
+	int err;
+
+	if (strcmp(p->credential, "never") == 0)
+		return;
+	if (strcmp(p->credential, "later") == 0) {
+		p->later_id = id;
+		(void)uv_timer_start(&p->later, on_later, 50, 0);
+		return;
+	}
+	if (strcmp(p->credential, "error") == 0) {
+		oidc_credential(p->oidc, id, slice_str(""), -EACCES);
+		return;
+	}
+	if (!audience) {
+		give_secret(p, id);
+		return;
+	}
+	buf_init(&b, CLIENTAUTH_ASSERTION_MAX);
+	err = clientauth_assert(p->key, &c, &b);
+	oidc_credential(p->oidc, id, buf_slice(&b), err);
+	buf_wipe(&b);
+}
+
+static void print_state(struct probe *p)
+{
+	struct buf out;
+	struct jsonw w;
+
+	buf_init(&out, 65536);
+	jsonw_init(&w, &out, false);
+	oidc_describe(p->oidc, &w);
+	if (jsonw_end(&w) == 0)
+		print_json(&out);
+}
+
+static void quit(struct probe *p)
+{
+	oidc_free(p->oidc);
+	p->oidc = NULL;
+	if (!uv_is_closing((uv_handle_t *)&p->in)) {
+		uv_close((uv_handle_t *)&p->in, NULL);
+		uv_close((uv_handle_t *)&p->later, NULL);
+	}
+}
+
+static void ask(struct probe *p, char *rest)
+{
+	char *id = strsep(&rest, " "), *agent = strsep(&rest, " ");
+	int err;
+
+	p->answering = true;
+	err = oidc_request(p->oidc, strtoull(id, NULL, 10), agent, rest ? rest : "", on_done, p);
+	p->answering = false;
+	if (err) {
+		(void)printf("{\"id\":%s,\"error\":\"%s\"}\n", id, strerror(-err));
+		(void)fflush(stdout);
+	}
+}
+
+static void command(struct probe *p, char *line)
+{
+	char *rest = line, *verb = strsep(&rest, " ");
+
+	if (strcmp(verb, "ask") == 0 && rest)
+		ask(p, rest);
+	else if (strcmp(verb, "cancel") == 0 && rest)
+		oidc_cancel(p->oidc, strtoull(rest, NULL, 10));
+	else if (strcmp(verb, "state") == 0)
+		print_state(p);
+	else
+		quit(p);
+}
+
+static void on_input(uv_poll_t *poll, int status, int events)
+{
+	struct probe *p = poll->data;
+	ssize_t n = read(0, p->line + p->n, sizeof(p->line) - p->n - 1);
+	char *end;
+
+	if (n <= 0) {
+		quit(p);
+		return;
+	}
+	p->n += (size_t)n;
+	while (p->oidc && (end = memchr(p->line, '\n', p->n))) {
+		*end = '\0';
+		command(p, p->line);
+		p->n -= (size_t)(end + 1 - p->line);
+		memmove(p->line, end + 1, p->n);
+	}
+}
+
+static bool set_text(struct probe *p, const char *name, const char *v)
+{
+	const struct {
+		const char *name, **dst;
+	} texts[] = {
+		{"issuer", &p->cfg.issuer},
+		{"client", &p->cfg.client_id},
+		{"secret", &p->secret},
+		{"key", &p->key_file},
+		{"alg", &p->alg},
+		{"kid", &p->kid},
+		{"audience", &p->cfg.audience},
+		{"resource", &p->cfg.resource},
+		{"ca", &p->cfg.ca_file},
+		{"credential", &p->credential},
+		{"algs", &p->algs[0]},
+		{"origin", &p->origins[0]},
+		{"assertion_audience", &p->cfg.assertion_audience},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(texts); i++)
+		if (strcmp(texts[i].name, name) == 0) {
+			*texts[i].dst = v;
+			return true;
+		}
+	return false;
+}
+
+static bool set(struct probe *p, char *arg)
+{
+	char *v = arg, *name = strsep(&v, "=");
+
+	if (!v)
+		return false;
+	if (set_text(p, name, v))
+		return true;
+	if (strcmp(name, "auth") == 0) {
+		p->cfg.secret_post = strcmp(v, "post") == 0;
+		p->cfg.private_key_jwt = strcmp(v, "jwt") == 0;
+	} else if (strcmp(name, "timeout") == 0) {
+		p->cfg.timeout_ms = strtoull(v, NULL, 10);
+	} else if (strcmp(name, "skew") == 0) {
+		p->cfg.skew_ms = strtoull(v, NULL, 10);
+	} else if (strcmp(name, "keys_min") == 0) {
+		p->cfg.keys_min_ms = strtoull(v, NULL, 10);
+	} else if (strcmp(name, "http") == 0) {
+		p->cfg.allow_http = *v == '1';
+	} else {
+		return false;
+	}
+	return true;
+}
+
+static int load_key(struct probe *p)
+{
+	FILE *f = fopen(p->key_file, "re");
+
+	if (!f)
+		return -errno;
+	p->key = PEM_read_PrivateKey(f, NULL, NULL, NULL);
+	(void)fclose(f);
+	return p->key ? 0 : -EINVAL;
+}
+
+int main(int argc, char **argv)
+{
+	static const struct oidc_ops ops = {.need_credential = need_credential};
+	struct probe p = {.secret = "", .alg = "ES256", .credential = "now"};
+	uv_loop_t loop;
+	int err = 0;
+
+	for (int i = 1; i < argc; i++)
+		if (!set(&p, argv[i])) {
+			(void)fprintf(stderr, "oidc_probe: %s?\n", argv[i]);
+			return 2;
+		}
+	if (p.algs[0])
+		p.cfg.algorithms = p.algs;
+	if (p.origins[0])
+		p.cfg.extra_origins = p.origins;
+	if (p.key_file)
+		err = load_key(&p);
+	if (uv_loop_init(&loop) != 0)
+		return 2;
+	if (!err)
+		err = oidc_new(&loop, &p.cfg, &ops, &p, &p.oidc);
+	if (err) {
+		(void)printf("{\"error\":\"%s\"}\n", strerror(-err));
+	} else {
+		(void)uv_poll_init(&loop, &p.in, 0);
+		(void)uv_timer_init(&loop, &p.later);
+		p.in.data = p.later.data = &p;
+		(void)uv_poll_start(&p.in, UV_READABLE, on_input);
+	}
+	(void)uv_run(&loop, UV_RUN_DEFAULT);
+	err |= uv_loop_close(&loop); /* every handle was closed */
+	EVP_PKEY_free(p.key);
+	return err ? 1 : 0;
+}
