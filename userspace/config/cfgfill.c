@@ -395,8 +395,8 @@ static void fill(struct loader *l, const struct cfg_section *s, const struct yno
 		if (k->kind == KEY_REFUSED)
 			cfg_fail(l, i->key, "`%s` is not written in %s: %s", k->name, where, k->help);
 		else if (seen & 1ull << (k - s->keys))
-			cfg_fail(l, i->key, "`%s` is another spelling of `%s`, which is given too",
-				 cfg_show(l, i->key->text), k->name);
+			cfg_fail(l, i->key, "`%s` and `%s` are spellings of one key: give it once",
+				 k->name, k->also);
 		else
 			set(l, k, i->value, obj, where);
 		seen |= 1ull << (k - s->keys);

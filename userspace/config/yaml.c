@@ -275,6 +275,8 @@ static int add_alias(struct builder *b, const struct fy_event *e)
 
 	if (rc)
 		return rc;
+	/* The mark lies behind the `*`. */
+	b->column -= b->column > 1;
 	/* The last anchor of a name counts; one that is still open has none yet: no cycles. */
 	for (unsigned i = b->nanchors; i-- > 0;) {
 		if (!slice_eq(b->anchors[i].name, name))
