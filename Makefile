@@ -78,7 +78,8 @@ help:
 
 # ------------------------------------------------------------------- bpf
 BPF_CFLAGS := -g -O2 -target bpf -D__TARGET_ARCH_$(shell uname -m | sed 's/x86_64/x86/;s/aarch64/arm64/') \
-	-mcpu=v3 -Wall -Werror -Iinclude -I. -Ibpf
+	-mcpu=v3 -Wall -Werror -Iinclude -I. -Ibpf \
+	-idirafter /usr/include/$(shell $(CC) -print-multiarch)
 
 $(O)/bpf/tidegate.bpf.o: $(BPF_SRC) $(wildcard bpf/lib/*.h) vmlinux.h include/tidegate_abi.h
 	$(call say,BPF,$@)
@@ -127,6 +128,11 @@ $(O)/tests/unit/%: $(O)/tests/unit/%.o $(UNIT_HELP:%.c=$(O)/%.o) $(LIB)
 	$(Q)$(CC) $(ALL_LDFLAGS) $^ $(PKG_LIBS) -lcmocka -lm -o $@
 
 $(O)/tests/fuzz/fuzz_%: $(O)/tests/fuzz/fuzz_%.o $(O)/tests/fuzz/driver.o $(LIB)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(ALL_LDFLAGS) $^ $(PKG_LIBS) -lm -o $@
+
+# Run by tests/bpf/run.sh, as root.
+$(O)/tests/bpf/test_bpf: $(patsubst %.c,$(O)/%.o,$(wildcard tests/bpf/*.c)) $(LIB)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(ALL_LDFLAGS) $^ $(PKG_LIBS) -lm -o $@
 

@@ -22,6 +22,9 @@ typedef __u64 tg_u64;
 
 #define TG_ABI_VERSION "v1" /* directory below the pin path */
 #define TG_COMM_LEN    16
+#define TG_PATH_LEN    256 /* cgroup path from the hierarchy's root, with its NUL */
+#define TG_MAX_LEVEL   16  /* deepest cgroup that can be watched; what is below it is covered */
+#define TG_COUNTER_MAX 64  /* room in the pinned map, so that new counters keep the layout */
 
 /*
  * LPM trie over {protocol, port, address}. prefixlen counts all bits of what
@@ -41,8 +44,9 @@ enum tg_target_flag { TG_TARGET_FAIL_OPEN = 1 }; /* no listener: let the connect
 struct tg_target_state {
 	tg_u8 mode; /* enum tg_target_mode */
 	tg_u8 flags;
-	tg_u16 pad;
-	tg_u32 generation; /* of the last change */
+	tg_u8 mode_after; /* what TG_MODE_OFF becomes when its time is over */
+	tg_u8 pad;
+	tg_u32 generation;	  /* counts changes */
 	tg_u64 off_until_boot_ns; /* TG_MODE_OFF ends by itself; 0: never */
 };
 
@@ -65,6 +69,51 @@ struct tg_record {
 };
 enum tg_record_flag { TG_RECORD_OBSERVE = 1 };
 
+/* What we know about a socket that is not an accepted one: kept in its sk_storage. */
+enum tg_sock_flag {
+	TG_SOCK_AGENT = 1,	 /* made by an agent: watched and uid are valid */
+	TG_SOCK_STEERED = 2,	 /* connected to the daemon: record is valid */
+	TG_SOCK_LET_THROUGH = 4, /* the daemon was down and the target fails open */
+	TG_SOCK_LISTENER = 8,	 /* the daemon's own listener, marked by the daemon */
+};
+
+struct tg_sock {
+	tg_u32 flags; /* enum tg_sock_flag */
+	tg_u32 uid;
+	tg_u64 watched; /* id of the watched cgroup; 0: watched by uid */
+	struct tg_record record;
+};
+
+/* The daemon's listener in one network namespace; the map is keyed by netns cookie. */
+struct tg_listener {
+	tg_u16 port_be;
+	tg_u16 pad;
+	tg_u32 pad2;
+	tg_u64 cookie4; /* SO_COOKIE, for people: the programs look at TG_SOCK_LISTENER */
+	tg_u64 cookie6; /* 0: no IPv6 */
+};
+
+/* A connection between its two ends, from ACTIVE to PASSIVE_ESTABLISHED. */
+struct tg_tuple {
+	tg_u8 client[16];
+	tg_u8 server[16];
+	tg_u16 client_port; /* host order */
+	tg_u16 server_port;
+	tg_u32 pad;
+	tg_u64 netns_cookie;
+};
+
+/* A watched cgroup's path from the root of the hierarchy, NUL-padded. */
+struct tg_path {
+	char path[TG_PATH_LEN];
+};
+
+/* One element: lets the programs skip look-ups that cannot hit. */
+struct tg_config {
+	tg_u32 level_mask; /* bit n: a cgroup of level n is watched */
+	tg_u32 uid_agents; /* how many uids are watched */
+};
+
 /* Counted reasons of the kernel side. X(NAME, "label", "meaning") */
 #define TG_KERNEL_COUNTERS(X)                                                                      \
 	X(STEERED, "steered", "connections steered to the daemon")                                 \
@@ -76,6 +125,9 @@ enum tg_record_flag { TG_RECORD_OBSERVE = 1 };
 	  "refused because another program holds the daemon's port")                               \
 	X(DENIED_DAEMON_PORT, "denied_daemon_port", "agents that connected to the daemon's port")  \
 	X(DENIED_PROTOCOL, "denied_protocol", "agents that used a protocol that cannot be steered") \
+	X(DENIED_BIND, "denied_bind", "refused to bind the daemon's port")                         \
+	X(PASSED_OBSERVED, "passed_observed",                                                      \
+	  "let through in observe mode, refused else: not TCP, or not steered")                    \
 	X(EGRESS_DROPPED, "egress_dropped", "packets to a target that were not steered")           \
 	X(HANDED_OVER, "handed_over", "records moved to the accepted socket")                      \
 	X(HANDOVER_MISS, "handover_miss", "accepted sockets without a record")                     \
@@ -91,10 +143,14 @@ enum tg_kernel_counter {
 	TG_K_COUNT
 };
 
-#ifndef __bpf__
 _Static_assert(sizeof(struct tg_addr_key) == 24, "layout");
 _Static_assert(sizeof(struct tg_target_state) == 16, "layout");
 _Static_assert(sizeof(struct tg_record) == 88, "layout");
-#endif
+_Static_assert(sizeof(struct tg_sock) == 104, "layout");
+_Static_assert(sizeof(struct tg_listener) == 24, "layout");
+_Static_assert(sizeof(struct tg_tuple) == 48, "layout");
+_Static_assert(sizeof(struct tg_path) == TG_PATH_LEN, "layout");
+_Static_assert(sizeof(struct tg_config) == 8, "layout");
+_Static_assert(TG_K_COUNT <= TG_COUNTER_MAX, "room");
 
 #endif

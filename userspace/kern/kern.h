@@ -39,28 +39,49 @@ MUST_CHECK int kern_cgroup_id(const struct kern *k, const char *path, bool creat
 MUST_CHECK int kern_cgroup_path(const struct kern *k, uint64_t id, char *dst, size_t cap);
 
 /* --- targets: addresses -> id -> state */
+/* The generation is counted here; what @state says of it is ignored. */
 MUST_CHECK int kern_target_set(struct kern *k, uint32_t id, const struct tg_target_state *state);
 MUST_CHECK int kern_target_get(struct kern *k, uint32_t id, struct tg_target_state *ret);
 MUST_CHECK int kern_target_delete(struct kern *k, uint32_t id);
+/* The *_each functions stop at the first error of @fn, which may delete what it is shown. */
+MUST_CHECK int kern_target_each(struct kern *k,
+				int (*fn)(void *ctx, uint32_t id, const struct tg_target_state *s),
+				void *ctx);
 MUST_CHECK int kern_addr_set(struct kern *k, const struct tg_addr_key *key, uint32_t target);
 MUST_CHECK int kern_addr_delete(struct kern *k, const struct tg_addr_key *key);
-/* Calls @fn for each entry; it may delete the entry that it is shown. */
 MUST_CHECK int kern_addr_each(struct kern *k,
 			      int (*fn)(void *ctx, const struct tg_addr_key *key, uint32_t target),
 			      void *ctx);
 
 /* --- agents */
-/* Watches a cgroup by path: also when it is removed and made again. */
+/*
+ * Watches a cgroup by path: also when it is made later, or removed and made again. In the
+ * daemon (kern_load) -EBUSY refuses a cgroup that holds the daemon itself: its own
+ * connections would come back to it. -E2BIG: deeper than TG_MAX_LEVEL.
+ */
 MUST_CHECK int kern_agent_cgroup_set(struct kern *k, const char *path, uint32_t agent);
 MUST_CHECK int kern_agent_cgroup_delete(struct kern *k, const char *path);
+MUST_CHECK int kern_agent_cgroup_each(struct kern *k,
+				      int (*fn)(void *ctx, const char *path, uint32_t agent),
+				      void *ctx);
+/*
+ * -EBUSY: the daemon's own uid. The caller refuses the workers' uid by itself.
+ */
 MUST_CHECK int kern_agent_uid_set(struct kern *k, uint32_t uid, uint32_t agent);
 MUST_CHECK int kern_agent_uid_delete(struct kern *k, uint32_t uid);
+MUST_CHECK int kern_agent_uid_each(struct kern *k,
+				   int (*fn)(void *ctx, uint32_t uid, uint32_t agent), void *ctx);
 /* Called about once a second and after inotify on the cgroup root: rebinds remade cgroups. */
 MUST_CHECK int kern_agents_refresh(struct kern *k);
 
 /* --- listeners */
-/* The daemon's listener: only this socket receives steered connections. Ports in host order. */
+/*
+ * The daemon's listening sockets on 127.0.0.1 and ::1 (-1: none) in one network namespace,
+ * which is taken from the socket: only these receive steered connections. Called once
+ * for each socket of a SO_REUSEPORT group, and for each namespace. Port in host order.
+ */
 MUST_CHECK int kern_listener_set(struct kern *k, int fd4, int fd6, uint16_t port);
+/* Forgets them in all namespaces: steered targets are refused from here on. */
 MUST_CHECK int kern_listener_clear(struct kern *k);
 
 /* --- connections */
@@ -68,7 +89,8 @@ MUST_CHECK int kern_listener_clear(struct kern *k);
 int kern_record_fd(const struct kern *k);
 /*
  * The record of an accepted connection, or -ENOENT: it was not steered. In
- * workers: @map_fd is a copy of kern_record_fd().
+ * workers: @map_fd is a copy of kern_record_fd(). Takes no capability and only one system
+ * call, bpf(BPF_MAP_LOOKUP_ELEM), also where kernel.unprivileged_bpf_disabled is set.
  */
 MUST_CHECK int kern_record_get(int map_fd, int sock_fd, struct tg_record *ret);
 /* Tuples of handshakes that never completed, older than @age_ns: removed; returns how many. */

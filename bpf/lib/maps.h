@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The maps. All are pinned and outlive the daemon; their layouts are those of
+ * tidegate_abi.h. Maps that the cgroup_mkdir program touches are preallocated:
+ * it runs under a raw spinlock.
+ */
+#ifndef TIDEGATE_BPF_MAPS_H
+#define TIDEGATE_BPF_MAPS_H
+
+#include "lib/compat.h"
+
+/* {protocol, port, address prefix} -> target */
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 65536);
+	__type(key, struct tg_addr_key);
+	__type(value, __u32);
+} tg_addrs SEC(".maps");
+
+/* target -> what to do */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 16384);
+	__type(key, __u32);
+	__type(value, struct tg_target_state);
+} tg_targets SEC(".maps");
+
+/* cgroup id -> agent */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 8192);
+	__type(key, __u64);
+	__type(value, __u32);
+} tg_cgroups SEC(".maps");
+
+/* cgroup path -> agent, for cgroups that are made later or again */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1024);
+	__type(key, struct tg_path);
+	__type(value, __u32);
+} tg_paths SEC(".maps");
+
+/* uid -> agent */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 4096);
+	__type(key, __u32);
+	__type(value, __u32);
+} tg_uids SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct tg_config);
+} tg_config SEC(".maps");
+
+/* netns cookie -> the daemon's listener there */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 4096);
+	__type(key, __u64);
+	__type(value, struct tg_listener);
+} tg_listeners SEC(".maps");
+
+/* Agents' sockets and the daemon's listeners. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct tg_sock);
+} tg_socks SEC(".maps");
+
+/* Accepted sockets: what the daemon's workers read by descriptor. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct tg_record);
+} tg_records SEC(".maps");
+
+/*
+ * Records on their way from the agent's end to the daemon's. A plain hash: one
+ * that evicts would lose or mix up records under load.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 65536);
+	__type(key, struct tg_tuple);
+	__type(value, struct tg_record);
+} tg_tuples SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, TG_COUNTER_MAX);
+	__type(key, __u32);
+	__type(value, __u64);
+} tg_counters SEC(".maps");
+
+/* A path does not fit on the stack beside the rest. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct tg_path);
+} tg_scratch SEC(".maps");
+
+#endif

@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: MIT */
+/* connect() and sendmsg(): which target, which state, and the way to the daemon. */
+#ifndef TIDEGATE_BPF_REDIRECT_H
+#define TIDEGATE_BPF_REDIRECT_H
+
+#include "lib/identity.h"
+#include "lib/target.h"
+
+/* 0, or the counter that says why the daemon cannot be used. */
+static __always_inline int listener_check(struct bpf_sock_addr *ctx, const struct tg_listener *l,
+					  bool v4)
+{
+	struct bpf_sock_tuple tuple = {};
+	struct bpf_sock *sk;
+	struct tg_sock *mark;
+	bool ours;
+
+	if (v4) {
+		tuple.ipv4.saddr = tuple.ipv4.daddr = V4_LOOPBACK;
+		tuple.ipv4.dport = l->port_be;
+		sk = bpf_sk_lookup_tcp(ctx, &tuple, sizeof(tuple.ipv4), BPF_F_CURRENT_NETNS, 0);
+	} else {
+		tuple.ipv6.saddr[3] = tuple.ipv6.daddr[3] = bpf_htonl(1);
+		tuple.ipv6.dport = l->port_be;
+		sk = bpf_sk_lookup_tcp(ctx, &tuple, sizeof(tuple.ipv6), BPF_F_CURRENT_NETNS, 0);
+	}
+	if (!sk)
+		return TG_K_DENIED_NO_LISTENER;
+	mark = bpf_sk_storage_get(&tg_socks, sk, 0, 0);
+	ours = mark && mark->flags & TG_SOCK_LISTENER;
+	bpf_sk_release(sk);
+	return ours ? 0 : TG_K_DENIED_FOREIGN_LISTENER;
+}
+
+static __always_inline void record_fill(struct bpf_sock_addr *ctx, struct tg_record *r,
+					const struct tg_addr_key *key, struct cgroup *cg)
+{
+	__u64 id = bpf_get_current_pid_tgid();
+
+	memcpy(r->addr, key->addr, sizeof(r->addr));
+	r->port_be = key->port_be;
+	r->family = ctx->family;
+	r->tgid = id >> 32;
+	r->tid = (__u32)id;
+	r->uid = (__u32)bpf_get_current_uid_gid();
+	r->task_cgroup_id = bpf_get_current_cgroup_id();
+	r->cgroup_id = cg ? BPF_CORE_READ(cg, kn, id) : r->task_cgroup_id;
+	r->netns_cookie = bpf_get_netns_cookie(ctx);
+	r->boot_ns = bpf_ktime_get_boot_ns();
+	if (bpf_get_current_comm(r->comm, sizeof(r->comm)))
+		count(TG_K_HELPER_FAILED);
+}
+
+/* What connect() is to do; the hook rewrites the address if steer. */
+struct step {
+	bool steer;
+	__u16 port_be;
+};
+
+static __always_inline int connect_target(struct bpf_sock_addr *ctx, const struct tg_addr_key *key,
+					  __u32 target, struct tg_sock *s, struct step *step)
+{
+	struct cgroup *cg = sock_cgroup(ctx->sk);
+	__u64 netns = bpf_get_netns_cookie(ctx);
+	int why = TG_K_DENIED_NO_LISTENER;
+	struct tg_target_state *state;
+	struct tg_listener *l;
+	struct who w = {};
+	__u8 mode;
+
+	if (!who_is(cg, s, &w))
+		return 0;
+	state = bpf_map_lookup_elem(&tg_targets, &target);
+	mode = mode_now(state);
+	if (mode == TG_MODE_OFF) {
+		count(TG_K_PASSED_OFF);
+		return 0;
+	}
+	if (!state || (mode != TG_MODE_STEER && mode != TG_MODE_OBSERVE))
+		return deny(TG_K_DENIED_BLOCKED, -E_PERM);
+	s = bpf_sk_storage_get(&tg_socks, ctx->sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!s)
+		return deny(TG_K_STORAGE_FAILED, -E_CONNREFUSED);
+	l = bpf_map_lookup_elem(&tg_listeners, &netns);
+	if (l)
+		why = listener_check(ctx, l, key_is_v4(key));
+	if (!l || why) {
+		if (!(state->flags & TG_TARGET_FAIL_OPEN))
+			return deny(why, -E_CONNREFUSED);
+		s->flags |= TG_SOCK_LET_THROUGH;
+		count(TG_K_FAILED_OPEN);
+		return 0;
+	}
+	record_fill(ctx, &s->record, key, cg);
+	s->record.agent = w.agent;
+	s->record.target = target;
+	s->record.flags = mode == TG_MODE_OBSERVE ? TG_RECORD_OBSERVE : 0;
+	s->flags |= TG_SOCK_STEERED;
+	step->steer = true;
+	step->port_be = l->port_be;
+	count(TG_K_STEERED);
+	return 0;
+}
+
+/* Not a target: an agent may go there, unless it is the daemon itself. */
+static __always_inline int connect_other(struct bpf_sock_addr *ctx, const struct tg_addr_key *key,
+					 const struct tg_sock *s)
+{
+	__u64 netns = bpf_get_netns_cookie(ctx);
+	struct tg_listener *l;
+	struct who w = {};
+
+	if (!key_is_loopback(key))
+		return 0;
+	l = bpf_map_lookup_elem(&tg_listeners, &netns);
+	if (!l || l->port_be != key->port_be || !who_is(sock_cgroup(ctx->sk), s, &w))
+		return 0;
+	return deny(TG_K_DENIED_DAEMON_PORT, -E_CONNREFUSED);
+}
+
+/*
+ * UDP and whatever else reaches these hooks cannot be steered. The resolver's
+ * port 53 will be rewritten here, and its source address restored in recvmsg.
+ */
+static __always_inline int datagram(struct bpf_sock_addr *ctx, struct tg_addr_key *key,
+				    const struct tg_sock *s)
+{
+	__u32 *target = target_find_udp(key);
+	struct who w = {};
+	__u8 mode;
+
+	if (!target || !who_is(NULL, s, &w))
+		return 0;
+	mode = mode_now(bpf_map_lookup_elem(&tg_targets, target));
+	if (mode == TG_MODE_OFF) {
+		count(TG_K_PASSED_OFF);
+		return 0;
+	}
+	if (mode == TG_MODE_OBSERVE) {
+		count(TG_K_PASSED_OBSERVED);
+		return 0;
+	}
+	return deny(TG_K_DENIED_PROTOCOL, -E_CONNREFUSED);
+}
+
+static __always_inline int redirect_connect(struct bpf_sock_addr *ctx, struct tg_addr_key *key,
+					    struct step *step)
+{
+	struct tg_sock *s = bpf_sk_storage_get(&tg_socks, ctx->sk, 0, 0);
+	__u32 *target;
+
+	/* What an earlier connect() of this socket left behind is over. */
+	if (s)
+		s->flags &= ~(TG_SOCK_STEERED | TG_SOCK_LET_THROUGH);
+	if (ctx->protocol != PROTO_TCP)
+		return datagram(ctx, key, s);
+	target = target_find(key);
+	return target ? connect_target(ctx, key, *target, s, step) : connect_other(ctx, key, s);
+}
+
+static __always_inline int redirect_connect4(struct bpf_sock_addr *ctx)
+{
+	struct tg_addr_key key;
+	struct step step = {};
+	int err;
+
+	key_init(&key, PROTO_TCP, ctx->user_port);
+	key_set4(&key, ctx->user_ip4);
+	err = redirect_connect(ctx, &key, &step);
+	if (err || !step.steer)
+		return err;
+	ctx->user_ip4 = V4_LOOPBACK;
+	ctx->user_port = step.port_be;
+	return 0;
+}
+
+/* A v4-mapped destination stays v4-mapped: the socket may have no IPv6 route. */
+static __always_inline int redirect_connect6(struct bpf_sock_addr *ctx)
+{
+	struct tg_addr_key key;
+	struct step step = {};
+	bool v4;
+	int err;
+
+	key_init(&key, PROTO_TCP, ctx->user_port);
+	key_set6(&key, CTX_U32(ctx->user_ip6[0]), CTX_U32(ctx->user_ip6[1]),
+		 CTX_U32(ctx->user_ip6[2]), CTX_U32(ctx->user_ip6[3]));
+	v4 = key_is_v4(&key);
+	err = redirect_connect(ctx, &key, &step);
+	if (err || !step.steer)
+		return err;
+	ctx->user_ip6[0] = 0;
+	ctx->user_ip6[1] = 0;
+	ctx->user_ip6[2] = v4 ? V4_MAPPED : 0;
+	ctx->user_ip6[3] = v4 ? V4_LOOPBACK : bpf_htonl(1);
+	ctx->user_port = step.port_be;
+	return 0;
+}
+
+static __always_inline int redirect_sendmsg4(struct bpf_sock_addr *ctx)
+{
+	struct tg_addr_key key;
+
+	key_init(&key, PROTO_UDP, ctx->user_port);
+	key_set4(&key, ctx->user_ip4);
+	return datagram(ctx, &key, bpf_sk_storage_get(&tg_socks, ctx->sk, 0, 0));
+}
+
+static __always_inline int redirect_sendmsg6(struct bpf_sock_addr *ctx)
+{
+	struct tg_addr_key key;
+
+	key_init(&key, PROTO_UDP, ctx->user_port);
+	key_set6(&key, CTX_U32(ctx->user_ip6[0]), CTX_U32(ctx->user_ip6[1]),
+		 CTX_U32(ctx->user_ip6[2]), CTX_U32(ctx->user_ip6[3]));
+	return datagram(ctx, &key, bpf_sk_storage_get(&tg_socks, ctx->sk, 0, 0));
+}
+
+#endif

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: MIT
+/* The entries. Each calls a function of lib/ and turns its answer into a verdict. */
+#include "lib/compat.h"
+#include "lib/create.h"
+#include "lib/egress.h"
+#include "lib/handover.h"
+#include "lib/redirect.h"
+#include "lib/watch.h"
+
+char tg_license[] SEC("license") = "Dual MIT/GPL";
+
+SEC("cgroup/connect4")
+int tg_connect4(struct bpf_sock_addr *ctx)
+{
+	return verdict(redirect_connect4(ctx));
+}
+
+SEC("cgroup/connect6")
+int tg_connect6(struct bpf_sock_addr *ctx)
+{
+	return verdict(redirect_connect6(ctx));
+}
+
+SEC("cgroup/sendmsg4")
+int tg_sendmsg4(struct bpf_sock_addr *ctx)
+{
+	return verdict(redirect_sendmsg4(ctx));
+}
+
+SEC("cgroup/sendmsg6")
+int tg_sendmsg6(struct bpf_sock_addr *ctx)
+{
+	return verdict(redirect_sendmsg6(ctx));
+}
+
+SEC("cgroup/getpeername4")
+int tg_getpeer4(struct bpf_sock_addr *ctx)
+{
+	peername4(ctx);
+	return 1;
+}
+
+SEC("cgroup/getpeername6")
+int tg_getpeer6(struct bpf_sock_addr *ctx)
+{
+	peername6(ctx);
+	return 1;
+}
+
+SEC("cgroup/sock_create")
+int tg_sock_create(struct bpf_sock *ctx)
+{
+	return verdict(create_socket(ctx));
+}
+
+SEC("cgroup/post_bind4")
+int tg_post_bind4(struct bpf_sock *ctx)
+{
+	return verdict(create_bound4(ctx));
+}
+
+SEC("cgroup/post_bind6")
+int tg_post_bind6(struct bpf_sock *ctx)
+{
+	return verdict(create_bound6(ctx));
+}
+
+/* Leaves ctx->reply alone: it belongs to whoever tunes connections with this hook. */
+SEC("sockops")
+int tg_sock_ops(struct bpf_sock_ops *ctx)
+{
+	if (ctx->op == BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB)
+		handover_active(ctx);
+	else if (ctx->op == BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB)
+		handover_passive(ctx);
+	return 1;
+}
+
+SEC("cgroup_skb/egress")
+int tg_egress(struct __sk_buff *skb)
+{
+	return egress_cgroup(skb);
+}
+
+SEC("cgroup_skb/egress")
+int tg_egress_uid(struct __sk_buff *skb)
+{
+	return egress_uid(skb);
+}
+
+SEC("raw_tp/cgroup_mkdir")
+int tg_cgroup_mkdir(struct bpf_raw_tracepoint_args *ctx)
+{
+	return watch_mkdir((struct cgroup *)ctx->args[0], (const char *)ctx->args[1]);
+}

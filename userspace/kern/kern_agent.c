@@ -1,0 +1,356 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Who is watched. A path is the operator's word; the ids of the cgroups that have had
+ * it are bound to the agent by the cgroup_mkdir program, and here as second line.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <unistd.h>
+
+#include <bpf/bpf.h>
+
+#include "kern/kern_priv.h"
+
+enum { DEAD_IDS_MAX = 1024 };
+
+static unsigned int level_of(const char *full)
+{
+	unsigned int n = 0;
+
+	for (const char *s = full; *s; s++)
+		n += *s == '/';
+	return n;
+}
+
+/* The programs skip levels and look-ups that cannot hit. */
+static int config_update(struct kern *k)
+{
+	struct tg_config c = {0};
+	struct tg_path path, *at = NULL;
+	uint32_t uid, *uid_at = NULL, zero = 0;
+
+	while (!bpf_map_get_next_key(k->map[KM_PATHS], at, &path)) {
+		c.level_mask |= 1u << level_of(path.path);
+		at = &path;
+	}
+	while (!bpf_map_get_next_key(k->map[KM_UIDS], uid_at, &uid)) {
+		c.uid_agents++;
+		uid_at = &uid;
+	}
+	return bpf_map_update_elem(k->map[KM_CONFIG], &zero, &c, BPF_ANY) ? -errno : 0;
+}
+
+static bool is_gone(const struct kern *k, uint64_t id)
+{
+	char path[KERN_PATH_MAX];
+
+	return kern_cgroup_path(k, id, path, sizeof(path)) == -ENOENT;
+}
+
+static const char *path_below(const struct kern *k, const struct tg_path *full)
+{
+	const char *below = full->path + strlen(k->cg_prefix);
+
+	return *below ? below : "/";
+}
+
+/* Binds the id that the path has now, if it exists, and puts the backstop on it. */
+static int bind_path(struct kern *k, const char *path, uint32_t agent)
+{
+	uint32_t bound;
+	uint64_t id;
+	int r, fd = kern_cgroup_open(k, path);
+
+	if (fd == -ENOENT)
+		return 0; /* bound when it is made */
+	if (fd < 0)
+		return fd;
+	r = kern_cgroup_fd_id(fd, &id);
+	if (!r && (bpf_map_lookup_elem(k->map[KM_CGROUPS], &id, &bound) || bound != agent) &&
+	    bpf_map_update_elem(k->map[KM_CGROUPS], &id, &agent, BPF_ANY))
+		r = -errno;
+	if (!r)
+		r = kern_attach_egress(k, id, fd);
+	(void)close(fd);
+	return r;
+}
+
+static int set_locked(struct kern *k, const char *path, const struct tg_path *full, uint32_t agent)
+{
+	int r = bpf_map_update_elem(k->map[KM_PATHS], full, &agent, BPF_ANY) ? -errno : 0;
+
+	/* The path is in the map first: a cgroup made meanwhile is bound by the program. */
+	if (!r)
+		r = config_update(k);
+	return r ? r : bind_path(k, path, agent);
+}
+
+/* The daemon's own connections must never come back to it. */
+static bool watches_self(const struct kern *k, const char *full)
+{
+	char self[KERN_PATH_MAX];
+
+	return k->loaded && !kern_cgroup_self(self, sizeof(self)) && kern_cgroup_below(self, full);
+}
+
+int kern_agent_cgroup_set(struct kern *k, const char *path, uint32_t agent)
+{
+	struct tg_path full;
+	int lock, r = kern_cgroup_full(k, path, &full);
+
+	if (r)
+		return r;
+	if (!full.path[0])
+		return -EINVAL; /* the root of the hierarchy holds the daemon too */
+	if (level_of(full.path) > TG_MAX_LEVEL)
+		return -E2BIG;
+	if (watches_self(k, full.path))
+		return -EBUSY;
+	lock = kern_pin_lock(k->dir);
+	if (lock < 0)
+		return lock;
+	r = set_locked(k, path, &full, agent);
+	(void)close(lock);
+	return r;
+}
+
+/* Calls @fn with each watched id; it may delete that one. */
+static int each_id(struct kern *k,
+		   int (*fn)(struct kern *k, uint64_t id, uint32_t agent, void *ctx), void *ctx)
+{
+	uint64_t id, next;
+	uint32_t agent;
+	bool more = !bpf_map_get_next_key(k->map[KM_CGROUPS], NULL, &next);
+	int r = 0;
+
+	while (more && !r) {
+		id = next;
+		more = !bpf_map_get_next_key(k->map[KM_CGROUPS], &id, &next);
+		if (!bpf_map_lookup_elem(k->map[KM_CGROUPS], &id, &agent))
+			r = fn(k, id, agent, ctx);
+	}
+	return r;
+}
+
+struct forget {
+	uint32_t agent;
+	uint64_t live; /* 0: the path does not exist now */
+};
+
+static int forget_id(struct kern *k, uint64_t id, uint32_t agent, void *ctx)
+{
+	const struct forget *f = ctx;
+
+	if (id != f->live && (agent != f->agent || !is_gone(k, id)))
+		return 0;
+	if (bpf_map_delete_elem(k->map[KM_CGROUPS], &id) && errno != ENOENT)
+		return -errno;
+	return kern_detach_egress(k, id);
+}
+
+static int delete_locked(struct kern *k, const char *path, const struct tg_path *full)
+{
+	struct forget f = {0};
+	int r;
+
+	if (bpf_map_lookup_elem(k->map[KM_PATHS], full, &f.agent))
+		return -errno;
+	if (bpf_map_delete_elem(k->map[KM_PATHS], full))
+		return -errno;
+	r = kern_cgroup_id(k, path, false, &f.live);
+	if (r && r != -ENOENT)
+		return r;
+	r = each_id(k, forget_id, &f);
+	return r ? r : config_update(k);
+}
+
+int kern_agent_cgroup_delete(struct kern *k, const char *path)
+{
+	struct tg_path full;
+	int lock, r = kern_cgroup_full(k, path, &full);
+
+	if (r)
+		return r;
+	lock = kern_pin_lock(k->dir);
+	if (lock < 0)
+		return lock;
+	r = delete_locked(k, path, &full);
+	(void)close(lock);
+	return r;
+}
+
+int kern_agent_cgroup_each(struct kern *k, int (*fn)(void *ctx, const char *path, uint32_t agent),
+			   void *ctx)
+{
+	struct tg_path path, next;
+	uint32_t agent;
+	bool more = !bpf_map_get_next_key(k->map[KM_PATHS], NULL, &next);
+	int r = 0;
+
+	while (more && !r) {
+		path = next;
+		more = !bpf_map_get_next_key(k->map[KM_PATHS], &path, &next);
+		if (!bpf_map_lookup_elem(k->map[KM_PATHS], &path, &agent) &&
+		    kern_cgroup_below(path.path, k->cg_prefix[0] ? k->cg_prefix : "/"))
+			r = fn(ctx, path_below(k, &path), agent);
+	}
+	return r;
+}
+
+static int uid_change(struct kern *k, uint32_t uid, const uint32_t *agent)
+{
+	uint32_t any;
+	int r = 0, lock = kern_pin_lock(k->dir);
+
+	if (lock < 0)
+		return lock;
+	/* The backstop is there before the first uid and until after the last. */
+	if (agent) {
+		r = kern_attach_egress_uid(k, true);
+		if (!r && bpf_map_update_elem(k->map[KM_UIDS], &uid, agent, BPF_ANY))
+			r = -errno;
+	} else if (bpf_map_delete_elem(k->map[KM_UIDS], &uid)) {
+		r = -errno;
+	}
+	if (!r)
+		r = config_update(k);
+	if (!r && bpf_map_get_next_key(k->map[KM_UIDS], NULL, &any))
+		r = kern_attach_egress_uid(k, false);
+	(void)close(lock);
+	return r;
+}
+
+int kern_agent_uid_set(struct kern *k, uint32_t uid, uint32_t agent)
+{
+	if (k->loaded && (uid == geteuid() || uid == getuid()))
+		return -EBUSY;
+	return uid_change(k, uid, &agent);
+}
+
+int kern_agent_uid_delete(struct kern *k, uint32_t uid)
+{
+	return uid_change(k, uid, NULL);
+}
+
+int kern_agent_uid_each(struct kern *k, int (*fn)(void *ctx, uint32_t uid, uint32_t agent),
+			void *ctx)
+{
+	uint32_t uid, next, agent;
+	bool more = !bpf_map_get_next_key(k->map[KM_UIDS], NULL, &next);
+	int r = 0;
+
+	while (more && !r) {
+		uid = next;
+		more = !bpf_map_get_next_key(k->map[KM_UIDS], &uid, &next);
+		if (!bpf_map_lookup_elem(k->map[KM_UIDS], &uid, &agent))
+			r = fn(ctx, uid, agent);
+	}
+	return r;
+}
+
+struct self_check {
+	struct kern *k;
+	struct buf *error;
+};
+
+static int check_path(void *ctx, const char *path, uint32_t agent)
+{
+	struct self_check *c = ctx;
+	struct tg_path full;
+	int r = kern_cgroup_full(c->k, path, &full);
+
+	if (r || !watches_self(c->k, full.path))
+		return r;
+	(void)kern_say(c->error, 0,
+		       "the daemon runs in cgroup %s, which is watched for an agent: "
+		       "start it outside, or remove that agent",
+		       full.path);
+	return -EBUSY;
+}
+
+int kern_agent_check_self(struct kern *k, struct buf *error)
+{
+	struct self_check c = {.k = k, .error = error};
+	uint32_t agent, uid = geteuid();
+	int r = kern_agent_cgroup_each(k, check_path, &c);
+
+	if (r)
+		return r;
+	if (!bpf_map_lookup_elem(k->map[KM_UIDS], &uid, &agent)) {
+		(void)kern_say(error, 0,
+			       "the daemon's own uid %u is watched for an agent: remove that agent",
+			       uid);
+		return -EBUSY;
+	}
+	return 0;
+}
+
+/* --- second line: once a second */
+
+static int rebind_path(void *ctx, const char *path, uint32_t agent)
+{
+	return bind_path(ctx, path, agent);
+}
+
+static int drop_dead_link(void *ctx, const char *name)
+{
+	struct kern *k = ctx;
+	uint64_t id;
+
+	if (sscanf(name, "egress_%16" SCNx64, &id) != 1 || !is_gone(k, id))
+		return 0;
+	return kern_detach_egress(k, id);
+}
+
+struct dead {
+	size_t n;
+	uint64_t lowest;
+};
+
+static int count_dead(struct kern *k, uint64_t id, uint32_t agent, void *ctx)
+{
+	struct dead *d = ctx;
+
+	if (!is_gone(k, id))
+		return 0;
+	if (!d->n++ || id < d->lowest)
+		d->lowest = id;
+	return 0;
+}
+
+/*
+ * Sockets can outlive their cgroup in the hands of a process that left it, so
+ * ids of removed cgroups stay watched, the latest DEAD_IDS_MAX of them: ids only grow.
+ */
+static int prune(struct kern *k)
+{
+	struct dead d;
+	int r;
+
+	for (;;) {
+		d = (struct dead){0};
+		r = each_id(k, count_dead, &d);
+		if (r || d.n <= DEAD_IDS_MAX)
+			return r;
+		if (bpf_map_delete_elem(k->map[KM_CGROUPS], &d.lowest) && errno != ENOENT)
+			return -errno;
+	}
+}
+
+int kern_agents_refresh(struct kern *k)
+{
+	char links[KERN_PATH_MAX];
+	int r, lock = kern_pin_lock(k->dir);
+
+	if (lock < 0)
+		return lock;
+	r = kern_agent_cgroup_each(k, rebind_path, k);
+	if (!r)
+		r = kern_path(links, sizeof(links), "%s/links", k->dir);
+	if (!r)
+		r = kern_pin_each(links, drop_dead_link, k);
+	if (!r)
+		r = prune(k);
+	(void)close(lock);
+	return r;
+}

@@ -1,0 +1,297 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Programs and their links. A link of cgroup programs is always MULTI and runs after
+ * the links of cgroups below, so what is judged is the final address.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <unistd.h>
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+
+#include "kern/kern_priv.h"
+
+struct attach_row {
+	const char *prog;
+	enum bpf_attach_type type;
+};
+
+/*
+ * The order of updates: readers of a record before its writer, so that new code never
+ * writes what old code reads.
+ */
+static const struct attach_row rows[] = {
+	{"tg_sock_ops", BPF_CGROUP_SOCK_OPS},
+	{"tg_getpeer4", BPF_CGROUP_INET4_GETPEERNAME},
+	{"tg_getpeer6", BPF_CGROUP_INET6_GETPEERNAME},
+	{"tg_post_bind4", BPF_CGROUP_INET4_POST_BIND},
+	{"tg_post_bind6", BPF_CGROUP_INET6_POST_BIND},
+	{"tg_sock_create", BPF_CGROUP_INET_SOCK_CREATE},
+	{"tg_sendmsg4", BPF_CGROUP_UDP4_SENDMSG},
+	{"tg_sendmsg6", BPF_CGROUP_UDP6_SENDMSG},
+	{"tg_connect4", BPF_CGROUP_INET4_CONNECT},
+	{"tg_connect6", BPF_CGROUP_INET6_CONNECT},
+};
+
+static const char MKDIR_PROG[] = "tg_cgroup_mkdir";
+static const char EGRESS_PROG[] = "tg_egress";
+static const char EGRESS_UID_PROG[] = "tg_egress_uid";
+
+static void prog_name(uint32_t id, char *dst, size_t cap)
+{
+	struct bpf_prog_info info = {0};
+	uint32_t len = sizeof(info);
+	int fd = bpf_prog_get_fd_by_id(id);
+
+	if (fd >= 0 && !bpf_obj_get_info_by_fd(fd, &info, &len) && info.name[0])
+		(void)snprintf(dst, cap, "%s", info.name);
+	else
+		(void)snprintf(dst, cap, "?");
+	if (fd >= 0)
+		(void)close(fd);
+}
+
+/* Someone attached without MULTI here or above: says who. */
+static void say_holder(const struct kern *k, const struct attach_row *row, struct buf *error)
+{
+	uint32_t ids[16] = {0}, n = ARRAY_SIZE(ids), flags = 0;
+	char name[BPF_OBJ_NAME_LEN];
+
+	if (bpf_prog_query(k->cg_fd, row->type, BPF_F_QUERY_EFFECTIVE, &flags, ids, &n) || n == 0)
+		return;
+	n = n > ARRAY_SIZE(ids) ? ARRAY_SIZE(ids) : n;
+	(void)kern_say(error, 0, "; attached there without BPF_F_ALLOW_MULTI:");
+	for (uint32_t i = 0; i < n; i++) {
+		prog_name(ids[i], name, sizeof(name));
+		(void)kern_say(error, 0, " %s (program %u)", name, ids[i]);
+	}
+	(void)kern_say(error, 0, ": detach it with bpftool cgroup detach");
+}
+
+/* Is the pinned link alive and on the cgroup that is wanted? */
+static bool link_fits(int link_fd, int cgroup_fd)
+{
+	struct bpf_link_info info = {0};
+	uint32_t len = sizeof(info);
+	uint64_t id;
+
+	if (kern_cgroup_fd_id(cgroup_fd, &id) || bpf_obj_get_info_by_fd(link_fd, &info, &len))
+		return false;
+	return info.type == BPF_LINK_TYPE_CGROUP && info.cgroup.cgroup_id == id;
+}
+
+/*
+ * Puts @prog_fd on the cgroup: by updating the pinned link if it still fits, by a new
+ * link else (the pin is defunct when its cgroup was removed: ENOLINK).
+ */
+static int attach_cgroup(int prog_fd, int cgroup_fd, enum bpf_attach_type type, const char *pin)
+{
+	int r, link = bpf_obj_get(pin);
+
+	if (link >= 0) {
+		r = -ENOLINK;
+		if (link_fits(link, cgroup_fd))
+			r = bpf_link_update(link, prog_fd, NULL) ? -errno : 0;
+		(void)close(link);
+		if (r != -ENOLINK)
+			return r;
+	}
+	link = bpf_link_create(prog_fd, cgroup_fd, type, NULL);
+	if (link < 0)
+		return -errno;
+	r = kern_pin_replace(link, pin);
+	(void)close(link);
+	return r;
+}
+
+/* A raw tracepoint's link cannot be updated: the old one goes when its pin is replaced. */
+static int attach_raw_tp(int prog_fd, const char *pin)
+{
+	int r, link = bpf_raw_tracepoint_open("cgroup_mkdir", prog_fd);
+
+	if (link < 0)
+		return -errno;
+	r = kern_pin_replace(link, pin);
+	(void)close(link);
+	return r;
+}
+
+bool kern_has_raw_tp(void)
+{
+	static const struct bpf_insn ret0[] = {
+		{.code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0, .imm = 0},
+		{.code = BPF_JMP | BPF_EXIT},
+	};
+	int link, fd = bpf_prog_load(BPF_PROG_TYPE_RAW_TRACEPOINT, "tg_probe", "GPL", ret0,
+				     ARRAY_SIZE(ret0), NULL);
+
+	if (fd < 0)
+		return false;
+	link = bpf_raw_tracepoint_open("cgroup_mkdir", fd);
+	(void)close(fd);
+	if (link < 0)
+		return false;
+	(void)close(link);
+	return true;
+}
+
+static int prog_fd_of(struct bpf_object *obj, const char *name)
+{
+	struct bpf_program *p = bpf_object__find_program_by_name(obj, name);
+	int fd = p ? bpf_program__fd(p) : -1;
+
+	return fd < 0 ? -ENOENT : fd;
+}
+
+static int attach_row(const struct kern *k, struct bpf_object *obj, const char *base,
+		      const struct attach_row *row, struct buf *error)
+{
+	char pin[KERN_PATH_MAX];
+	int fd, r = kern_path(pin, sizeof(pin), "%s/links/%s", base, row->prog);
+
+	if (r)
+		return r;
+	fd = prog_fd_of(obj, row->prog);
+	if (fd < 0)
+		return fd;
+	r = attach_cgroup(fd, k->cg_fd, row->type, pin);
+	if (r) {
+		(void)kern_say(error, 0, "cannot attach %s to %s: %s", row->prog, k->cg_root,
+			       strerror(-r));
+		if (r == -EPERM)
+			say_holder(k, row, error);
+	}
+	return r;
+}
+
+static int pin_progs(struct bpf_object *obj, const char *base)
+{
+	struct bpf_program *p;
+	char path[KERN_PATH_MAX];
+	int r;
+
+	bpf_object__for_each_program(p, obj)
+	{
+		if (bpf_program__fd(p) < 0)
+			continue; /* not loaded: this kernel lacks its hook */
+		r = kern_path(path, sizeof(path), "%s/progs/%s", base, bpf_program__name(p));
+		if (!r)
+			r = kern_pin_replace(bpf_program__fd(p), path);
+		if (r)
+			return r;
+	}
+	return 0;
+}
+
+struct egress_update {
+	const char *base;
+	int fd;	    /* tg_egress */
+	int uid_fd; /* tg_egress_uid */
+};
+
+static int update_egress(void *ctx, const char *name)
+{
+	struct egress_update *u = ctx;
+	char pin[KERN_PATH_MAX];
+	int link, fd, r;
+
+	if (strcmp(name, EGRESS_UID_PROG) == 0)
+		fd = u->uid_fd;
+	else if (strncmp(name, "egress_", 7) == 0)
+		fd = u->fd;
+	else
+		return 0;
+	r = kern_path(pin, sizeof(pin), "%s/links/%s", u->base, name);
+	if (r)
+		return r;
+	link = bpf_obj_get(pin);
+	if (link < 0)
+		return -errno;
+	r = bpf_link_update(link, fd, NULL) ? -errno : 0;
+	(void)close(link);
+	if (r == -ENOLINK) { /* its cgroup is gone */
+		(void)unlink(pin);
+		r = 0;
+	}
+	return r;
+}
+
+int kern_attach_all(const struct kern *k, struct bpf_object *obj, const char *base,
+		    struct buf *error)
+{
+	struct egress_update u = {.base = base,
+				  .fd = prog_fd_of(obj, EGRESS_PROG),
+				  .uid_fd = prog_fd_of(obj, EGRESS_UID_PROG)};
+	char path[KERN_PATH_MAX];
+	int r = 0, fd = prog_fd_of(obj, MKDIR_PROG);
+
+	if (fd >= 0) {
+		r = kern_path(path, sizeof(path), "%s/links/%s", base, MKDIR_PROG);
+		if (!r)
+			r = attach_raw_tp(fd, path);
+		if (r)
+			(void)kern_say(error, 0, "cannot attach %s: %s", MKDIR_PROG, strerror(-r));
+	}
+	for (size_t i = 0; !r && i < ARRAY_SIZE(rows); i++)
+		r = attach_row(k, obj, base, &rows[i], error);
+	if (!r)
+		r = kern_path(path, sizeof(path), "%s/links", base);
+	if (!r)
+		r = kern_pin_each(path, update_egress, &u);
+	if (!r)
+		r = pin_progs(obj, base);
+	return r;
+}
+
+static int egress_pin(const struct kern *k, uint64_t id, char *dst, size_t cap)
+{
+	return kern_path(dst, cap, "%s/links/egress_%016" PRIx64, k->dir, id);
+}
+
+static int attach_pinned(const struct kern *k, const char *prog, int cgroup_fd, const char *pin)
+{
+	char path[KERN_PATH_MAX];
+	int fd, r = kern_path(path, sizeof(path), "%s/progs/%s", k->dir, prog);
+
+	if (r)
+		return r;
+	fd = bpf_obj_get(path);
+	if (fd < 0)
+		return -errno;
+	r = attach_cgroup(fd, cgroup_fd, BPF_CGROUP_INET_EGRESS, pin);
+	(void)close(fd);
+	return r;
+}
+
+int kern_attach_egress(const struct kern *k, uint64_t id, int cgroup_fd)
+{
+	char pin[KERN_PATH_MAX];
+	int r = egress_pin(k, id, pin, sizeof(pin));
+
+	if (r || !access(pin, F_OK))
+		return r;
+	return attach_pinned(k, EGRESS_PROG, cgroup_fd, pin);
+}
+
+int kern_detach_egress(const struct kern *k, uint64_t id)
+{
+	char pin[KERN_PATH_MAX];
+	int r = egress_pin(k, id, pin, sizeof(pin));
+
+	if (r)
+		return r;
+	return unlink(pin) && errno != ENOENT ? -errno : 0;
+}
+
+int kern_attach_egress_uid(const struct kern *k, bool on)
+{
+	char pin[KERN_PATH_MAX];
+	int r = kern_path(pin, sizeof(pin), "%s/links/%s", k->dir, EGRESS_UID_PROG);
+
+	if (r)
+		return r;
+	if (!on)
+		return unlink(pin) && errno != ENOENT ? -errno : 0;
+	return access(pin, F_OK) ? attach_pinned(k, EGRESS_UID_PROG, k->cg_fd, pin) : 0;
+}

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: MIT
+/* Listeners, records of connections, and counters. */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+
+#include "base/clock.h"
+#include "kern/kern_priv.h"
+
+static int sock_u64(int fd, int option, uint64_t *ret)
+{
+	socklen_t n = sizeof(*ret);
+
+	return getsockopt(fd, SOL_SOCKET, option, ret, &n) ? -errno : 0;
+}
+
+/* The mark is what the programs believe: it lives and dies with this very socket. */
+static int listener_mark(struct kern *k, int fd, uint64_t *ret_cookie)
+{
+	static const struct tg_sock mark = {.flags = TG_SOCK_LISTENER};
+	int on = 0;
+	socklen_t n = sizeof(on);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &on, &n))
+		return -errno;
+	if (!on)
+		return -EINVAL;
+	if (bpf_map_update_elem(k->map[KM_SOCKS], &fd, &mark, BPF_ANY))
+		return -errno;
+	return sock_u64(fd, SO_COOKIE, ret_cookie);
+}
+
+int kern_listener_set(struct kern *k, int fd4, int fd6, uint16_t port)
+{
+	struct tg_listener l = {.port_be = htons(port)};
+	uint64_t netns;
+	int r = port && (fd4 >= 0 || fd6 >= 0) ? 0 : -EINVAL;
+
+	if (!r && fd4 >= 0)
+		r = listener_mark(k, fd4, &l.cookie4);
+	if (!r && fd6 >= 0)
+		r = listener_mark(k, fd6, &l.cookie6);
+	if (!r)
+		r = sock_u64(fd4 >= 0 ? fd4 : fd6, SO_NETNS_COOKIE, &netns);
+	if (!r && bpf_map_update_elem(k->map[KM_LISTENERS], &netns, &l, BPF_ANY))
+		r = -errno;
+	return r;
+}
+
+int kern_listener_clear(struct kern *k)
+{
+	uint64_t netns, next;
+	bool more = !bpf_map_get_next_key(k->map[KM_LISTENERS], NULL, &next);
+
+	while (more) {
+		netns = next;
+		more = !bpf_map_get_next_key(k->map[KM_LISTENERS], &netns, &next);
+		if (bpf_map_delete_elem(k->map[KM_LISTENERS], &netns) && errno != ENOENT)
+			return -errno;
+	}
+	return 0;
+}
+
+int kern_record_fd(const struct kern *k)
+{
+	return k->record_fd;
+}
+
+int kern_record_get(int map_fd, int sock_fd, struct tg_record *ret)
+{
+	return bpf_map_lookup_elem(map_fd, &sock_fd, ret) ? -errno : 0;
+}
+
+int kern_tuples_sweep(struct kern *k, uint64_t age_ns)
+{
+	uint64_t now = clock_boot_ns();
+	struct tg_tuple key, next;
+	struct tg_record r;
+	int n = 0;
+	bool more = !bpf_map_get_next_key(k->map[KM_TUPLES], NULL, &next);
+
+	while (more) {
+		key = next;
+		more = !bpf_map_get_next_key(k->map[KM_TUPLES], &key, &next);
+		if (bpf_map_lookup_elem(k->map[KM_TUPLES], &key, &r) || r.boot_ns + age_ns > now)
+			continue;
+		if (!bpf_map_delete_elem(k->map[KM_TUPLES], &key))
+			n++;
+	}
+	return n;
+}
+
+int kern_counters(struct kern *k, uint64_t ret[TG_K_COUNT])
+{
+	int cpus = libbpf_num_possible_cpus();
+	uint64_t *per_cpu, sum;
+	int r = 0;
+
+	if (cpus < 0)
+		return cpus;
+	per_cpu = calloc((size_t)cpus, sizeof(*per_cpu));
+	if (!per_cpu)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < TG_K_COUNT && !r; i++) {
+		if (bpf_map_lookup_elem(k->map[KM_COUNTERS], &i, per_cpu))
+			r = -errno;
+		sum = 0;
+		for (int c = 0; c < cpus; c++)
+			sum += per_cpu[c];
+		if (!r)
+			ret[i] = sum;
+	}
+	free(per_cpu);
+	return r;
+}

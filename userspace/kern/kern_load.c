@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: MIT
+/* Loads the programs, or takes over what an earlier daemon left running. */
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+
+#include "kern/kern_priv.h"
+#include "tidegate.skel.h"
+
+const char *const kern_map_names[KM_COUNT] = {
+#define X(id, name) [KM_##id] = name,
+	KERN_MAPS(X)
+#undef X
+};
+
+/* libbpf says what is wrong only by its print callback, which has no context argument. */
+static char last_warning[256];
+
+static int keep_warning(enum libbpf_print_level level, const char *fmt, va_list ap)
+{
+	char line[256];
+
+	if (level != LIBBPF_WARN || vsnprintf(line, sizeof(line), fmt, ap) <= 0)
+		return 0;
+	/* The first is the cause; a verifier log follows it in one enormous line. */
+	if (!last_warning[0] && strncmp(line, "libbpf: ", 8) == 0) {
+		line[strcspn(line, "\n")] = '\0';
+		(void)snprintf(last_warning, sizeof(last_warning), "%s", line + 8);
+	}
+	return 0;
+}
+
+static struct kern *kern_new(void)
+{
+	struct kern *k = calloc(1, sizeof(*k));
+
+	if (!k)
+		return NULL;
+	k->cg_fd = k->record_fd = -1;
+	for (size_t i = 0; i < KM_COUNT; i++)
+		k->map[i] = -1;
+	return k;
+}
+
+void kern_close(struct kern *k)
+{
+	if (!k)
+		return;
+	for (size_t i = 0; i < KM_COUNT; i++)
+		if (k->map[i] >= 0)
+			(void)close(k->map[i]);
+	if (k->record_fd >= 0)
+		(void)close(k->record_fd);
+	if (k->cg_fd >= 0)
+		(void)close(k->cg_fd);
+	free(k);
+}
+
+static int open_maps(struct kern *k)
+{
+	LIBBPF_OPTS(bpf_obj_get_opts, ro, .file_flags = BPF_F_RDONLY);
+	char path[KERN_PATH_MAX];
+	int r;
+
+	for (size_t i = 0; i < KM_COUNT; i++) {
+		r = kern_path(path, sizeof(path), "%s/maps/%s", k->dir, kern_map_names[i]);
+		if (r)
+			return r;
+		k->map[i] = bpf_obj_get(path);
+		if (k->map[i] < 0)
+			return -errno;
+		if (i != KM_RECORDS)
+			continue;
+		k->record_fd = bpf_obj_get_opts(path, &ro);
+		if (k->record_fd < 0)
+			return -errno;
+	}
+	return 0;
+}
+
+static int set_pin_paths(struct bpf_object *obj, const char *base)
+{
+	char path[KERN_PATH_MAX];
+	struct bpf_map *m;
+	int r;
+
+	for (size_t i = 0; i < KM_COUNT; i++) {
+		m = bpf_object__find_map_by_name(obj, kern_map_names[i]);
+		if (!m)
+			return -ENOENT;
+		r = kern_path(path, sizeof(path), "%s/maps/%s", base, kern_map_names[i]);
+		if (!r)
+			r = bpf_map__set_pin_path(m, path);
+		if (r)
+			return r;
+	}
+	return 0;
+}
+
+static void say_load(int r, bool takeover, struct buf *error)
+{
+	if (r == -EPERM && geteuid() != 0)
+		(void)kern_say(error, 0, "loading BPF programs takes root");
+	else if (r == -EPERM)
+		(void)kern_say(error, 0,
+			       "this host does not let us use BPF: CAP_BPF, CAP_NET_ADMIN and "
+			       "CAP_PERFMON in the initial user namespace are needed");
+	else if (r == -EINVAL && takeover)
+		(void)kern_say(error, 0, "what is pinned has another layout: unload it first");
+	else
+		(void)kern_say(error, 0, "cannot load the BPF programs: %s", strerror(-r));
+	if (last_warning[0])
+		(void)kern_say(error, 0, " (%s)", last_warning);
+}
+
+/* Opens, loads, attaches and pins below @base; maps that are pinned there are kept. */
+static int load_into(struct kern *k, const char *base, bool takeover, struct buf *error)
+{
+	struct bpf_program *mkdir_prog;
+	struct tidegate_bpf *skel = tidegate_bpf__open();
+	int r;
+
+	if (!skel) {
+		r = -errno;
+		say_load(r, takeover, error);
+		return r;
+	}
+	r = set_pin_paths(skel->obj, base);
+	mkdir_prog = skel->progs.tg_cgroup_mkdir;
+	if (!r && !kern_has_raw_tp())
+		r = bpf_program__set_autoload(mkdir_prog, false);
+	if (!r) {
+		r = tidegate_bpf__load(skel);
+		if (r)
+			say_load(r, takeover, error);
+	}
+	if (!r)
+		r = kern_attach_all(k, skel->obj, base, error);
+	tidegate_bpf__destroy(skel);
+	return r;
+}
+
+static int load_new(struct kern *k, const char *bpf_dir, struct buf *error)
+{
+	char base[KERN_PATH_MAX];
+	int r = kern_path(base, sizeof(base), "%s/new-%ld", bpf_dir, (long)getpid());
+
+	if (!r)
+		r = kern_pin_mkdirs(base);
+	if (!r)
+		r = load_into(k, base, false, error);
+	if (!r && rename(base, k->dir))
+		r = -errno;
+	if (r)
+		(void)kern_pin_remove(base); /* the first error is the one to tell */
+	return r;
+}
+
+static int load_locked(struct kern *k, const char *bpf_dir, struct buf *error)
+{
+	struct stat st;
+	int r;
+
+	kern_pin_sweep(bpf_dir);
+	if (!stat(k->dir, &st))
+		r = load_into(k, k->dir, true, error);
+	else
+		r = load_new(k, bpf_dir, error);
+	if (!r)
+		r = open_maps(k);
+	if (!r)
+		r = kern_agent_check_self(k, error);
+	return r;
+}
+
+int kern_load(const struct kern_paths *paths, struct kern **ret, struct buf *error)
+{
+	struct kern *k = kern_new();
+	libbpf_print_fn_t print;
+	int r, lock;
+
+	if (!k)
+		return -ENOMEM;
+	k->loaded = true;
+	last_warning[0] = '\0';
+	print = libbpf_set_print(keep_warning);
+	r = kern_path(k->dir, sizeof(k->dir), "%s/%s", paths->bpf_dir, TG_ABI_VERSION);
+	if (!r)
+		r = kern_cgroup_find(k, paths->cgroup_root, error);
+	if (!r)
+		r = kern_pin_parent(paths->bpf_dir, error);
+	if (!r) {
+		r = lock = kern_pin_lock(paths->bpf_dir);
+		if (lock >= 0) {
+			r = load_locked(k, paths->bpf_dir, error);
+			(void)close(lock);
+		}
+	}
+	(void)libbpf_set_print(print);
+	if (r) {
+		if (error->n == 0)
+			(void)kern_say(error, 0, "loading BPF below %s: %s", paths->bpf_dir,
+				       strerror(-r));
+		kern_close(k);
+		return r;
+	}
+	*ret = k;
+	return 0;
+}
+
+int kern_open(const struct kern_paths *paths, struct kern **ret, struct buf *error)
+{
+	struct kern *k = kern_new();
+	int r;
+
+	if (!k)
+		return -ENOMEM;
+	r = kern_path(k->dir, sizeof(k->dir), "%s/%s", paths->bpf_dir, TG_ABI_VERSION);
+	if (!r)
+		r = open_maps(k);
+	if (r)
+		(void)kern_say(error, 0, "%s: %s", k->dir,
+			       r == -ENOENT ? "nothing is pinned here" : strerror(-r));
+	else
+		r = kern_cgroup_find(k, paths->cgroup_root, error);
+	if (r) {
+		kern_close(k);
+		return r;
+	}
+	*ret = k;
+	return 0;
+}
+
+int kern_unload(const struct kern_paths *paths, struct buf *error)
+{
+	char dir[KERN_PATH_MAX];
+	int r, lock = kern_pin_lock(paths->bpf_dir);
+
+	if (lock < 0) {
+		(void)kern_say(error, 0, "%s: %s", paths->bpf_dir, strerror(-lock));
+		return lock;
+	}
+	kern_pin_sweep(paths->bpf_dir);
+	r = kern_path(dir, sizeof(dir), "%s/%s", paths->bpf_dir, TG_ABI_VERSION);
+	if (!r)
+		r = kern_pin_remove(dir);
+	if (!r && rmdir(paths->bpf_dir))
+		r = -errno;
+	if (r)
+		(void)kern_say(error, 0, "cannot remove %s: %s", dir, strerror(-r));
+	(void)close(lock);
+	return r;
+}

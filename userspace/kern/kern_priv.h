@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: MIT */
+/* Shared by the files of kern/ only. */
+#ifndef TIDEGATE_KERN_KERN_PRIV_H
+#define TIDEGATE_KERN_KERN_PRIV_H
+
+#include <limits.h>
+
+#include "kern/kern.h"
+
+/* X(ID, name): every pinned map. */
+#define KERN_MAPS(X)                 \
+	X(ADDRS, "tg_addrs")         \
+	X(TARGETS, "tg_targets")     \
+	X(CGROUPS, "tg_cgroups")     \
+	X(PATHS, "tg_paths")         \
+	X(UIDS, "tg_uids")           \
+	X(CONFIG, "tg_config")       \
+	X(LISTENERS, "tg_listeners") \
+	X(SOCKS, "tg_socks")         \
+	X(RECORDS, "tg_records")     \
+	X(TUPLES, "tg_tuples")       \
+	X(COUNTERS, "tg_counters")   \
+	X(SCRATCH, "tg_scratch")
+
+enum kern_map {
+#define X(id, name) KM_##id,
+	KERN_MAPS(X)
+#undef X
+		KM_COUNT
+};
+
+extern const char *const kern_map_names[KM_COUNT];
+
+enum { KERN_PATH_MAX = 512 };
+
+struct kern {
+	char dir[KERN_PATH_MAX];     /* <bpf_dir>/v1 */
+	char cg_root[KERN_PATH_MAX]; /* where cgroup v2 is mounted, or the part in use */
+	char cg_prefix[TG_PATH_LEN]; /* cg_root seen from the hierarchy's root: "" or "/..." */
+	int cg_fd;
+	int map[KM_COUNT];
+	int record_fd; /* read-only tg_records */
+	bool loaded;   /* by kern_load: this process is the daemon */
+};
+
+/* --- kern_pin.c: the pin directory. All return 0 or -errno. */
+int kern_pin_parent(const char *bpf_dir, struct buf *error); /* bpffs is there, or is mounted */
+int kern_pin_lock(const char *dir);			     /* descriptor; close() unlocks */
+int kern_pin_mkdirs(const char *base);			     /* base/{maps,progs,links} */
+int kern_pin_remove(const char *base);			     /* links first */
+void kern_pin_sweep(const char *bpf_dir);		     /* what an interrupted load left */
+int kern_pin_replace(int fd, const char *path);		     /* pins over an older pin */
+/* Calls @fn with each name in @dir; stops at the first error. */
+int kern_pin_each(const char *dir, int (*fn)(void *ctx, const char *name), void *ctx);
+/* snprintf that refuses to cut: -ENAMETOOLONG. */
+int kern_path(char *dst, size_t cap, const char *fmt, ...) PRINTF(3, 4);
+/* Adds to an error text (what no longer fits is left out) and hands @r on. */
+int kern_say(struct buf *error, int r, const char *fmt, ...) PRINTF(3, 4);
+
+/* --- kern_cgroup.c */
+int kern_cgroup_find(struct kern *k, const char *root, struct buf *error);
+int kern_cgroup_full(const struct kern *k, const char *path, struct tg_path *ret);
+/* Path of this process in the unified hierarchy. */
+int kern_cgroup_self(char *dst, size_t cap);
+bool kern_cgroup_below(const char *path, const char *ancestor);
+int kern_cgroup_open(const struct kern *k, const char *path); /* directory, or -errno */
+int kern_cgroup_fd_id(int fd, uint64_t *ret);
+
+/* --- kern_attach.c */
+struct bpf_object;
+/* Attaches or updates all programs and pins them below @base. */
+int kern_attach_all(const struct kern *k, struct bpf_object *obj, const char *base,
+		    struct buf *error);
+int kern_attach_egress(const struct kern *k, uint64_t id, int cgroup_fd);
+int kern_detach_egress(const struct kern *k, uint64_t id);
+int kern_attach_egress_uid(const struct kern *k, bool on);
+/* Can a program sit on this raw tracepoint? */
+bool kern_has_raw_tp(void);
+
+/* --- kern_agent.c: after a load, what is pinned must not watch the daemon itself. */
+int kern_agent_check_self(struct kern *k, struct buf *error);
+
+#endif
