@@ -94,7 +94,7 @@ $(O)/gen/tidegate.skel.h: $(O)/bpf/tidegate.bpf.o
 
 # -------------------------------------------------------------- userspace
 $(O)/userspace/kern/%.o: CPPFLAGS += -Wno-unused-function
-$(O)/userspace/inspect/sql/tree.o: CPPFLAGS += -isystem $(PG_INC)
+$(O)/userspace/inspect/sql/tree.o $(O)/userspace/inspect/sql/tree_%.o: CPPFLAGS += -isystem $(PG_INC)
 
 $(O)/%.o: %.c Makefile | $(SKEL)
 	$(call say,CC,$@)
@@ -138,7 +138,7 @@ $(O)/tests/bpf/test_bpf: $(patsubst %.c,$(O)/%.o,$(wildcard tests/bpf/*.c)) $(LI
 
 # libFuzzer: the whole library is built again with coverage.
 FUZZ_FLAGS := -O1 -g -std=gnu11 -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined
-$(O)/fuzz-obj/userspace/inspect/sql/tree.o: CPPFLAGS += -isystem $(PG_INC)
+$(O)/fuzz-obj/userspace/inspect/sql/tree.o $(O)/fuzz-obj/userspace/inspect/sql/tree_%.o: CPPFLAGS += -isystem $(PG_INC)
 $(O)/fuzz-obj/%.o: %.c Makefile | $(SKEL)
 	$(call say,FUZZCC,$@)
 	$(Q)mkdir -p $(@D)

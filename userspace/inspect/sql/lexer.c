@@ -1,0 +1,469 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Follows scan.l of PostgreSQL 15 with standard_conforming_strings = on. What
+ * it leaves to the real parser is marked as not exact, so an error in here can
+ * only cost a cache hit where it is noticed; where it is not, the fuzz target
+ * compares with a fresh parse.
+ */
+#include "inspect/sql/lexer.h"
+
+enum cls {
+	C_BAD, /* not in the grammar */
+	C_SPACE,
+	C_IDENT, /* starts an identifier */
+	C_DIGIT,
+	C_DOLLAR,
+	C_QUOTE,
+	C_DQUOTE,
+	C_OP, /* punctuation and operator characters */
+};
+
+static const uint8_t classes[256] = {
+	[' '] = C_SPACE,   ['\t'] = C_SPACE,  ['\n'] = C_SPACE,	 ['\r'] = C_SPACE,
+	['\f'] = C_SPACE,  ['$'] = C_DOLLAR,  ['\''] = C_QUOTE,	 ['"'] = C_DQUOTE,
+	['_'] = C_IDENT,   ['0'] = C_DIGIT,   ['1'] = C_DIGIT,	 ['2'] = C_DIGIT,
+	['3'] = C_DIGIT,   ['4'] = C_DIGIT,   ['5'] = C_DIGIT,	 ['6'] = C_DIGIT,
+	['7'] = C_DIGIT,   ['8'] = C_DIGIT,   ['9'] = C_DIGIT,	 ['a' ... 'z'] = C_IDENT,
+	['A' ... 'Z'] = C_IDENT,
+	['~'] = C_OP,	   ['!'] = C_OP,      ['@'] = C_OP,	 ['#'] = C_OP,
+	['^'] = C_OP,	   ['&'] = C_OP,      ['|'] = C_OP,	 ['`'] = C_OP,
+	['?'] = C_OP,	   ['+'] = C_OP,      ['-'] = C_OP,	 ['*'] = C_OP,
+	['/'] = C_OP,	   ['%'] = C_OP,      ['<'] = C_OP,	 ['>'] = C_OP,
+	['='] = C_OP,	   [','] = C_OP,      ['('] = C_OP,	 [')'] = C_OP,
+	['['] = C_OP,	   [']'] = C_OP,      ['.'] = C_OP,	 [';'] = C_OP,
+	[':'] = C_OP,	   [0x80 ... 0xff] = C_IDENT,
+};
+
+struct lex {
+	const uint8_t *p, *end;
+	uint8_t *dst;
+	struct sql_skeleton *out;
+	/* The string constant that was read last, without its quotes. */
+	const uint8_t *str, *str_end;
+};
+
+static bool is_cont(uint8_t c)
+{
+	return classes[c] >= C_IDENT && classes[c] <= C_DOLLAR;
+}
+
+static uint8_t lower(uint8_t c)
+{
+	return c >= 'A' && c <= 'Z' ? (uint8_t)(c | 0x20) : c;
+}
+
+/* Copies the rest of a word in lower case. */
+static const uint8_t *rest_of_word(struct lex *l, const uint8_t *p)
+{
+	uint8_t *d = l->dst;
+
+	if (!d) {
+		while (p < l->end && is_cont(*p))
+			p++;
+		return p;
+	}
+	while (p < l->end && is_cont(*p))
+		*d++ = lower(*p++);
+	l->dst = d;
+	return p;
+}
+
+static void emit(struct lex *l, uint8_t c)
+{
+	if (l->dst)
+		*l->dst++ = c;
+}
+
+/* Behind the opening of a line comment; the newline is left. */
+static const uint8_t *skip_line(const uint8_t *p, const uint8_t *end)
+{
+	while (p < end && *p != '\n' && *p != '\r')
+		p++;
+	return p;
+}
+
+/* At a slash-star; NULL if it is not closed. */
+static const uint8_t *skip_block(const uint8_t *p, const uint8_t *end)
+{
+	unsigned depth = 1;
+
+	for (p += 2; end - p >= 2;) {
+		if (p[0] == '/' && p[1] == '*') {
+			depth++;
+			p += 2;
+		} else if (p[0] == '*' && p[1] == '/') {
+			p += 2;
+			if (--depth == 0)
+				return p;
+		} else {
+			p++;
+		}
+	}
+	return NULL;
+}
+
+/*
+ * Behind a closing quote: a newline among white space and line comments, then
+ * another quote, goes on with the same constant. Returns where that quote is.
+ */
+static const uint8_t *continuation(const uint8_t *p, const uint8_t *end)
+{
+	bool newline = false;
+
+	for (; p < end; p++) {
+		if (*p == '\n' || *p == '\r') {
+			newline = true;
+		} else if (*p == '-' && end - p >= 2 && p[1] == '-') {
+			p = skip_line(p, end);
+			if (p == end)
+				return NULL;
+			newline = true;
+		} else if (classes[*p] != C_SPACE) {
+			break;
+		}
+	}
+	return p < end && *p == '\'' && newline ? p : NULL;
+}
+
+/* Inside '' without escapes, behind the quote: behind the closing one, or NULL. */
+static const uint8_t *plain_end(struct lex *l, const uint8_t *p)
+{
+	for (;;) {
+		const uint8_t *q = memchr(p, '\'', (size_t)(l->end - p));
+
+		if (memchr(p, '\\', (size_t)((q ? q : l->end) - p)))
+			l->out->backslash = true;
+		if (!q)
+			return NULL;
+		p = q + 1;
+		if (p == l->end || *p != '\'')
+			return p;
+		p++;
+	}
+}
+
+/*
+ * Inside E'': a backslash takes the next byte with it. Escapes that the server
+ * may refuse, depending on their value or on settings, are left to the parser.
+ */
+static const uint8_t *escaped_end(struct lex *l, const uint8_t *p)
+{
+	while (p < l->end) {
+		if (*p == '\\') {
+			if (l->end - p < 2)
+				return NULL;
+			if (classes[p[1]] == C_DIGIT || p[1] == 'u' || p[1] == 'U' || p[1] == 'x' ||
+			    p[1] == '\'' || p[1] >= 0x80)
+				l->out->exact = false;
+			p += 2;
+		} else if (*p == '\'') {
+			p++;
+			if (p == l->end || *p != '\'')
+				return p;
+			p++;
+		} else {
+			p++;
+		}
+	}
+	return NULL;
+}
+
+/* l->p is at the opening quote of a constant. */
+static void quoted(struct lex *l, bool escapes, uint8_t mark)
+{
+	const uint8_t *p = l->p, *next;
+
+	l->str = p + 1;
+	do {
+		next = escapes ? escaped_end(l, p + 1) : plain_end(l, p + 1);
+		if (!next) {
+			l->out->exact = false;
+			l->str_end = l->end;
+			l->p = l->end;
+			return;
+		}
+		l->str_end = next - 1;
+		l->p = next;
+		p = continuation(next, l->end);
+	} while (p);
+	emit(l, mark);
+}
+
+/* l->p is at a double quote; the name keeps its quotes and its case. */
+static void quoted_name(struct lex *l)
+{
+	const uint8_t *p = l->p + 1;
+
+	for (;;) {
+		p = p < l->end ? memchr(p, '"', (size_t)(l->end - p)) : NULL;
+		if (!p) {
+			l->out->exact = false;
+			p = l->end;
+			break;
+		}
+		p++;
+		if (p == l->end || *p != '"')
+			break;
+		p++;
+	}
+	if (l->dst) {
+		memcpy(l->dst, l->p, (size_t)(p - l->p));
+		l->dst += p - l->p;
+	}
+	l->p = p;
+}
+
+/* l->p is at a dollar: a parameter, a dollar quote, or an error. */
+static void dollar(struct lex *l)
+{
+	const uint8_t *p = l->p + 1, *close;
+	size_t n;
+
+	if (p < l->end && classes[*p] == C_DIGIT) {
+		emit(l, '$');
+		for (; p < l->end && classes[*p] == C_DIGIT; p++)
+			emit(l, *p);
+		if (p - l->p > 6 || (p < l->end && classes[*p] == C_IDENT))
+			l->out->exact = false;
+		l->p = p;
+		return;
+	}
+	if (p < l->end && classes[*p] == C_IDENT)
+		while (p < l->end && (classes[*p] == C_IDENT || classes[*p] == C_DIGIT))
+			p++;
+	if (p == l->end || *p != '$') {
+		l->out->exact = false;
+		emit(l, '$');
+		l->p++;
+		return;
+	}
+	n = (size_t)(p + 1 - l->p);
+	close = memmem(p + 1, (size_t)(l->end - p - 1), l->p, n);
+	l->str = p + 1;
+	l->str_end = close ? close : l->end;
+	l->p = close ? close + n : l->end;
+	if (close)
+		emit(l, SQL_MARK_STRING);
+	else
+		l->out->exact = false;
+}
+
+static bool fits_int32(const uint8_t *p, size_t n)
+{
+	while (n > 1 && *p == '0')
+		p++, n--;
+	return n < 10 || (n == 10 && memcmp(p, "2147483647", 10) <= 0);
+}
+
+/* l->p is at a digit, or at a dot before one. */
+static void number(struct lex *l)
+{
+	const uint8_t *p = l->p, *end = l->end;
+	bool integer = true;
+
+	while (p < end && classes[*p] == C_DIGIT)
+		p++;
+	/* "1..10" is 1 and "..", not "1." and ".10" */
+	if (p < end && *p == '.' && !(p > l->p && end - p >= 2 && p[1] == '.')) {
+		integer = false;
+		for (p++; p < end && classes[*p] == C_DIGIT;)
+			p++;
+	}
+	if (p < end && (*p == 'e' || *p == 'E')) {
+		const uint8_t *e = p + 1;
+
+		if (e < end && (*e == '+' || *e == '-'))
+			e++;
+		if (e < end && classes[*e] == C_DIGIT) {
+			integer = false;
+			for (p = e; p < end && classes[*p] == C_DIGIT;)
+				p++;
+		}
+	}
+	if (p < end && classes[*p] == C_IDENT)
+		l->out->exact = false; /* trailing junk: an error since 15 */
+	emit(l, integer && fits_int32(l->p, (size_t)(p - l->p)) ? SQL_MARK_INT : SQL_MARK_FLOAT);
+	l->p = p;
+}
+
+/* l->p starts an identifier, or the prefix of a constant. */
+static void word(struct lex *l)
+{
+	uint8_t c = lower(*l->p);
+	const uint8_t *p = l->p;
+	size_t left = (size_t)(l->end - p);
+
+	if (left >= 2 && p[1] == '\'') {
+		switch (c) {
+		case 'e':
+			l->p++;
+			quoted(l, true, SQL_MARK_STRING);
+			return;
+		case 'b':
+		case 'x':
+			l->p++;
+			quoted(l, false, c == 'b' ? SQL_MARK_BITS : SQL_MARK_HEX);
+			return;
+		default: /* n'' is the word and then a string: the loop does that */
+			break;
+		}
+	}
+	if (c == 'u' && left >= 3 && p[1] == '&' && (p[2] == '\'' || p[2] == '"')) {
+		l->out->exact = false;
+		l->p += 2;
+		if (p[2] == '\'')
+			quoted(l, false, SQL_MARK_STRING);
+		else
+			quoted_name(l);
+		return;
+	}
+	l->p = rest_of_word(l, p);
+}
+
+static void space(struct lex *l)
+{
+	while (l->p < l->end) {
+		const uint8_t *p = l->p;
+
+		if (classes[*p] == C_SPACE) {
+			l->p++;
+		} else if (*p == '-' && l->end - p >= 2 && p[1] == '-') {
+			l->p = skip_line(p, l->end);
+		} else if (*p == '/' && l->end - p >= 2 && p[1] == '*') {
+			l->p = skip_block(p, l->end);
+			if (!l->p) {
+				l->out->exact = false;
+				l->p = l->end;
+			}
+		} else {
+			break;
+		}
+	}
+	emit(l, ' ');
+}
+
+enum tok { T_END, T_SPACE, T_WORD, T_NAME, T_STRING, T_NUMBER, T_DOLLAR, T_OTHER };
+
+static enum tok next(struct lex *l)
+{
+	const uint8_t *p = l->p, *old;
+
+	if (p == l->end)
+		return T_END;
+	switch (classes[*p]) {
+	case C_SPACE:
+		space(l);
+		return T_SPACE;
+	case C_IDENT:
+		l->str = NULL;
+		word(l);
+		return l->str ? T_STRING : T_WORD;
+	case C_DIGIT:
+		number(l);
+		return T_NUMBER;
+	case C_DOLLAR:
+		l->str = NULL;
+		dollar(l);
+		return l->str ? T_STRING : T_DOLLAR;
+	case C_QUOTE:
+		quoted(l, false, SQL_MARK_STRING);
+		return T_STRING;
+	case C_DQUOTE:
+		quoted_name(l);
+		return T_NAME;
+	case C_OP:
+		if (l->end - p >= 2) {
+			if ((*p == '-' && p[1] == '-') || (*p == '/' && p[1] == '*')) {
+				space(l);
+				return T_SPACE;
+			}
+			if (*p == '.' && classes[p[1]] == C_DIGIT) {
+				old = p;
+				number(l);
+				return l->p > old ? T_NUMBER : T_OTHER;
+			}
+		}
+		break;
+	default:
+		l->out->exact = false;
+		if (*p == 0)
+			l->out->nul = true;
+		break;
+	}
+	emit(l, *p);
+	l->p++;
+	return T_OTHER;
+}
+
+/* Bytes >= 0x80 and zero bytes count wherever they are, also in constants. */
+static void look_at_bytes(struct slice text, struct sql_skeleton *ret)
+{
+	size_t i = 0;
+	uint64_t v, any = 0;
+
+	for (; text.n - i >= 8; i += 8) {
+		memcpy(&v, text.p + i, 8);
+		any |= v;
+	}
+	for (; i < text.n; i++)
+		any |= text.p[i];
+	ret->high = (any & 0x8080808080808080u) != 0;
+	ret->nul = text.n && memchr(text.p, 0, text.n);
+}
+
+void sql_skeleton(struct slice text, uint8_t *dst, struct sql_skeleton *ret)
+{
+	struct lex l = {
+		.p = text.p, .end = text.p + text.n, .dst = dst, .out = ret};
+	enum tok t;
+
+	*ret = (struct sql_skeleton){.exact = true};
+	look_at_bytes(text, ret);
+	if (ret->nul)
+		ret->exact = false;
+	while ((t = next(&l)) != T_END)
+		if (t != T_SPACE)
+			ret->tokens++;
+	ret->n = (size_t)(l.dst - dst);
+}
+
+bool sql_lex_string(struct slice text, size_t from, size_t *ret_off, size_t *ret_n)
+{
+	struct sql_skeleton ignored = {0};
+	struct lex l = {.p = text.p + from, .end = text.p + text.n, .out = &ignored};
+	enum tok t;
+
+	if (from > text.n)
+		return false;
+	while ((t = next(&l)) != T_END) {
+		if (t != T_STRING)
+			continue;
+		*ret_off = (size_t)(l.str - text.p);
+		*ret_n = (size_t)(l.str_end - l.str);
+		return true;
+	}
+	return false;
+}
+
+void sql_lex_after_word(struct slice text, const char *want, sql_lex_fn *fn, void *ctx)
+{
+	struct sql_skeleton ignored = {0};
+	struct lex l = {.p = text.p, .end = text.p + text.n, .out = &ignored};
+	size_t n = strlen(want);
+	bool armed = false;
+	enum tok t;
+
+	for (;;) {
+		const uint8_t *at = l.p;
+
+		t = next(&l);
+		if (t == T_END)
+			return;
+		if (t == T_SPACE)
+			continue;
+		if (armed && t == T_STRING)
+			fn(ctx, (size_t)(l.str - text.p), (size_t)(l.str_end - l.str));
+		armed = t == T_WORD && (size_t)(l.p - at) == n &&
+			strncasecmp((const char *)at, want, n) == 0;
+	}
+}
