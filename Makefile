@@ -125,7 +125,7 @@ ENGINES   := $(FUZZ_SRCS:tests/fuzz/%.c=$(O)/tests/fuzz/engine/%)
 
 $(O)/tests/unit/%: $(O)/tests/unit/%.o $(UNIT_HELP:%.c=$(O)/%.o) $(LIB)
 	$(call say,LD,$@)
-	$(Q)$(CC) $(ALL_LDFLAGS) $^ $(PKG_LIBS) -lcmocka -lm -o $@
+	$(Q)$(CC) $(ALL_LDFLAGS) $^ $(PKG_LIBS) -lcmocka -lpcre2-8 -lm -o $@
 
 $(O)/tests/fuzz/fuzz_%: $(O)/tests/fuzz/fuzz_%.o $(O)/tests/fuzz/driver.o $(LIB)
 	$(call say,LD,$@)

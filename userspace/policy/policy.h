@@ -22,32 +22,40 @@ enum access_via {
 };
 
 /*
- * Building. Strings are copied. Every function returns 0 or negative errno
- * (-EINVAL: see *ret_error, a static or policy-owned message).
+ * Building. All that a spec points to is copied.
+ *
+ * An object pattern is a glob over a name, or two globs with a dot between,
+ * over schema and name; without a dot the schema does not matter. Where the
+ * statement does not say the schema, a rule that denies or asks matches whatever
+ * its schema pattern (it could be that one), and a rule that allows
+ * only if its schema pattern is `*`: which schema the name would mean is up to search_path.
+ * Likewise an access that may reach any object but names none (what is not
+ * understood, code run in the server) is matched by rules that deny or
+ * ask whatever their object, and by rules that allow only if they have none.
  */
-struct rule_spec { /* one line of commands: */
-	uint32_t effects;	 /* OR of enum sql_effect; all bits: `any` */
-	struct slice object;	 /* glob over "schema.name" or "name"; empty: all */
-	struct slice text;	 /* pattern (vectorscan syntax) the statement must match; empty: all */
+struct rule_spec {	     /* one line of commands: */
+	uint32_t effects;    /* OR of enum sql_effect; all bits: `any` */
+	struct slice object; /* glob over "schema.name" or "name"; empty: all */
+	struct slice text;   /* pattern (vectorscan syntax) the statement must match; empty: all */
 	enum rule_do what;
 	struct slice *approvers; /* groups or names; may be empty */
 	uint32_t napprovers;
-	uint32_t min_approvals;	 /* 0: 1 */
-	uint64_t hold_ms;	 /* how long a statement may wait; 0: 1 h */
-	uint64_t hold_tx_ms;	 /* inside a transaction; 0: 30 s */
-	uint32_t line;		 /* in the file, for messages */
+	uint32_t min_approvals; /* 0: 1 */
+	uint64_t hold_ms;	/* how long a statement may wait; 0: 1 h */
+	uint64_t hold_tx_ms;	/* inside a transaction; 0: 30 s */
+	uint32_t line;		/* in the file, for messages */
 };
 
-struct mask_spec { /* one line of mask: */
-	struct slice column;	 /* "table.column" or "schema.table.column"; empty: by detector */
-	uint32_t detectors;	 /* bits; for a column rule 0 */
-	struct slice *patterns;	 /* user patterns, with DETECT_BIT_PATTERN set */
+struct mask_spec {		/* one line of mask: */
+	struct slice column;	/* "table.column" or "schema.table.column"; empty: by detector */
+	uint32_t detectors;	/* bits; for a column rule 0 */
+	struct slice *patterns; /* user patterns, with DETECT_BIT_PATTERN set */
 	uint32_t npatterns;
 	enum mask_how how;
 	uint32_t line;
 };
 
-struct entry_spec { /* one element of policy: */
+struct entry_spec {			/* one element of policy: */
 	struct slice *agents, *targets; /* names; globs allowed */
 	uint32_t nagents, ntargets;
 	enum access_via via;
@@ -64,6 +72,10 @@ struct entry_spec { /* one element of policy: */
 	uint32_t line;
 };
 
+/*
+ * @file stands in messages. 0 or -EINVAL (bad rules: all that is wrong, a line each, in @error,
+ * "tidegate.yaml:21: ...") or -ENOMEM.
+ */
 MUST_CHECK int policy_new(const struct entry_spec *entries, uint32_t n, const char *file,
 			  struct policy **ret, char *error, size_t error_cap);
 struct policy *policy_ref(struct policy *p);
@@ -80,20 +92,20 @@ MUST_CHECK int policy_view_new(struct policy *p, struct slice agent, struct slic
 void policy_view_free(struct policy_view *v);
 
 struct access_decision {
-	bool allowed;		/* false: no entry matches (TG_R_NO_RULE) */
-	enum access_via via;	/* the strictest of the matching entries */
-	const char *scope;	/* ACCESS_IDP */
+	bool allowed;	     /* false: no entry matches (TG_R_NO_RULE) */
+	enum access_via via; /* the strictest of the matching entries */
+	const char *scope;   /* ACCESS_IDP */
 	uint64_t max_ms, hold_ms;
 	const char *const *approvers;
 	uint32_t napprovers, min_approvals;
 	bool observe;
-	const char *rule;	/* "policy[0].access (tidegate.yaml:17)" */
+	const char *rule; /* "policy[0].access (tidegate.yaml:17)" */
 };
 void policy_access(const struct policy_view *v, struct access_decision *ret);
 
 struct command_decision {
 	enum rule_do what;
-	uint16_t reason; /* TG_R_RULE_DENY, TG_R_NO_RULE or why the statement is unknown */
+	uint16_t reason;  /* TG_R_RULE_DENY, TG_R_NO_RULE or why the statement is unknown */
 	const char *rule; /* "policy[0].commands[2] (tidegate.yaml:21)"; never NULL */
 	enum sql_effect_bit effect; /* the access that made it so */
 	struct slice object;	    /* borrowed from the info */
@@ -102,16 +114,37 @@ struct command_decision {
 	uint64_t hold_ms, hold_tx_ms;
 	bool observe; /* what would be, but it is let through */
 };
-/* Each access of the statement is judged by the first rule that matches; the strictest wins. */
+/*
+ * For each access of the statement each matching entry gives the first of its commands that
+ * matches; of several entries the strictest decides; what no entry matches is denied.
+ * An entry without commands says nothing here. The strictest over all accesses is
+ * the decision; of two rules that ask, the one that asks more people.
+ * A statement without effects (empty text) is allowed to whoever has a policy entry.
+ * An entry that only observes can make nothing stricter: what it would do is told (observe)
+ * if the others let the statement through. Not for two threads at once: text
+ * patterns share a scratch.
+ */
 void policy_command(const struct policy_view *v, const struct sql_info *info, struct slice text,
 		    struct command_decision *ret);
 
+/*
+ * One line for a person: "denied: ddl on public.orders, by policy[0].commands[2]
+ * (tidegate.yaml:21)". Returns the length without the NUL.
+ */
+size_t policy_explain(const struct command_decision *d, char *dst, size_t cap);
+
 /* ---------------------------------------------------------------- masks */
 
-struct mask_set; /* the mask rules of a view */
+/*
+ * The mask rules of a view: of all its entries, also those that only observe. A
+ * column named by several rules gets the strictest replacement (null, redact, hash, last4).
+ */
+struct mask_set;
 const struct mask_set *policy_masks(const struct policy_view *v);
 bool mask_set_empty(const struct mask_set *m);
 /* True if a column rule is in it: then the target's catalog is needed. */
 bool mask_set_needs_catalog(const struct mask_set *m);
+/* "policy[0].mask[1] (tidegate.yaml:25)" for insp_plan.rule; "" if there is none. */
+const char *mask_set_rule(const struct mask_set *m, uint16_t rule);
 
 #endif

@@ -1,0 +1,449 @@
+/* SPDX-License-Identifier: MIT */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <errno.h>
+
+#include "base/reason.h"
+#include "policy/mask_set.h"
+#include "policy/policy.h"
+
+static struct slice everyone[] = {SLICE_LIT("*")};
+static struct slice dba[] = {SLICE_LIT("dba")};
+
+#define ANY 0xffffffffu
+#define RULES(...)                                        \
+	.rules = (const struct rule_spec[]){__VA_ARGS__}, \
+	.nrules = sizeof((const struct rule_spec[]){__VA_ARGS__}) / sizeof(struct rule_spec)
+#define MASKS(...)                                        \
+	.masks = (const struct mask_spec[]){__VA_ARGS__}, \
+	.nmasks = sizeof((const struct mask_spec[]){__VA_ARGS__}) / sizeof(struct mask_spec)
+#define FOR_ALL .agents = everyone, .nagents = 1, .targets = everyone, .ntargets = 1
+#define OBJ(s)	.object = SLICE_LIT(s)
+
+struct loaded {
+	struct policy *p;
+	struct policy_view *v;
+};
+
+static struct loaded load(const struct entry_spec *e, uint32_t n)
+{
+	struct loaded l;
+	char why[1024];
+	int rc = policy_new(e, n, "t.yaml", &l.p, why, sizeof(why));
+
+	if (rc)
+		fail_msg("%d: %s", rc, why);
+	assert_int_equal(policy_view_new(l.p, SLICE_LIT("agent"), SLICE_LIT("db"), &l.v), 0);
+	return l;
+}
+
+static void unload(struct loaded *l)
+{
+	policy_view_free(l->v);
+	policy_unref(l->p);
+}
+
+/* What a statement with these accesses gets. */
+static struct command_decision decide(const struct loaded *l, const struct sql_access *a,
+				      uint16_t n, const char *text)
+{
+	struct sql_info info = {.access = a, .naccess = n};
+	struct command_decision d;
+
+	for (uint16_t i = 0; i < n; i++)
+		info.effects |= a[i].effect;
+	policy_command(l->v, &info, slice_str(text), &d);
+	return d;
+}
+
+static struct sql_access on(uint16_t effect, const char *schema, const char *name)
+{
+	return (struct sql_access){.effect = effect,
+				   .kind = SQL_OBJ_RELATION,
+				   .schema = slice_str(schema),
+				   .name = slice_str(name)};
+}
+
+static enum rule_do what(const struct loaded *l, uint16_t effect, const char *schema,
+			 const char *name)
+{
+	struct sql_access a = on(effect, schema, name);
+
+	return decide(l, &a, 1, "").what;
+}
+
+static void test_order_and_strictness(void **state)
+{
+	struct entry_spec e[] = {
+		{FOR_ALL, .line = 3,
+		 RULES({.effects = SQL_READ, .what = RULE_ALLOW, .line = 5},
+		       {.effects = SQL_DDL,
+			.what = RULE_APPROVE,
+			.approvers = dba,
+			.napprovers = 1,
+			.min_approvals = 2,
+			.hold_ms = 7,
+			.line = 6},
+		       {.effects = SQL_READ | SQL_WRITE, .what = RULE_DENY, .line = 7})}};
+	struct loaded l = load(e, 1);
+	struct sql_access read = on(SQL_READ, "", "a"), ddl = on(SQL_DDL, "", "b"),
+			  write = on(SQL_WRITE, "s", "c"), session = on(SQL_SESSION, "", "");
+	struct command_decision d;
+	char text[200];
+
+	d = decide(&l, &read, 1, "");
+	assert_int_equal(d.what, RULE_ALLOW);
+	assert_string_equal(d.rule, "policy[0].commands[0] (t.yaml:5)");
+	d = decide(&l, (struct sql_access[]){read, ddl}, 2, "");
+	assert_int_equal(d.what, RULE_APPROVE);
+	assert_int_equal(d.min_approvals, 2);
+	assert_int_equal(d.hold_ms, 7);
+	assert_int_equal(d.hold_tx_ms, 30000);
+	assert_string_equal(d.approvers[0], "dba");
+	d = decide(&l, (struct sql_access[]){read, ddl, write}, 3, "");
+	assert_int_equal(d.what, RULE_DENY);
+	assert_int_equal(d.reason, TG_R_RULE_DENY);
+	assert_int_equal(d.effect, SQL_BIT_WRITE);
+	assert_true(slice_eq_str(d.object, "c"));
+	(void)policy_explain(&d, text, sizeof(text));
+	assert_string_equal(text, "denied: write on c, by policy[0].commands[2] (t.yaml:7)");
+	d = decide(&l, &session, 1, "");
+	assert_int_equal(d.what, RULE_DENY);
+	assert_int_equal(d.reason, TG_R_NO_RULE);
+	d = decide(&l, NULL, 0, "");
+	assert_int_equal(d.what, RULE_ALLOW); /* an empty statement */
+	unload(&l);
+}
+
+static void test_several_entries(void **state)
+{
+	struct entry_spec e[] = {
+		{FOR_ALL, RULES({.effects = SQL_READ | SQL_WRITE, .what = RULE_ALLOW})},
+		{FOR_ALL, RULES({.effects = SQL_WRITE, .what = RULE_APPROVE, .min_approvals = 1},
+				{.effects = SQL_DDL, .what = RULE_ALLOW})},
+		{FOR_ALL, RULES({.effects = SQL_WRITE, .what = RULE_APPROVE, .min_approvals = 3},
+				{.effects = SQL_READ, .what = RULE_DENY, OBJ("secrets")})},
+		{FOR_ALL}, /* without commands: says nothing */
+	};
+	struct loaded l = load(e, 4);
+	struct sql_access write = on(SQL_WRITE, "", "t");
+
+	assert_int_equal(what(&l, SQL_READ, "", "t"), RULE_ALLOW);
+	assert_int_equal(what(&l, SQL_READ, "", "secrets"), RULE_DENY);
+	assert_int_equal(what(&l, SQL_DDL, "", "t"), RULE_ALLOW);
+	assert_int_equal(decide(&l, &write, 1, "").min_approvals, 3);
+	unload(&l);
+}
+
+static void test_only_masks_allows_nothing(void **state)
+{
+	struct entry_spec e[] = {{FOR_ALL, MASKS({.detectors = 1, .how = MASK_REDACT})}};
+	struct loaded l = load(e, 1);
+
+	assert_int_equal(what(&l, SQL_READ, "", "t"), RULE_DENY);
+	assert_false(mask_set_empty(policy_masks(l.v)));
+	assert_false(mask_set_needs_catalog(policy_masks(l.v)));
+	unload(&l);
+}
+
+static void test_unknown(void **state)
+{
+	struct entry_spec named[] = {{FOR_ALL, RULES({.effects = SQL_READ, .what = RULE_ALLOW})}};
+	struct entry_spec any[] = {{FOR_ALL, RULES({.effects = ANY, .what = RULE_ALLOW})}};
+	struct entry_spec deny[] = {{FOR_ALL, RULES({.effects = ANY, .what = RULE_DENY})}};
+	struct sql_info info = {.effects = SQL_UNKNOWN, .why = TG_R_SQL_TOO_DEEP};
+	struct command_decision d;
+	struct loaded l = load(named, 1);
+
+	policy_command(l.v, &info, SLICE_LIT(""), &d);
+	assert_int_equal(d.what, RULE_DENY);
+	assert_int_equal(d.reason, TG_R_SQL_TOO_DEEP);
+	info.effects |= SQL_READ;
+	policy_command(l.v, &info, SLICE_LIT(""), &d);
+	assert_int_equal(d.what, RULE_DENY);
+	unload(&l);
+	l = load(any, 1);
+	policy_command(l.v, &info, SLICE_LIT(""), &d);
+	assert_int_equal(d.what, RULE_ALLOW);
+	unload(&l);
+	l = load(deny, 1);
+	info.why = 0;
+	info.effects = SQL_UNKNOWN;
+	policy_command(l.v, &info, SLICE_LIT(""), &d);
+	assert_int_equal(d.reason, TG_R_SQL_UNPARSED);
+	unload(&l);
+}
+
+/* One rule with an object, then the opposite for all: which of them decides? */
+static const struct {
+	enum rule_do with_object;
+	const char *object, *schema, *name;
+	bool matches;
+} objects[] = {
+	{RULE_DENY, "payroll.*", "payroll", "salaries", true},
+	{RULE_DENY, "payroll.*", "public", "salaries", false},
+	{RULE_DENY, "payroll.sal*", "", "salaries", true}, /* it could be that one */
+	{RULE_DENY, "payroll.sal*", "", "orders", false},
+	{RULE_APPROVE, "payroll.sal*", "", "salaries", true},
+	{RULE_ALLOW, "payroll.*", "payroll", "salaries", true},
+	{RULE_ALLOW, "payroll.*", "", "salaries", false}, /* search_path decides */
+	{RULE_ALLOW, "public.orders", "", "orders", false},
+	{RULE_ALLOW, "*.orders", "", "orders", true},
+	{RULE_ALLOW, "orders", "", "orders", true},
+	{RULE_ALLOW, "orders", "public", "orders", true},
+	{RULE_ALLOW, "ord?rs", "x", "orders", true},
+	{RULE_ALLOW, "orders", "", "orders2", false},
+	{RULE_ALLOW, "*", "a", "b", true},
+	{RULE_ALLOW, "*.*", "", "", true},
+	{RULE_DENY, "payroll.*", "", "", false},
+};
+
+static void test_objects(void **state)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(objects); i++) {
+		enum rule_do other = objects[i].with_object == RULE_ALLOW ? RULE_DENY : RULE_ALLOW;
+		struct entry_spec e = {FOR_ALL, RULES({.effects = ANY,
+						       .object = slice_str(objects[i].object),
+						       .what = objects[i].with_object},
+						      {.effects = ANY, .what = other})};
+		struct loaded l = load(&e, 1);
+		enum rule_do got = what(&l, SQL_READ, objects[i].schema, objects[i].name);
+
+		if (got != (objects[i].matches ? objects[i].with_object : other))
+			fail_msg("object %zu: %d", i, got);
+		unload(&l);
+	}
+}
+
+/* What may reach any object counts as reaching the one that a rule protects. */
+static void test_blind_accesses(void **state)
+{
+	struct entry_spec deny = {FOR_ALL,
+				  RULES({.effects = ANY, OBJ("payroll.*"), .what = RULE_DENY},
+					{.effects = ANY, .what = RULE_ALLOW})};
+	struct entry_spec allow = {FOR_ALL,
+				   RULES({.effects = ANY, OBJ("payroll.*"), .what = RULE_ALLOW})};
+	struct loaded l = load(&deny, 1);
+
+	assert_int_equal(what(&l, SQL_UNKNOWN, "", ""), RULE_DENY);
+	assert_int_equal(what(&l, SQL_PROGRAM, "", ""), RULE_DENY);
+	assert_int_equal(what(&l, SQL_TRANSACTION, "", ""), RULE_ALLOW);
+	unload(&l);
+	l = load(&allow, 1);
+	assert_int_equal(what(&l, SQL_UNKNOWN, "", ""), RULE_DENY);
+	assert_int_equal(what(&l, SQL_TRANSACTION, "", ""), RULE_DENY);
+	unload(&l);
+}
+
+static void test_text(void **state)
+{
+	struct entry_spec e = {
+		FOR_ALL,
+		RULES({.effects = SQL_READ, .text = SLICE_LIT("(?i)pg_sleep"), .what = RULE_DENY},
+		      {.effects = SQL_READ, .text = SLICE_LIT("LIMIT [0-9]+$"), .what = RULE_ALLOW},
+		      {.effects = SQL_READ, .what = RULE_APPROVE})};
+	struct loaded l = load(&e, 1);
+	struct sql_access read = on(SQL_READ, "", "t");
+
+	assert_int_equal(decide(&l, &read, 1, "select PG_SLEEP(1) LIMIT 5").what, RULE_DENY);
+	assert_int_equal(decide(&l, &read, 1, "select 1\nLIMIT 5").what, RULE_ALLOW);
+	assert_int_equal(decide(&l, &read, 1, "select 1 LIMIT 5 -- no").what, RULE_APPROVE);
+	assert_int_equal(decide(&l, &read, 1, "").what, RULE_APPROVE);
+	unload(&l);
+}
+
+static void test_observe(void **state)
+{
+	struct entry_spec watch = {FOR_ALL, .observe = true,
+				   RULES({.effects = SQL_WRITE, .what = RULE_DENY},
+					 {.effects = SQL_READ, .what = RULE_ALLOW})};
+	struct entry_spec e[] = {watch,
+				 {FOR_ALL, RULES({.effects = SQL_WRITE, .what = RULE_ALLOW},
+						 {.effects = SQL_DDL, .what = RULE_APPROVE})}};
+	struct sql_access ddl = on(SQL_DDL, "", "t"), write = on(SQL_WRITE, "", "t"),
+			  session = on(SQL_SESSION, "", "");
+	struct command_decision d;
+	struct access_decision a;
+	struct loaded l = load(e, 1);
+
+	policy_access(l.v, &a);
+	assert_true(a.observe);
+	d = decide(&l, &write, 1, "");
+	assert_true(d.what == RULE_DENY && d.observe);
+	d = decide(&l, &session, 1, "");
+	assert_true(d.what == RULE_DENY && d.observe && d.reason == TG_R_NO_RULE);
+	unload(&l);
+
+	l = load(e, 2);
+	policy_access(l.v, &a);
+	assert_false(a.observe);
+	d = decide(&l, &write, 1, "");
+	assert_true(d.what == RULE_DENY && d.observe);
+	/* An enforced question is not hidden by an observed denial. */
+	d = decide(&l, (struct sql_access[]){write, ddl}, 2, "");
+	assert_true(d.what == RULE_APPROVE && !d.observe);
+	d = decide(&l, &session, 1, "");
+	assert_true(d.what == RULE_DENY && !d.observe);
+	unload(&l);
+}
+
+static void test_access(void **state)
+{
+	struct slice agents[] = {SLICE_LIT("ag*"), SLICE_LIT("x")}, dbs[] = {SLICE_LIT("db")};
+	struct entry_spec e[] = {
+		{.agents = agents,
+		 .nagents = 2,
+		 .targets = dbs,
+		 .ntargets = 1,
+		 .line = 4,
+		 .via = ACCESS_IDP,
+		 .scope = SLICE_LIT("db:read"),
+		 .max_ms = 9000},
+		{FOR_ALL, .via = ACCESS_BUILTIN, .approvers = dba, .napprovers = 1, .max_ms = 5000,
+		 .line = 8},
+		{FOR_ALL, .via = ACCESS_IDP, .scope = SLICE_LIT("db"), .access_hold_ms = 10},
+		{FOR_ALL, .via = ACCESS_IDP, .scope = SLICE_LIT("db:read")},
+	};
+	struct loaded l = load(e, 4);
+	struct policy_view *v;
+	struct access_decision a;
+
+	policy_access(l.v, &a);
+	assert_true(a.allowed && a.via == ACCESS_IDP);
+	assert_string_equal(a.scope, "db:read db");
+	assert_int_equal(a.max_ms, 5000);
+	assert_int_equal(a.hold_ms, 10);
+	assert_string_equal(a.rule, "policy[0].access (t.yaml:4)");
+	unload(&l);
+
+	l = load(e, 1);
+	assert_int_equal(policy_view_new(l.p, SLICE_LIT("other"), SLICE_LIT("db"), &v), 0);
+	policy_access(v, &a);
+	assert_false(a.allowed);
+	assert_true(mask_set_empty(policy_masks(v)));
+	policy_view_free(v);
+	assert_int_equal(policy_view_new(l.p, SLICE_LIT("x"), SLICE_LIT("other"), &v), 0);
+	policy_access(v, &a);
+	assert_false(a.allowed);
+	policy_view_free(v);
+	unload(&l);
+}
+
+static void test_complaints(void **state)
+{
+	const struct {
+		struct entry_spec e;
+		const char *complaint;
+	} bad[] = {
+		{{.line = 2}, "t.yaml:2: an entry needs agents: and targets: (`*` for all)\n"},
+		{{FOR_ALL, RULES({.effects = 0, .line = 9})},
+		 "t.yaml:9: a command needs an effect: (`any` for all)\n"},
+		{{FOR_ALL, RULES({.effects = ANY, OBJ("a."), .line = 9})},
+		 "t.yaml:9: object: `a.` lacks a name beside the dot\n"},
+		{{FOR_ALL, RULES({.effects = ANY, .approvers = dba, .napprovers = 1, .line = 9})},
+		 "t.yaml:9: approvers: only make sense where something is to be approved\n"},
+		{{FOR_ALL, .scope = SLICE_LIT("s"), .line = 1},
+		 "t.yaml:1: scope: only makes sense with approval: idp\n"},
+		{{FOR_ALL, MASKS({.column = SLICE_LIT("ssn"), .how = MASK_REDACT, .line = 3})},
+		 "t.yaml:3: column: `ssn` is not table.column or schema.table.column\n"},
+		{{FOR_ALL, MASKS({.column = SLICE_LIT("a.b.c.d"), .how = MASK_REDACT, .line = 3})},
+		 "t.yaml:3: column: `a.b.c.d` is not table.column or schema.table.column\n"},
+		{{FOR_ALL, MASKS({.column = SLICE_LIT("a."), .how = MASK_REDACT, .line = 3})},
+		 "t.yaml:3: column: `a.` is not table.column or schema.table.column\n"},
+		{{FOR_ALL, MASKS({.column = SLICE_LIT("a.b*"), .how = MASK_REDACT, .line = 3})},
+		 "t.yaml:3: column: `*` stands for a whole name only: `a.b*`\n"},
+		{{FOR_ALL, MASKS({.how = MASK_REDACT, .line = 3})},
+		 "t.yaml:3: a mask needs a column:, a detect: or a pattern:\n"},
+		{{FOR_ALL, MASKS({.detectors = 1, .line = 3})},
+		 "t.yaml:3: a mask needs an as: (redact, last4, hash, null)\n"},
+	};
+	struct slice back[] = {SLICE_LIT("(a)\\1")};
+	struct entry_spec two = {
+		FOR_ALL,
+		RULES({.effects = ANY, .text = SLICE_LIT("a("), .line = 20},
+		      {.effects = ANY, .text = SLICE_LIT("ok"), .line = 21}),
+		MASKS({.patterns = back, .npatterns = 1, .how = MASK_REDACT, .line = 22})};
+	struct policy *p;
+	char why[600];
+
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		assert_int_equal(policy_new(&bad[i].e, 1, "t.yaml", &p, why, sizeof(why)), -EINVAL);
+		assert_string_equal(why, bad[i].complaint);
+		/* Too small a buffer is not written behind, and holds whole lines only. */
+		memset(why, 'x', sizeof(why));
+		assert_int_equal(policy_new(&bad[i].e, 1, "t.yaml", &p, why, 10), -EINVAL);
+		assert_string_equal(why, "");
+		assert_int_equal(why[10], 'x');
+	}
+	assert_int_equal(policy_new(&two, 1, "t.yaml", &p, why, sizeof(why)), -EINVAL);
+	assert_non_null(strstr(why, "t.yaml:20: text: `a(` is no usable pattern: "));
+	assert_null(strstr(why, "t.yaml:21"));
+	assert_non_null(strstr(why, "t.yaml:22: pattern: `(a)\\\\1` is no usable pattern: "));
+}
+
+static void test_digest(void **state)
+{
+	struct entry_spec a = {FOR_ALL, .line = 1,
+			       RULES({.effects = ANY, .what = RULE_DENY, .line = 2})};
+	struct entry_spec b = {FOR_ALL, .line = 7, .max_ms = 15 * 60 * 1000,
+			       RULES({.effects = (1u << SQL_EFFECT_COUNT) - 1, .what = RULE_DENY})};
+	struct entry_spec c = {FOR_ALL, .line = 1,
+			       RULES({.effects = ANY, .what = RULE_ALLOW, .line = 2})};
+	struct loaded la = load(&a, 1), lb = load(&b, 1), lc = load(&c, 1);
+
+	assert_int_equal(strlen(policy_digest(la.p)), 64);
+	assert_string_equal(policy_digest(la.p), policy_digest(lb.p));
+	assert_string_not_equal(policy_digest(la.p), policy_digest(lc.p));
+	unload(&la);
+	unload(&lb);
+	unload(&lc);
+}
+
+/* Views share what is costly, and keep the policy alive. */
+static void test_masks_are_merged_and_shared(void **state)
+{
+	struct entry_spec e[] = {
+		{FOR_ALL, MASKS({.detectors = 3, .how = MASK_LAST4, .line = 5},
+				{.column = SLICE_LIT("s.t.c"), .how = MASK_HASH, .line = 6})},
+		{FOR_ALL, MASKS({.detectors = 2, .how = MASK_REDACT, .line = 8},
+				{.detectors = 1, .how = MASK_LAST4, .line = 9})},
+	};
+	struct loaded l = load(e, 2);
+	struct policy_view *again;
+	const struct mask_set *m = policy_masks(l.v);
+
+	assert_int_equal(policy_view_new(l.p, SLICE_LIT("agent2"), SLICE_LIT("db2"), &again), 0);
+	assert_ptr_equal(policy_masks(again), m);
+	policy_unref(l.p);
+	policy_view_free(l.v);
+	assert_true(mask_set_needs_catalog(m));
+	assert_int_equal(m->detectors, 3);
+	assert_int_equal(m->found_how[0], MASK_LAST4);
+	assert_int_equal(m->found_how[1], MASK_REDACT);
+	assert_string_equal(mask_set_rule(m, m->found_rule[1]), "policy[1].mask[0] (t.yaml:8)");
+	assert_string_equal(mask_set_rule(m, 99), "");
+	policy_view_free(again);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_order_and_strictness),
+		cmocka_unit_test(test_several_entries),
+		cmocka_unit_test(test_only_masks_allows_nothing),
+		cmocka_unit_test(test_unknown),
+		cmocka_unit_test(test_objects),
+		cmocka_unit_test(test_blind_accesses),
+		cmocka_unit_test(test_text),
+		cmocka_unit_test(test_observe),
+		cmocka_unit_test(test_access),
+		cmocka_unit_test(test_complaints),
+		cmocka_unit_test(test_digest),
+		cmocka_unit_test(test_masks_are_merged_and_shared),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

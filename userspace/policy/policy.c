@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: MIT */
+/* Views: which entries apply to an agent on a target, and what they say together. */
+#include "policy/policy.h"
+
+#include <errno.h>
+
+#include "base/text.h"
+#include "policy/rules.h"
+
+struct policy *policy_ref(struct policy *p)
+{
+	p->refs++;
+	return p;
+}
+
+void policy_unref(struct policy *p)
+{
+	struct kept_masks *k, *next;
+
+	if (!p || --p->refs > 0)
+		return;
+	for (k = p->masks; k; k = next) {
+		next = k->next;
+		mask_set_free(k->set);
+		free(k);
+	}
+	patterns_free(p->texts);
+	patterns_scratch_free(p->scratch);
+	free(p->matched);
+	arena_done(&p->arena);
+	free(p);
+}
+
+const char *policy_digest(const struct policy *p)
+{
+	return p->digest;
+}
+
+static bool any_glob(const char *const *globs, uint32_t n, struct slice s)
+{
+	for (uint32_t i = 0; i < n; i++)
+		if (text_glob(slice_str(globs[i]), s))
+			return true;
+	return false;
+}
+
+static bool entry_applies(const struct entry *e, struct slice agent, struct slice target)
+{
+	return any_glob(e->agents, e->nagents, agent) && any_glob(e->targets, e->ntargets, target);
+}
+
+static bool list_has(const char *list, const char *word)
+{
+	size_t n = strlen(word);
+
+	for (const char *at = list; (at = strstr(at, word)); at += n)
+		if ((at == list || at[-1] == ' ') && (at[n] == 0 || at[n] == ' '))
+			return true;
+	return false;
+}
+
+/* All scopes that the entries ask for, each once, with spaces between (RFC 6749 section 3.3). */
+static int join_scopes(struct policy_view *v)
+{
+	size_t room = 1;
+
+	for (uint32_t i = 0; i < v->nentries; i++)
+		if (v->entries[i]->via == ACCESS_IDP)
+			room += strlen(v->entries[i]->scope) + 1;
+	v->scopes = calloc(1, room);
+	if (!v->scopes)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < v->nentries; i++) {
+		const struct entry *e = v->entries[i];
+		size_t used = strlen(v->scopes);
+
+		if (e->via != ACCESS_IDP || !e->scope[0] || list_has(v->scopes, e->scope))
+			continue;
+		(void)snprintf(v->scopes + used, room - used, "%s%s", used ? " " : "", e->scope);
+	}
+	return 0;
+}
+
+/* The strictest way decides who approves; times are the shortest of all. */
+static int merge_access(struct policy_view *v)
+{
+	struct access_decision *a = &v->access;
+	int rc = join_scopes(v);
+
+	if (rc)
+		return rc;
+	a->rule = "no entry of policy: matches";
+	a->scope = v->scopes;
+	a->observe = v->nentries > 0;
+	for (uint32_t i = 0; i < v->nentries; i++) {
+		const struct entry *e = v->entries[i];
+
+		if (!a->allowed || e->max_ms < a->max_ms)
+			a->max_ms = e->max_ms;
+		if (!a->allowed || e->hold_ms < a->hold_ms)
+			a->hold_ms = e->hold_ms;
+		if (!a->allowed || e->via > a->via ||
+		    (e->via == a->via && e->min_approvals > a->min_approvals)) {
+			a->via = e->via;
+			a->approvers = e->approvers;
+			a->napprovers = e->napprovers;
+			a->min_approvals = e->min_approvals;
+			a->rule = e->label;
+		}
+		a->observe &= e->observe;
+		a->allowed = true;
+	}
+	v->all_observe = a->observe;
+	return 0;
+}
+
+static const struct kept_masks *find_masks(const struct policy_view *v)
+{
+	for (const struct kept_masks *k = v->policy->masks; k; k = k->next)
+		if (k->nentries == v->nentries &&
+		    memcmp(k->entries, v->entries, v->nentries * sizeof(v->entries[0])) == 0)
+			return k;
+	return NULL;
+}
+
+static int make_masks(struct policy_view *v, struct mask_set **ret)
+{
+	const struct mask_rule **rules;
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < v->nentries; i++)
+		n += v->entries[i]->nmasks;
+	rules = calloc(n ? n : 1, sizeof(struct mask_rule *));
+	if (!rules)
+		return -ENOMEM;
+	n = 0;
+	for (uint32_t i = 0; i < v->nentries; i++)
+		for (uint32_t k = 0; k < v->entries[i]->nmasks; k++)
+			rules[n++] = &v->entries[i]->masks[k];
+	return mask_set_new(rules, n, ret);
+}
+
+static int attach_masks(struct policy_view *v)
+{
+	const struct kept_masks *known = find_masks(v);
+	struct kept_masks *k;
+	int rc;
+
+	if (known) {
+		v->masks = known->set;
+		return 0;
+	}
+	k = calloc(1, sizeof(*k) + v->nentries * sizeof(k->entries[0]));
+	if (!k)
+		return -ENOMEM;
+	rc = make_masks(v, &k->set);
+	if (rc) {
+		free(k);
+		return rc;
+	}
+	k->nentries = v->nentries;
+	if (v->nentries)
+		memcpy(k->entries, v->entries, v->nentries * sizeof(k->entries[0]));
+	k->next = v->policy->masks;
+	v->policy->masks = k;
+	v->masks = k->set;
+	return 0;
+}
+
+int policy_view_new(struct policy *p, struct slice agent, struct slice target,
+		    struct policy_view **ret)
+{
+	struct policy_view *v = calloc(1, sizeof(*v));
+	int rc = -ENOMEM;
+
+	if (!v)
+		return -ENOMEM;
+	v->policy = policy_ref(p);
+	v->entries = calloc(p->nentries ? p->nentries : 1, sizeof(struct entry *));
+	if (!v->entries)
+		goto fail;
+	for (uint32_t i = 0; i < p->nentries; i++)
+		if (entry_applies(&p->entries[i], agent, target))
+			v->entries[v->nentries++] = &p->entries[i];
+	rc = merge_access(v);
+	if (!rc)
+		rc = attach_masks(v);
+	if (rc)
+		goto fail;
+	rules_prepare(v);
+	*ret = v;
+	return 0;
+fail:
+	policy_view_free(v);
+	return rc;
+}
+
+void policy_view_free(struct policy_view *v)
+{
+	if (!v)
+		return;
+	free(v->entries);
+	free(v->scopes);
+	policy_unref(v->policy);
+	free(v);
+}
+
+void policy_access(const struct policy_view *v, struct access_decision *ret)
+{
+	*ret = v->access;
+}
+
+const struct mask_set *policy_masks(const struct policy_view *v)
+{
+	return v->masks;
+}
