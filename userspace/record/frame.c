@@ -5,8 +5,11 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-/* Of the frame header descriptor (RFC 8878 3.1.1.1.1): one unused, one reserved bit. */
-enum { FRAME_SPARE_BITS = 0x18 };
+/*
+ * Of the frame header descriptor (RFC 8878 3.1.1.1.1), but for the size of the
+ * content size: single segment, content checksum, no dictionary, spare bits zero.
+ */
+enum { FRAME_DESCRIPTOR_MASK = 0x3f, FRAME_DESCRIPTOR = 0x24 };
 
 int hasher_init(struct hasher *h)
 {
@@ -223,8 +226,9 @@ int frame_load(int fd, uint64_t off, const struct tg_rec_frame *head, ZSTD_DCtx 
 	n = ZSTD_findFrameCompressedSize(stored, head->stored_bytes);
 	if (!ZSTD_isError(n) && n >= sizeof(magic))
 		memcpy(&magic, stored, sizeof(magic));
-	if (magic != ZSTD_MAGICNUMBER || n != head->stored_bytes || stored[4] & FRAME_SPARE_BITS) {
-		*ret_what = "not one whole zstd frame";
+	if (magic != ZSTD_MAGICNUMBER || n != head->stored_bytes ||
+	    (stored[4] & FRAME_DESCRIPTOR_MASK) != FRAME_DESCRIPTOR) {
+		*ret_what = "is not one whole zstd frame as it should be";
 		return -EBADMSG;
 	}
 	n = ZSTD_decompressDCtx(dctx, raw, TG_REC_FRAME_MAX, stored, head->stored_bytes);

@@ -182,15 +182,22 @@ static int check_table(struct verifier *v, uint64_t end)
 
 static void check_rest(struct verifier *v, enum frame_kind kind)
 {
+	uint32_t magic;
+
 	if (kind == FRAME_BAD)
 		fault(v, v->res.frames, "is not a frame of a recording");
-	if (kind == FRAME_TORN)
+	if (kind == FRAME_TORN) {
 		v->res.torn_bytes = v->res.size - v->off;
+		/* A file that was finished cannot be torn. */
+		if (read_all_at(v->fd, &magic, sizeof(magic), v->res.size - sizeof(magic)) == 0 &&
+		    magic == TG_REC_TABLE_MAGIC)
+			fault(v, v->res.frames, "is longer than the finished file leaves room for");
+	}
 	if (v->res.finished && !v->res.ended)
 		fault(v, VERIFY_FILE, "is finished, but has no end record");
 	if (v->res.ended && v->more)
 		fault(v, VERIFY_FILE, "ends inside of a record");
-	if (!v->res.frames && kind != FRAME_BAD)
+	if (!v->res.frames && !v->res.faults)
 		fault(v, VERIFY_FILE, "holds no whole frame");
 }
 
