@@ -183,6 +183,11 @@ static void test_reserve(void **state)
 	recfix_done(&f);
 }
 
+static size_t len_ten(unsigned n)
+{
+	return 10;
+}
+
 static size_t len_half(unsigned n)
 {
 	return 30000 + n;
@@ -314,6 +319,74 @@ static void test_idle(void **state)
 	recfix_work(&f);
 	assert_int_equal(f.asked, 2); /* the file was closed in between */
 	recfix_expect(&f, &session, 1, len_small, true);
+	recfix_done(&f);
+}
+
+/* A file that is there from the start is not asked for. */
+static void test_unasked_file(void **state)
+{
+	struct uuid session = recfix_session(16);
+	struct recfix f;
+	struct rec *r;
+
+	recfix_init(&f, 4);
+	recfix_answer(&f, &session); /* too early: nobody knows the session */
+	r = recfix_begin(&f, 16);
+	recfix_answer(&f, &session);
+	recfix_answer(&f, &session); /* once more: closed again */
+	recfix_work(&f);
+	assert_int_equal(recfix_put(r, 0, len_small(0)), 0);
+	rec_close(r, 1, TG_R_CLIENT_CLOSED);
+	recfix_work(&f);
+	assert_int_equal(f.asked, 0);
+	recfix_expect(&f, &session, 1, len_small, true);
+	/* One that cannot be had fails the recording before anything is done. */
+	session = recfix_session(17);
+	r = recfix_begin(&f, 17);
+	f.refuse = EACCES;
+	recfix_answer(&f, &session);
+	recfix_work(&f);
+	assert_int_equal(f.failed, 1);
+	assert_int_equal(recfix_put(r, 0, 1), -EACCES);
+	rec_close(r, 1, TG_R_RECORD_FAILED);
+	recfix_done(&f);
+}
+
+/* Sessions that cannot be written do not keep others from being written. */
+static void test_stuck_slots(void **state)
+{
+	struct rec *r[9];
+	struct recfix f;
+	unsigned n = 0;
+
+	recfix_init(&f, 16);
+	f.refuse = EACCES; /* theirs alone: not a full disk */
+	for (unsigned i = 0; i < 8; i++) {
+		r[i] = recfix_begin(&f, 30 + i);
+		assert_int_equal(recfix_put(r[i], 0, 10), 0);
+	}
+	journal_idle(f.j, 1, 0);
+	journal_idle(f.j, 2, 0);
+	recfix_work(&f);
+	assert_int_equal(f.failed, 8);
+	f.refuse = 0;
+	r[8] = recfix_begin(&f, 38);
+	for (; n < 200; n++)
+		while (recfix_put(r[8], n, len_half(n)))
+			(void)journal_work(f.j, 1);
+	rec_close(r[8], 1, TG_R_CLIENT_CLOSED);
+	recfix_work(&f);
+	journal_idle(f.j, 3, 0);
+	journal_idle(f.j, 6000000000, 0);
+	for (unsigned i = 0; i < 8; i++)
+		rec_close(r[i], 1, TG_R_RECORD_FAILED);
+	recfix_work(&f);
+	for (unsigned i = 30; i < 39; i++) {
+		struct uuid session = recfix_session(i);
+
+		recfix_expect(&f, &session, i == 38 ? 200 : 1, i == 38 ? len_half : len_ten, true);
+		assert_int_equal(recfix_verify(&f, &session, NULL), 0);
+	}
 	recfix_done(&f);
 }
 
@@ -622,7 +695,8 @@ int main(void)
 		cmocka_unit_test(test_huge),	      cmocka_unit_test(test_reserve),
 		cmocka_unit_test(test_wait_for_file), cmocka_unit_test(test_end_without_slot),
 		cmocka_unit_test(test_pressure),      cmocka_unit_test(test_idle),
-		cmocka_unit_test(test_refusals),      cmocka_unit_test(test_no_file),
+		cmocka_unit_test(test_refusals),      cmocka_unit_test(test_unasked_file),
+		cmocka_unit_test(test_stuck_slots),   cmocka_unit_test(test_no_file),
 		cmocka_unit_test(test_changed_file),  cmocka_unit_test(test_short_write),
 		cmocka_unit_test(test_full_disk),     cmocka_unit_test(test_sync),
 		cmocka_unit_test(test_limbo),

@@ -123,6 +123,17 @@ static bool is_disk_error(int error)
 	return error == -ENOSPC || error == -EDQUOT || error == -EROFS;
 }
 
+static uint32_t pending_slots(const struct rec *r)
+{
+	uint32_t n = 0;
+
+	list_each(it, &r->pending)
+	{
+		n++;
+	}
+	return n;
+}
+
 /* @r may be gone afterwards: the callback may close it. */
 static void fail(struct rec *r, int error)
 {
@@ -130,6 +141,7 @@ static void fail(struct rec *r, int error)
 	struct uuid session = r->session;
 
 	close_file(r);
+	j->npending -= pending_slots(r);
 	frame_table_free(r->table);
 	r->table = NULL;
 	list_del(&r->link);
@@ -189,7 +201,7 @@ void journal_file(struct journal *j, const struct uuid *session, int fd, int err
 	struct rec *r = journal_find(j, session);
 	int err;
 
-	if (!r || !r->asked) {
+	if (!r || r->fd >= 0 || r->stuck || (!r->asked && !list_empty(&r->link))) {
 		if (fd >= 0)
 			(void)close(fd);
 		return;
@@ -404,7 +416,7 @@ static void collect_released(struct journal *j)
 /* When slots run out, the oldest tails become frames before they are full. */
 static void relieve(struct journal *j, unsigned frames)
 {
-	uint32_t low = j->nslots / 8 + 1;
+	uint32_t low = (uint32_t)max_size(j->nslots / 8 + 1, min_size(32, j->nslots / 2));
 
 	list_each(it, &j->tails)
 	{
@@ -448,6 +460,7 @@ static void retry_stuck(struct journal *j, uint64_t now_boot_ns)
 		list_del(&r->link);
 		r->stuck = false;
 		j->nstuck--;
+		j->npending += pending_slots(r);
 		journal_schedule(r);
 	}
 }

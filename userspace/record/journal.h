@@ -80,7 +80,8 @@ MUST_CHECK int journal_adopt(struct journal *j, const struct uuid *session, uint
 
 /*
  * The file that was asked for (read-write, not O_APPEND, position anywhere), which the
- * journal owns from now on; -1: cannot be had (errno in @error).
+ * journal owns from now on; -1: cannot be had (errno in @error). May also be given unasked
+ * once rec_new() has returned, which saves the question.
  */
 void journal_file(struct journal *j, const struct uuid *session, int fd, int error);
 

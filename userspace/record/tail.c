@@ -75,7 +75,8 @@ void rec_seal(struct rec *r)
 		return;
 	}
 	list_add_tail(&r->pending, &s->link);
-	r->j->npending++;
+	if (!r->stuck)
+		r->j->npending++;
 	journal_schedule(r);
 }
 
