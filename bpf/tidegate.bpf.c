@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: MIT
+/* SPDX-License-Identifier: MIT */
 /* The entries. Each calls a function of lib/ and turns its answer into a verdict. */
 #include "lib/compat.h"
 #include "lib/create.h"

@@ -112,6 +112,7 @@ compile_alone()
 {
 	case $1 in
 	bpf/*) $CLANG -target bpf -D__TARGET_ARCH_x86 -O2 -I. -Iinclude -Ibpf -Wall -Werror \
+		-idirafter "/usr/include/$(${CC:-gcc} -print-multiarch)" \
 		-include vmlinux.h -fsyntax-only -x c "$1" ;;
 	*) # shellcheck disable=SC2086
 		$CC $CPPFLAGS -std=gnu11 -Wall -Werror -Wno-unused-function -fsyntax-only -x c "$1" ;;

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: MIT
+/* SPDX-License-Identifier: MIT */
 /* Runs the rows one by one on the running kernel. As root. */
 #include <errno.h>
 #include <signal.h>

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: MIT
+/* SPDX-License-Identifier: MIT */
 /* Connections that reach the daemon, and what it learns of them. */
 #include <errno.h>
 #include <fcntl.h>

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: MIT
+/* SPDX-License-Identifier: MIT */
 /*
  * Who is watched. A path is the operator's word; the ids of the cgroups that have had
  * it are bound to the agent by the cgroup_mkdir program, and here as second line.

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: MIT
+/* SPDX-License-Identifier: MIT */
 /*
  * Programs and their links. A link of cgroup programs is always MULTI and runs after
  * the links of cgroups below, so what is judged is the final address.

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: MIT
+/* SPDX-License-Identifier: MIT */
 /*
  * Cgroup v2: where it is mounted, and ids to paths and back. An id is the 64-bit handle
  * that kernfs gives the directory; it is never used again.

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: MIT
+/* SPDX-License-Identifier: MIT */
 /* Listeners, records of connections, and counters. */
 #include <arpa/inet.h>
 #include <errno.h>

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: MIT
+/* SPDX-License-Identifier: MIT */
 /* Loads the programs, or takes over what an earlier daemon left running. */
 #include <errno.h>
 #include <fcntl.h>

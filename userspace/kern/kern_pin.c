@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: MIT
+/* SPDX-License-Identifier: MIT */
 /*
  * The pin directory: <bpf_dir>/v1/{maps,progs,links}. It comes into being whole, by
  * rename, so that nobody ever opens half of it.

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: MIT
+/* SPDX-License-Identifier: MIT */
 /* Targets: addresses to ids, ids to states. */
 #include <errno.h>
 #include <netinet/in.h>
