@@ -199,6 +199,11 @@ static int merge(struct builder *b, struct ynode *map)
 	return rc;
 }
 
+/*
+ * libfyaml 0.7.12 loses up to a kilobyte here when a scalar consists of more than
+ * ten pieces (escapes in quotes, lines of a block); its other ways to the text are wrong for
+ * such scalars. A configuration is read seldom: it is let be.
+ */
 static int copy_token(struct builder *b, struct fy_token *t, struct slice *ret)
 {
 	size_t n = 0;
