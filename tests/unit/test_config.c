@@ -372,6 +372,8 @@ static void test_policy_errors(void **state)
 		 "3:76: write the pattern itself: `pattern: \"...\"`"},
 		{A T MA("detect: card, as: none"),
 		 "3:86: `as` takes `redact`, `last4`, `hash` or `null`, not `none`"},
+		{A T CM("effect: read, do: allow, text: \"(\""),
+		 "3:1: text: `(` is no usable pattern: Missing close parenthesis for group started at index 0."},
 	};
 
 	check_bad(rows, ARRAY_SIZE(rows));

@@ -207,6 +207,9 @@ static void take_entry(struct loader *l, const struct ynode *v, struct entry_spe
 	cfg_fill(l, &cfg_entry_section, v, e, where);
 	if (!l->access_given)
 		e->via = yaml_get(l->root, "idp") ? ACCESS_IDP : ACCESS_BUILTIN;
+	/* Its default is none of an entry where nobody is asked. */
+	if (e->via != ACCESS_BUILTIN)
+		e->min_approvals = 0;
 }
 
 int cfg_take_policy(struct loader *l, const struct ynode *v, void *obj, const char *where)
@@ -224,6 +227,21 @@ int cfg_take_policy(struct loader *l, const struct ynode *v, void *obj, const ch
 		l->entry_nodes[l->nentries++] = i->value;
 	}
 	return 0;
+}
+
+/* What tells how a rule is approved is an error in one that is not. */
+static void nobody_is_asked(struct loader *l, const struct ynode *map, struct rule_spec *r)
+{
+	static const char *const keys[] = {"approvers", "min_approvals", "hold",
+					   "hold_in_transaction"};
+
+	for (size_t i = 0; i < ARRAY_SIZE(keys); i++)
+		if (yaml_get(map, keys[i]))
+			cfg_fail(l, yaml_key(map, keys[i]),
+				 "`%s` has a meaning only with `do: approve`", keys[i]);
+	/* Nor do the defaults of these keys apply. */
+	r->min_approvals = 0;
+	r->hold_ms = r->hold_tx_ms = 0;
 }
 
 int cfg_take_commands(struct loader *l, const struct ynode *v, void *obj, const char *where)
@@ -244,18 +262,9 @@ int cfg_take_commands(struct loader *l, const struct ynode *v, void *obj, const 
 		r->line = i->value->line;
 		cfg_fill(l, &cfg_rule_section, i->value, r,
 			 cfg_text(l, "%s.commands[%u]", where, e->nrules));
-		if (r->what == RULE_APPROVE || i->value->kind != YNODE_MAP) {
-			e->nrules++;
-			continue;
-		}
-		for (const struct yitem *k = i->value->items; k; k = k->next)
-			if (slice_eq_str(k->key->text, "approvers") ||
-			    slice_eq_str(k->key->text, "min_approvals") ||
-			    slice_eq_str(k->key->text, "hold") ||
-			    slice_eq_str(k->key->text, "hold_in_transaction"))
-				cfg_fail(l, k->key, "`%s` has a meaning only with `do: approve`",
-					 cfg_show(l, k->key->text));
 		e->nrules++;
+		if (r->what != RULE_APPROVE && i->value->kind == YNODE_MAP)
+			nobody_is_asked(l, i->value, r);
 	}
 	e->rules = rules;
 	return 0;

@@ -52,24 +52,37 @@ static int tell(struct buf *out, const char *name, int error, const char *what)
 	return -error;
 }
 
+/* One line of what the policy says: "tidegate.yaml:21: ..." or without a place. */
+static void relay(struct loader *l, const char *file, char *line)
+{
+	struct ynode at = {.line = yaml_key(l->root, "policy")->line, .column = 1};
+	size_t n = strlen(file);
+	char *text = line;
+	unsigned long number;
+
+	if (strncmp(line, file, n) == 0 && line[n] == ':') {
+		number = strtoul(line + n + 1, &text, 10);
+		text += strspn(text, ": ");
+		if (number)
+			at.line = (uint32_t)number;
+	}
+	cfg_fail(l, &at, "%s", text);
+}
+
 static int build_policy(struct loader *l, const char *name)
 {
 	const char *file = base_name(name);
-	char why[512] = "";
+	char why[4096] = "", *line = why, *end;
 	int rc = policy_new(l->entries, l->nentries, file, &l->c->policy, why, sizeof(why));
 
-	if (rc == -EINVAL) {
-		struct ynode at = {.line = yaml_key(l->root, "policy")->line, .column = 1};
-		size_t n = strlen(file);
-		char *end = why;
-
-		/* It knows the line of what it refuses and says so as we do. */
-		if (strncmp(why, file, n) == 0 && why[n] == ':') {
-			at.line = (uint32_t)strtoul(why + n + 1, &end, 10);
-			end += strspn(end, ": ");
-		}
-		cfg_fail(l, &at, "%s", end);
+	for (; rc == -EINVAL && *line; line = end) {
+		end = line + strcspn(line, "\n");
+		if (*end)
+			*end++ = '\0';
+		relay(l, file, line);
 	}
+	if (rc == -EINVAL && !l->nerrors)
+		cfg_fail(l, yaml_key(l->root, "policy"), "refused");
 	return rc;
 }
 
