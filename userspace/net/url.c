@@ -25,6 +25,29 @@ static bool host_is_loopback(const char *host)
 	return inet_pton(AF_INET, host, &v4) == 1 && ntohl(v4.s_addr) >> 24 == 127;
 }
 
+/* Names as DNS has them, addresses as they are written: curl takes more than that. */
+static bool host_is_plain(const char *host)
+{
+	bool v6 = host[0] == '[';
+
+	for (const char *p = host + v6; *p; p++) {
+		if (v6 && *p == ']')
+			return !p[1];
+		if (v6 ? !isxdigit((unsigned char)*p) && *p != ':' && *p != '.'
+		       : !isalnum((unsigned char)*p) && *p != '.' && *p != '-' && *p != '_')
+			return false;
+	}
+	return !v6 && *host;
+}
+
+/* "%31" in a host is decoded, then read as a number: too clever for what is compared here. */
+static bool authority_is_plain(const char *url)
+{
+	const char *p = strstr(url, "://");
+
+	return p && !memchr(p + 3, '%', strcspn(p + 3, "/?#"));
+}
+
 static bool has_part(CURLU *u, CURLUPart what)
 {
 	char *text = NULL;
@@ -42,7 +65,7 @@ static int inspect(CURLU *u, struct url_facts *ret)
 	if (curl_url_get(u, CURLUPART_SCHEME, &scheme, 0) == CURLUE_OK &&
 	    curl_url_get(u, CURLUPART_HOST, &host, 0) == CURLUE_OK &&
 	    curl_url_get(u, CURLUPART_PORT, &port, CURLU_DEFAULT_PORT) == CURLUE_OK &&
-	    (strcmp(scheme, "https") == 0 || strcmp(scheme, "http") == 0)) {
+	    (strcmp(scheme, "https") == 0 || strcmp(scheme, "http") == 0) && host_is_plain(host)) {
 		for (char *p = host; *p; p++)
 			*p = (char)tolower((unsigned char)*p);
 		ret->https = scheme[4] == 's';
@@ -61,7 +84,7 @@ int url_inspect(const char *url, struct url_facts *ret)
 	CURLU *u;
 	int err = -EINVAL;
 
-	if (!plain_text(url))
+	if (!plain_text(url) || !authority_is_plain(url))
 		return -EINVAL;
 	u = curl_url();
 	if (!u)
