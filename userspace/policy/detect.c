@@ -4,8 +4,6 @@
 
 #include "policy/detect_run.h"
 
-#define BIT(name) (1u << DETECT_BIT_##name)
-
 static bool force_portable;
 
 void detect_force_portable(bool on)
@@ -16,7 +14,7 @@ void detect_force_portable(bool on)
 static bool use_avx2(void)
 {
 #if defined(__x86_64__)
-	return !force_portable && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2");
+	return !force_portable && __builtin_cpu_supports("avx2");
 #else
 	return false;
 #endif
@@ -25,33 +23,6 @@ static bool use_avx2(void)
 const char *detect_engine(void)
 {
 	return use_avx2() ? "avx2" : "portable";
-}
-
-uint32_t detect_shape_wants(enum detect_shape s)
-{
-	switch (s) {
-	case SHAPE_DATE:
-		return BIT(DOB);
-	case SHAPE_SSN:
-		return BIT(SSN);
-	case SHAPE_UUID:
-		return BIT(UUID);
-	case SHAPE_CARD:
-		return BIT(CARD);
-	case SHAPE_IPV4:
-		return BIT(IPV4);
-	case SHAPE_IBAN:
-		return BIT(IBAN);
-	case SHAPE_AWS:
-		return BIT(AWS_KEY);
-	case SHAPE_PEM:
-		return BIT(PRIVATE_KEY);
-	case SHAPE_ANCHOR:
-		return BIT(EMAIL) | BIT(PHONE) | BIT(GITHUB_TOKEN) | BIT(JWT);
-	case SHAPE_COUNT:
-		break;
-	}
-	return 0;
 }
 
 /* Leftmost first, then the longest, then by detector. */

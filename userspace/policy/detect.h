@@ -26,7 +26,7 @@ struct detect_hit {
  * Finds what the detectors in @want (bits) match in @p[0..n), sorted by offset
  * and without overlap, up to @cap hits; returns the number written. If it
  * equals @cap there may be more: call again from behind the last. @n <= UINT32_MAX / 2.
- * Nothing outside of @p[0..n) is read.
+ * Behind @p[0..n) no other page is read, and what is read there does not matter.
  *
  * Where hits overlap the leftmost keeps its range (then the longest, then the
  * first in DETECTORS), and one that reaches further keeps the rest, so that

@@ -50,11 +50,10 @@ static inline uint64_t transpose8(uint64_t x)
 }
 
 #define TARGET
+#define OVERREAD      0
 #define ENGINE	      detect_engine_portable
 #define classify      portable_classify
 #define nonzero_words portable_nonzero_words
-struct vectors;
-static void portable_classify(const uint8_t *p, unsigned w, struct vectors *m);
 static inline unsigned portable_nonzero_words(const void *v)
 {
 	uint64_t x[GROUP_WORDS];
@@ -63,9 +62,7 @@ static inline unsigned portable_nonzero_words(const void *v)
 	return (x[0] != 0) | (x[1] != 0) << 1 | (x[2] != 0) << 2 | (x[3] != 0) << 3;
 }
 
-#include "policy/detect_shapes.h"
-
-static void portable_classify(const uint8_t *p, unsigned w, struct vectors *m)
+static void portable_classify(const uint8_t *p, struct detect_masks *m)
 {
 	uint64_t c[8] = {0};
 
@@ -78,11 +75,13 @@ static void portable_classify(const uint8_t *p, unsigned w, struct vectors *m)
 		for (unsigned k = 0; k < 8; k++)
 			c[k] |= (x >> (k * 8) & 0xff) << (i * 8);
 	}
-	m->digit[w] = c[CLASS_DIGIT];
-	m->upper[w] = c[CLASS_UPPER];
-	m->word[w] = c[CLASS_WORD];
-	m->dash[w] = c[CLASS_DASH];
-	m->dot[w] = c[CLASS_DOT];
-	m->space[w] = c[CLASS_SPACE];
-	m->anchor[w] = c[CLASS_ANCHOR];
+	m->digit = c[CLASS_DIGIT];
+	m->upper = c[CLASS_UPPER];
+	m->word = c[CLASS_WORD];
+	m->dash = c[CLASS_DASH];
+	m->dot = c[CLASS_DOT];
+	m->space = c[CLASS_SPACE];
+	m->anchor = c[CLASS_ANCHOR];
 }
+
+#include "policy/detect_engine.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Inside the detectors: what the two engines (detect_shapes.h, compiled twice)
+ * Inside the detectors: what the two engines (detect_engine.h, compiled twice)
  * and the verification share. Not for others.
  *
  * An engine looks at groups of 256 bytes and only ever backwards: a shape is
@@ -36,6 +36,11 @@ enum detect_shape {
 	SHAPE_COUNT,
 };
 
+/* Bit i of a mask: byte i of 64 is of that class. */
+struct detect_masks {
+	uint64_t digit, upper, word, dash, dot, space, anchor;
+};
+
 struct detect_cands {
 	uint64_t word[SHAPE_COUNT][GROUP_WORDS];
 };
@@ -55,8 +60,19 @@ struct detect_run {
 	struct detect_hit pending[DETECT_PENDING]; /* verified, not yet in order */
 };
 
-/* Which bits of detectors need shape @s. */
-uint32_t detect_shape_wants(enum detect_shape s);
+/* Which detectors need a shape. */
+static const uint32_t detect_shape_wants[SHAPE_COUNT] = {
+	[SHAPE_DATE] = 1u << DETECT_BIT_DOB,
+	[SHAPE_SSN] = 1u << DETECT_BIT_SSN,
+	[SHAPE_UUID] = 1u << DETECT_BIT_UUID,
+	[SHAPE_CARD] = 1u << DETECT_BIT_CARD,
+	[SHAPE_IPV4] = 1u << DETECT_BIT_IPV4,
+	[SHAPE_IBAN] = 1u << DETECT_BIT_IBAN,
+	[SHAPE_AWS] = 1u << DETECT_BIT_AWS_KEY,
+	[SHAPE_PEM] = 1u << DETECT_BIT_PRIVATE_KEY,
+	[SHAPE_ANCHOR] = 1u << DETECT_BIT_EMAIL | 1u << DETECT_BIT_PHONE |
+			 1u << DETECT_BIT_GITHUB_TOKEN | 1u << DETECT_BIT_JWT,
+};
 
 /*
  * The candidates of the group at @base: bit s * GROUP_WORDS + w of @nonzero is set
