@@ -25,6 +25,9 @@
  *  5. Bytes it cannot explain end the flow: INSP_BAD and a reason. Whether
  *     that means closed or pass-through is the host's choice.
  *  6. Peer-controlled sizes have limits, and tighter ones before login.
+ *  7. INSP_STALL: the rest of this direction depends on what the other side
+ *     says next. The host reads no more of this direction and calls feed()
+ *     with the same bytes after every feed() of the other one that used some.
  */
 #ifndef TIDEGATE_INSPECT_INSPECT_H
 #define TIDEGATE_INSPECT_INSPECT_H
@@ -34,6 +37,8 @@
 #include "base/jsonw.h"
 #include "base/reason.h"
 #include "base/slice.h"
+#include "inspect/insp_mask.h"
+#include "inspect/insp_out.h"
 #include "inspect/sql/sqlinfo.h"
 
 enum insp_dir { INSP_C2S, INSP_S2C };
@@ -46,41 +51,13 @@ enum insp_match { INSP_NO, INSP_MAYBE, INSP_YES };
 enum insp_status {
 	INSP_MORE, /* used what it could; call again with more */
 	INSP_WAIT, /* a question is open; call again with the same bytes when it is answered */
+	INSP_STALL, /* cannot go on before the other direction has moved: see 7 */
 	INSP_YIELD, /* the budget of this call is used up; call again with the rest */
 	INSP_END,  /* the protocol has ended: send the outputs, then close both sides */
 	INSP_BAD,  /* the peer broke the protocol or a limit: see the reason */
 };
 
 enum insp_verdict { INSP_V_ALLOW, INSP_V_DENY, INSP_V_WAIT };
-
-/*
- * Output of one direction during one call: ranges of the input that pass
- * unchanged and bytes that were made. Short passing ranges behind made bytes
- * are copied, so that a masked result does not become thousands of ranges.
- */
-struct insp_seg {
-	const uint8_t *p; /* into the input; NULL: made bytes at @off of made */
-	size_t off, n;
-};
-
-struct insp_out {
-	struct insp_seg *seg;
-	uint32_t nseg, cap;
-	size_t bytes; /* sum of all segments */
-	struct buf made;
-	bool failed; /* no memory or over made.max: the host ends the flow */
-};
-
-void insp_out_init(struct insp_out *o, size_t max_made);
-void insp_out_done(struct insp_out *o);
-void insp_out_reset(struct insp_out *o);
-/* @s lies in the input of the current feed(). */
-void insp_out_pass(struct insp_out *o, struct slice s);
-void insp_out_copy(struct insp_out *o, struct slice s);
-/* Room for @n made bytes, all of which count at once; NULL if failed. */
-uint8_t *insp_out_make(struct insp_out *o, size_t n);
-/* Where segment @i starts; valid until the next change of @o. */
-const uint8_t *insp_out_ptr(const struct insp_out *o, uint32_t i);
 
 /* ------------------------------------------------------------- events */
 
@@ -99,7 +76,7 @@ enum event_kind {
 
 struct event {
 	enum event_kind kind;
-	uint64_t seq; /* from 1, unique in the flow */
+	uint64_t seq; /* unique in the flow: odd for the client's side, even for the server's */
 	union {
 		struct {
 			struct slice user, database, application;
@@ -109,11 +86,12 @@ struct event {
 			uint32_t pid, key;
 		} backend; /* EV_CANCEL, EV_BACKEND_KEY */
 		struct {
+			/* For this call only, and not to be referenced: it may be a combination. */
 			const struct sql_info *info;
 			struct slice text;
 			uint64_t statement_seq; /* EV_EXECUTE: seq of its EV_STATEMENT */
 			uint8_t digest[32];	/* EV_EXECUTE: SHA-256 over text, parameters, types */
-			bool has_digest;	/* computed only if EV_STATEMENT was answered `wants` */
+			bool has_digest;	/* always with EV_EXECUTE, never with EV_STATEMENT */
 			bool in_transaction;	/* holding it keeps locks */
 			bool simple; /* simple protocol: this question is also the EV_EXECUTE */
 		} statement;
@@ -149,66 +127,7 @@ struct insp_answer {
 	bool cancelled;		/* of a denial: the client cancelled it (57014) */
 };
 
-/* --------------------------------------------------------------- masks */
-
-/* X(NAME, "name"): built-in value detectors; a bit each. */
-#define DETECTORS(X)                                                                               \
-	X(CARD, "card")                                                                            \
-	X(EMAIL, "email")                                                                          \
-	X(IBAN, "iban")                                                                            \
-	X(SSN, "ssn")                                                                              \
-	X(PHONE, "phone")                                                                          \
-	X(IPV4, "ipv4")                                                                            \
-	X(UUID, "uuid")                                                                            \
-	X(DOB, "dob")                                                                              \
-	X(AWS_KEY, "aws_key")                                                                      \
-	X(GITHUB_TOKEN, "github_token")                                                            \
-	X(JWT, "jwt")                                                                              \
-	X(PRIVATE_KEY, "private_key")                                                              \
-	X(PATTERN, "pattern")
-
-enum detector_bit {
-#define X(name, text) DETECT_BIT_##name,
-	DETECTORS(X)
-#undef X
-	DETECTOR_COUNT
-};
-
-enum mask_how {
-	MASK_NONE,
-	MASK_REDACT, /* text: "***"; other types: the type's zero */
-	MASK_LAST4,  /* all but the last four characters replaced */
-	MASK_HASH,   /* keyed hash, the same for the same value within the key's life */
-	MASK_NULL,
-};
-
-/* A column of a result as the protocol describes it. */
-struct insp_column {
-	uint32_t table; /* OID of its table, 0 if it has none */
-	int16_t attnum;
-	uint32_t type; /* OID */
-	bool binary;
-	struct slice label;
-	struct slice name; /* COPY: the column's name, when table is not known */
-};
-
-/* What is to be done with a column. */
-struct insp_plan {
-	uint8_t how;	    /* enum mask_how: MASK_NONE: only scan */
-	uint8_t found_how;  /* what replaces a detector's hit */
-	uint32_t detectors; /* bits; 0: not scanned */
-	uint16_t rule;	    /* index of the mask rule, for the record */
-	bool unresolved;    /* masked because its origin is unknown */
-};
-
-/* One value that a plan applies to. */
-struct insp_value {
-	struct slice in;
-	const struct insp_plan *plan;
-	struct slice out; /* filled if changed: valid until the next call of mask() */
-	bool changed;
-	uint32_t hits; /* detector bits that were found */
-};
+/* ---------------------------------------------------------------- host */
 
 struct insp_host {
 	/* All kinds of events; statements are answered ALLOW. */
@@ -219,7 +138,11 @@ struct insp_host {
 	 * columns without an origin are made of could be masked data even
 	 * if @info does not name any. ALLOW or WAIT.
 	 * `*ret_texts` tells how error and notice texts of the statement are
-	 * treated: true: values in them are hidden.
+	 * treated: true: values in them are hidden. The question is also asked with one
+	 * column of type text and no origin when only the texts matter (an error before any
+	 * row): its plan's detectors are what texts are scanned for.
+	 * COPY: @info->copy names the relation; columns come in the order of the stream, with
+	 * `name` if the statement lists them.
 	 */
 	enum insp_verdict (*columns)(void *ctx, const struct sql_info *info, bool tainted,
 				     const struct insp_column *cols, uint32_t n,
@@ -248,7 +171,9 @@ struct insp_env {
 	struct insp_out *out[2]; /* indexed by enum insp_to; reset by the host before each call */
 	struct insp_limits limits;
 	bool masking; /* any mask or detector can apply: otherwise bodies are not looked into */
-	bool socket_trust; /* a server that does not ask for authentication is acceptable */
+	bool server_socket; /* the server is reached over AF_UNIX */
+	bool socket_trust; /* such a server need not ask for authentication */
+	uint32_t generation; /* changed by the host whenever earlier answers of columns() are void */
 };
 
 /* Why a session ends, in words that the inspector wraps. */
@@ -291,10 +216,5 @@ extern const struct inspector inspector_postgresql;
 extern const struct inspector *const inspectors[];
 /* NULL if there is none of that name. */
 const struct inspector *inspector_find(struct slice name);
-
-const char *detector_name(enum detector_bit bit);
-int detector_parse(struct slice name); /* bit or -1 */
-const char *mask_how_name(enum mask_how how);
-int mask_how_parse(struct slice name); /* enum mask_how or -1 */
 
 #endif

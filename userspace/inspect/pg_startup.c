@@ -1,0 +1,272 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * From the first byte to the first ReadyForQuery. Nothing reaches the server
+ * before the host has let the session in; authentication messages of both
+ * sides pass and are secret.
+ */
+#include "inspect/pg.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "base/text.h"
+
+/* A refusal before or during login; the flow ends with it. */
+static enum pg_step refuse_login(struct pg *st, const char *code, const struct insp_answer *a)
+{
+	struct pg_local *l = pg_error_new("FATAL", code, a->message, a->detail, a->hint);
+
+	if (l)
+		insp_out_copy(pg_out(st, INSP_TO_CLIENT), slice_of(l->bytes, l->n));
+	free(l);
+	return pg_end(st, a->reason);
+}
+
+static enum pg_step refuse_unsupported(struct pg *st, const char *what)
+{
+	struct insp_answer a = {
+		.reason = TG_R_PROTO_UNSUPPORTED,
+		.message = slice_str(what),
+	};
+
+	return refuse_login(st, "0A000", &a);
+}
+
+static enum pg_step encryption_request(struct pg *st, uint32_t length, bool *asked, size_t *ret_used)
+{
+	uint8_t *p;
+
+	if (length != 8 || *asked)
+		return pg_bad(st, TG_R_PROTO_BAD);
+	p = insp_out_make(pg_out(st, INSP_TO_CLIENT), 1);
+	if (p)
+		*p = 'N';
+	*asked = true;
+	*ret_used = 8;
+	return PG_OK;
+}
+
+static enum pg_step cancel_request(struct pg *st, struct slice in, uint32_t length, size_t *ret_used)
+{
+	struct event ev = {.kind = EV_CANCEL};
+
+	/* 16 bytes up to protocol 3.1; longer keys came with 3.2. */
+	if (length != 16)
+		return pg_bad(st, length > 16 ? TG_R_PROTO_UNSUPPORTED : TG_R_PROTO_BAD);
+	if (in.n < 16)
+		return PG_NEED;
+	ev.backend.pid = load_be32(in.p + 8);
+	ev.backend.key = load_be32(in.p + 12);
+	*ret_used = 16;
+	pg_tell(st, INSP_C2S, &ev);
+	return pg_end(st, TG_R_NONE);
+}
+
+/* What PostgreSQL's parse_bool takes for false; anything else opens a walsender. */
+static bool is_false(struct slice v)
+{
+	static const char *const words[] = {"f", "fa", "fal", "fals", "false", "n", "no",
+					    "of", "off", "0"};
+
+	for (size_t i = 0; i < ARRAY_SIZE(words); i++)
+		if (v.n == strlen(words[i]) && !strncasecmp((const char *)v.p, words[i], v.n))
+			return true;
+	return false;
+}
+
+static enum pg_step startup_message(struct pg *st, struct slice msg)
+{
+	struct event ev = {.kind = EV_LOGIN};
+	struct cursor c = cur_of(slice_from(msg, 8));
+	struct insp_answer a;
+	bool replication = false;
+
+	for (;;) {
+		struct slice name = cur_cstr(&c), value;
+
+		if (c.bad || name.n == 0)
+			break;
+		value = cur_cstr(&c);
+		if (slice_eq_str(name, "user"))
+			ev.login.user = value;
+		else if (slice_eq_str(name, "database"))
+			ev.login.database = value;
+		else if (slice_eq_str(name, "application_name"))
+			ev.login.application = value;
+		else if (slice_eq_str(name, "replication"))
+			replication = !is_false(value);
+	}
+	if (!cur_end(&c) || ev.login.user.n == 0)
+		return pg_bad(st, TG_R_PROTO_BAD);
+	if (replication)
+		return refuse_unsupported(st, "replication connections are not supported by Tidegate");
+	if (ev.login.database.n == 0)
+		ev.login.database = ev.login.user;
+	ev.login.unencrypted_only = st->ssl_asked || st->gss_asked;
+	switch (pg_ask(st, &ev, &a)) {
+	case INSP_V_WAIT:
+		return PG_WAIT;
+	case INSP_V_DENY:
+		return refuse_login(st, a.cancelled ? "57014" : "28000", &a);
+	case INSP_V_ALLOW:
+		break;
+	}
+	insp_out_pass(pg_out(st, INSP_TO_SERVER), msg);
+	st->phase = PG_LOGIN;
+	return PG_OK;
+}
+
+enum pg_step pg_startup(struct pg *st, struct slice in, size_t *ret_used)
+{
+	uint32_t length, code;
+	enum pg_step step;
+
+	if (in.n < 8) {
+		/* The first byte alone tells another protocol; do not wait for more of it. */
+		if (in.p[0] != 0)
+			return pg_bad(st, TG_R_PROTO_BAD);
+		return PG_NEED;
+	}
+	length = load_be32(in.p);
+	code = load_be32(in.p + 4);
+	if (length < 8 || length > PG_STARTUP_MAX)
+		return pg_bad(st, in.p[0] ? TG_R_PROTO_BAD : TG_R_PROTO_LIMIT);
+	if (code == PG_SSL_REQUEST)
+		return encryption_request(st, length, &st->ssl_asked, ret_used);
+	if (code == PG_GSSENC_REQUEST)
+		return encryption_request(st, length, &st->gss_asked, ret_used);
+	if (code == PG_CANCEL_REQUEST)
+		return cancel_request(st, in, length, ret_used);
+	if (in.n < length)
+		return PG_NEED;
+	if (code >> 16 != 3)
+		step = refuse_unsupported(st, "unsupported frontend protocol: Tidegate speaks 3.0");
+	else
+		step = startup_message(st, slice_of(in.p, length));
+	if (step == PG_OK || step == PG_END)
+		*ret_used = length;
+	return step;
+}
+
+/* ------------------------------------------------------------------ login */
+
+enum pg_step pg_login_client(struct pg *st, const struct pg_msg *m)
+{
+	/* What is pipelined behind the login waits: how it is read depends on the server's settings. */
+	if (m->type != PG_F_PASSWORD)
+		return m->type == PG_F_TERMINATE ? pg_end(st, TG_R_CLIENT_CLOSED) : PG_STALL;
+	if (!st->auth_due)
+		return PG_STALL;
+	if (!m->whole)
+		return PG_NEED;
+	st->env->host->secret(st->env->ctx, m->body);
+	st->auth_due = false;
+	return pg_pass(st, INSP_C2S, m);
+}
+
+static enum pg_step authentication(struct pg *st, const struct pg_msg *m)
+{
+	uint32_t kind;
+
+	if (m->body.n < 4 || st->auth_ok)
+		return pg_bad(st, TG_R_PROTO_BAD);
+	kind = load_be32(m->body.p);
+	switch (kind) {
+	case PG_AUTH_OK:
+		/* Asking and not waiting for the answer is not asking. */
+		if ((!st->auth_seen || st->auth_due) && st->env->server_socket &&
+		    !st->env->socket_trust)
+			return pg_bad(st, TG_R_SERVER_UNASKED_AUTH);
+		st->auth_ok = true;
+		st->auth_due = false;
+		break;
+	case PG_AUTH_CLEARTEXT:
+	case PG_AUTH_MD5:
+	case PG_AUTH_GSS:
+	case PG_AUTH_GSS_CONTINUE:
+	case PG_AUTH_SSPI:
+	case PG_AUTH_SASL:
+	case PG_AUTH_SASL_CONTINUE:
+		st->auth_seen = st->auth_due = true;
+		break;
+	case PG_AUTH_SASL_FINAL:
+		if (!st->auth_seen)
+			return pg_bad(st, TG_R_PROTO_BAD);
+		break;
+	default:
+		return pg_bad(st, TG_R_PROTO_UNSUPPORTED);
+	}
+	if (m->body.n > 4)
+		st->env->host->secret(st->env->ctx, slice_from(m->body, 4));
+	return pg_pass(st, INSP_S2C, m);
+}
+
+static enum pg_step backend_key(struct pg *st, const struct pg_msg *m)
+{
+	struct event ev = {.kind = EV_BACKEND_KEY};
+
+	if (m->body.n != 8)
+		return pg_bad(st, TG_R_PROTO_UNSUPPORTED);
+	ev.backend.pid = load_be32(m->body.p);
+	ev.backend.key = load_be32(m->body.p + 4);
+	pg_tell(st, INSP_S2C, &ev);
+	/* Whoever has the key can cancel: it is the client's, not the recording's. */
+	st->env->host->secret(st->env->ctx, slice_from(m->body, 4));
+	return pg_pass(st, INSP_S2C, m);
+}
+
+enum pg_step pg_parameter_status(struct pg *st, const struct pg_msg *m)
+{
+	static const char *const unsafe[] = {"SJIS", "SHIFT_JIS_2004", "BIG5", "GBK", "GB18030",
+					     "UHC", "JOHAB"};
+	struct cursor c = cur_of(m->body);
+	struct slice name = cur_cstr(&c), value = cur_cstr(&c);
+
+	if (!cur_end(&c))
+		return pg_bad(st, TG_R_PROTO_BAD);
+	if (slice_eq_str(name, "standard_conforming_strings")) {
+		st->lexer &= ~(uint32_t)SQL_LEX_BACKSLASH;
+		if (!slice_eq_str(value, "on"))
+			st->lexer |= SQL_LEX_BACKSLASH;
+	} else if (slice_eq_str(name, "client_encoding")) {
+		st->lexer &= ~(uint32_t)SQL_LEX_UNSAFE;
+		for (size_t i = 0; i < ARRAY_SIZE(unsafe); i++)
+			if (slice_eq_str(value, unsafe[i]))
+				st->lexer |= SQL_LEX_UNSAFE;
+	} else if (slice_eq_str(name, "server_version")) {
+		(void)text_escape(value, st->server_version, sizeof(st->server_version));
+	}
+	return pg_pass(st, INSP_S2C, m);
+}
+
+enum pg_step pg_login_server(struct pg *st, const struct pg_msg *m)
+{
+	struct event ev = {.kind = EV_READY};
+
+	if (!m->whole)
+		return PG_NEED;
+	if (!st->auth_ok && (m->type == PG_B_READY_FOR_QUERY || m->type == PG_B_BACKEND_KEY_DATA))
+		return pg_bad(st, TG_R_PROTO_BAD);
+	switch (m->type) {
+	case PG_B_AUTHENTICATION:
+		return authentication(st, m);
+	case PG_B_BACKEND_KEY_DATA:
+		return backend_key(st, m);
+	case PG_B_PARAMETER_STATUS:
+		return pg_parameter_status(st, m);
+	case PG_B_NEGOTIATE_PROTOCOL_VERSION:
+		return pg_pass(st, INSP_S2C, m);
+	case PG_B_NOTICE_RESPONSE:
+	case PG_B_ERROR_RESPONSE:
+		return pg_text(st, m, NULL, false);
+	case PG_B_READY_FOR_QUERY:
+		if (m->body.n != 1 || m->body.p[0] != PG_STATUS_IDLE)
+			return pg_bad(st, TG_R_PROTO_BAD);
+		st->phase = PG_READY;
+		pg_tell(st, INSP_S2C, &ev);
+		return pg_pass(st, INSP_S2C, m);
+	default:
+		return pg_bad(st, TG_R_PROTO_BAD);
+	}
+}
