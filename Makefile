@@ -21,12 +21,14 @@ ifeq ($(origin CC),default)
 CC       := gcc
 endif
 CLANG    ?= clang
-BPFTOOL  ?= $(firstword $(wildcard /usr/sbin/bpftool /usr/bin/bpftool) bpftool)
+# Ubuntu's /usr/sbin/bpftool insists on the running kernel's version; the real ones lie below.
+BPFTOOL  ?= $(firstword $(wildcard /usr/lib/linux-tools/*/bpftool /usr/sbin/bpftool /usr/bin/bpftool) bpftool)
 PKGCONF  ?= pkg-config
 AR       ?= ar
 
 Q := $(if $(V),,@)
-say = $(if $(V),,@printf '  %-8s%s\n' '$(1)' '$(2)')
+SILENT := $(findstring s,$(firstword -$(MAKEFLAGS)))
+say = $(if $(V)$(SILENT),,@printf '  %-8s%s\n' '$(1)' '$(2)')
 
 CHECKS := $(filter-out clean help,$(or $(MAKECMDGOALS),all))
 PKGS := libbpf libelf libuv libcurl jansson libzstd openssl libfyaml libseccomp cjose libhs libxxhash

@@ -20,7 +20,8 @@ const char *const kern_map_names[KM_COUNT] = {
 /* libbpf says what is wrong only by its print callback, which has no context argument. */
 static char last_warning[256];
 
-static int keep_warning(enum libbpf_print_level level, const char *fmt, va_list ap)
+static int PRINTF(2, 0)
+keep_warning(enum libbpf_print_level level, const char *fmt, va_list ap)
 {
 	char line[256];
 
