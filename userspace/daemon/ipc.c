@@ -320,16 +320,16 @@ enum { IPC_RESERVE = 8192 };
 void ipc_put_slice(struct ipc *ipc, struct slice s)
 {
 	size_t left = sizeof(ipc->out) - ipc->out_n;
-	size_t room = left > IPC_RESERVE ? left - IPC_RESERVE : 0;
+	size_t room = left > IPC_RESERVE ? left - IPC_RESERVE : 512;
 	const uint8_t *nul = s.n ? memchr(s.p, 0, s.n) : NULL;
 
 	if (nul)
 		s.n = (size_t)(nul - s.p);
-	if (s.n > room && s.n > 512)
-		s.n = max_size(room, 512);
-	while (s.n && (s.p[s.n - 1] & 0xc0) == 0x80 && utf8_length(slice_from(s, s.n - 1)) == 0 &&
-	       s.n > room)
-		s.n--;
+	if (s.n > room) {
+		s.n = room;
+		while (s.n && (s.p[s.n] & 0xc0) == 0x80)
+			s.n--;
+	}
 	put_var(ipc, F_STR, s);
 }
 

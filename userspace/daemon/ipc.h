@@ -34,8 +34,9 @@ enum {
 	X(LISTENER, "P>W u32 kind, str target, fd: listening socket")                              \
 	X(DRAIN, "P>* stop accepting; exit when the last session is over")                         \
 	/* sessions */                                                                             \
-	X(SESSION_OPEN, "W>P uuid, bytes tg_record, str peer, u32 by_owner, str target")           \
-	X(SESSION_FACTS, "P>W uuid, u32 reason, str agent, str target, str facts_json, fd?: file") \
+	X(SESSION_OPEN, "W>P uuid, bytes tg_record, str peer, str local, u32 by_owner, str target") \
+	X(SESSION_FACTS, "P>W uuid, u32 reason, str agent, str target, str upstream, "            \
+			 "str facts_json, u32 file_error, fd?: file")                              \
 	X(SESSION_LOGIN, "W>P uuid, str user, str database, str application")                      \
 	X(SESSION_KEY, "W>P uuid, u32 pid, u32 key")                                               \
 	X(SESSION_STATS, "W>P uuid, str state, u64 commands, u64 in, u64 out, u64 masked")         \

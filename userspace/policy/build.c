@@ -174,7 +174,7 @@ static void digest_all(struct build *b, const struct entry_spec *entries, uint32
 
 static void check_approvers(struct build *b, uint32_t line, bool asks, uint32_t n, uint32_t min)
 {
-	if (!asks && (n || min))
+	if (!asks && (n || min > 1))
 		complain(b, line, "approvers: only make sense where something is to be approved");
 }
 

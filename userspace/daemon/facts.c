@@ -1,0 +1,319 @@
+/* SPDX-License-Identifier: MIT */
+/* Who is at the other end, as the kernel tells it. */
+#include <arpa/inet.h>
+#include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/inet_diag.h>
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
+#include <linux/sock_diag.h>
+#include <mntent.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/jsonw.h"
+#include "base/text.h"
+#include "daemon/address.h"
+#include "daemon/parent.h"
+
+/* ------------------------------------------------------------------ /proc */
+
+static ssize_t read_proc(uint32_t pid, const char *name, char *dst, size_t cap)
+{
+	char path[64];
+	ssize_t n;
+	int fd;
+
+	(void)snprintf(path, sizeof(path), "/proc/%u/%s", pid, name);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	n = read(fd, dst, cap - 1);
+	close(fd);
+	if (n >= 0)
+		dst[n] = '\0';
+	return n;
+}
+
+/* Field 22 of /proc/PID/stat: start in clock ticks after boot; comm may hold anything. */
+static bool start_time(uint32_t pid, uint64_t *ret_boot_ns)
+{
+	unsigned long long ticks;
+	char stat[1024], *p;
+
+	if (read_proc(pid, "stat", stat, sizeof(stat)) <= 0)
+		return false;
+	p = strrchr(stat, ')');
+	for (int field = 2; p && field < 22; field++)
+		p = strchr(p + 1, ' ');
+	if (!p || sscanf(p, " %llu", &ticks) != 1)
+		return false;
+	*ret_boot_ns = ticks * (1000000000ull / (uint64_t)sysconf(_SC_CLK_TCK));
+	return true;
+}
+
+/* The cgroup v2 line: "0::/path". */
+static void read_cgroup(struct psession *s)
+{
+	char text[4096], *p, *end;
+
+	if (read_proc(s->pid, "cgroup", text, sizeof(text)) <= 0)
+		return;
+	p = strncmp(text, "0::", 3) == 0 ? text : strstr(text, "\n0::");
+	if (!p)
+		return;
+	p = strstr(p, "0::") + 3;
+	end = strchr(p, '\n');
+	(void)snprintf(s->cgroup, sizeof(s->cgroup), "%.*s", end ? (int)(end - p) : (int)strlen(p), p);
+}
+
+/* Runtimes put the container's id, 64 hexadecimal digits, into the cgroup's path. */
+static void find_container(struct psession *s)
+{
+	const char *p = s->cgroup;
+
+	while (*p) {
+		size_t n = strspn(p, "0123456789abcdef");
+
+		if (n == 64) {
+			(void)snprintf(s->container, sizeof(s->container), "%.64s", p);
+			return;
+		}
+		p += n ? n : 1;
+	}
+}
+
+int facts_read(struct psession *s, const struct tg_record *rec, char *json, size_t cap)
+{
+	uint64_t started = 0, inode = 0;
+	struct stat st;
+	struct jsonw j;
+	struct buf b;
+	char path[64];
+	bool gone;
+	ssize_t n;
+	int pidfd;
+
+	s->pid = rec->tgid;
+	s->uid = rec->uid;
+	(void)snprintf(s->comm, sizeof(s->comm), "%.*s", TG_COMM_LEN, rec->comm);
+	pidfd = (int)syscall(SYS_pidfd_open, rec->tgid, 0);
+	gone = pidfd < 0 || !start_time(rec->tgid, &started);
+	/* Ticks are coarse: a hundredth of a second may lie between the two clocks. */
+	if (!gone && started > rec->boot_ns + 20000000) {
+		close(pidfd);
+		return -ESRCH;
+	}
+	if (!gone) {
+		(void)snprintf(path, sizeof(path), "/proc/%u/exe", rec->tgid);
+		n = readlink(path, s->exe, sizeof(s->exe) - 1);
+		s->exe[n > 0 ? n : 0] = '\0';
+		if (stat(path, &st) == 0)
+			inode = st.st_ino;
+		read_cgroup(s);
+		find_container(s);
+	}
+	if (pidfd >= 0)
+		close(pidfd);
+	buf_init(&b, cap);
+	jsonw_init(&j, &b, false);
+	jsonw_object(&j);
+	jsonw_kv_bool(&j, "process_gone", gone);
+	jsonw_kv_string(&j, "exe", s->exe);
+	jsonw_kv_u64(&j, "exe_inode", inode);
+	jsonw_kv_u64(&j, "started_boot_ns", started);
+	jsonw_kv_string(&j, "cgroup", s->cgroup);
+	jsonw_kv_string(&j, "container", s->container);
+	jsonw_kv_u64(&j, "netns_cookie", rec->netns_cookie);
+	jsonw_object_end(&j);
+	if (!jsonw_end(&j) && b.n < cap) {
+		memcpy(json, buf_data(&b), b.n);
+		json[b.n] = '\0';
+	}
+	buf_done(&b);
+	return 0;
+}
+
+/* -------------------------------------------------------------- sock_diag */
+
+struct owner {
+	uint32_t uid;
+	uint64_t cgroup;
+};
+
+static void fill_id(struct inet_diag_sockid *id, const struct sockaddr_storage *src,
+		    const struct sockaddr_storage *dst)
+{
+	const struct sockaddr_storage *both[] = {src, dst};
+	__be32 *addrs[] = {id->idiag_src, id->idiag_dst};
+	__be16 *ports[] = {&id->idiag_sport, &id->idiag_dport};
+
+	for (int i = 0; i < 2; i++) {
+		if (both[i]->ss_family == AF_INET6) {
+			const struct sockaddr_in6 *a = (const struct sockaddr_in6 *)both[i];
+
+			memcpy(addrs[i], &a->sin6_addr, 16);
+			*ports[i] = a->sin6_port;
+		} else {
+			const struct sockaddr_in *a = (const struct sockaddr_in *)both[i];
+
+			memcpy(addrs[i], &a->sin_addr, 4);
+			*ports[i] = a->sin_port;
+		}
+	}
+	id->idiag_cookie[0] = id->idiag_cookie[1] = INET_DIAG_NOCOOKIE;
+}
+
+static bool parse_answer(const uint8_t *p, size_t n, struct owner *ret)
+{
+	const struct nlmsghdr *h = (const void *)p;
+	const struct inet_diag_msg *msg;
+	const struct rtattr *attr;
+	size_t left;
+
+	if (n < sizeof(*h) || h->nlmsg_type != SOCK_DIAG_BY_FAMILY || h->nlmsg_len > n ||
+	    h->nlmsg_len < NLMSG_LENGTH(sizeof(*msg)))
+		return false;
+	msg = NLMSG_DATA(h);
+	ret->uid = msg->idiag_uid;
+	ret->cgroup = 0;
+	left = h->nlmsg_len - NLMSG_LENGTH(sizeof(*msg));
+	for (attr = (const void *)(msg + 1); RTA_OK(attr, left); attr = RTA_NEXT(attr, left))
+		if (attr->rta_type == INET_DIAG_CGROUP_ID &&
+		    RTA_PAYLOAD(attr) >= sizeof(ret->cgroup))
+			memcpy(&ret->cgroup, RTA_DATA(attr), sizeof(ret->cgroup));
+	return true;
+}
+
+/* The other end of a loopback connection: its socket's uid and cgroup. */
+static bool find_owner(const char *peer, const char *local, struct owner *ret)
+{
+	struct {
+		struct nlmsghdr h;
+		struct inet_diag_req_v2 req;
+	} q = {.h = {.nlmsg_len = sizeof(q),
+		     .nlmsg_type = SOCK_DIAG_BY_FAMILY,
+		     .nlmsg_flags = NLM_F_REQUEST},
+	       .req = {.sdiag_protocol = IPPROTO_TCP, .idiag_states = ~0u}};
+	_Alignas(8) uint8_t answer[4096];
+	struct sockaddr_storage src, dst;
+	socklen_t len;
+	bool found;
+	ssize_t n;
+	int fd;
+
+	if (address_parse(peer, &src, &len) || address_parse(local, &dst, &len) ||
+	    src.ss_family != dst.ss_family)
+		return false;
+	q.req.sdiag_family = (uint8_t)src.ss_family;
+	fill_id(&q.req.id, &src, &dst);
+	fd = socket(AF_NETLINK, SOCK_DGRAM | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
+	if (fd < 0)
+		return false;
+	found = send(fd, &q, sizeof(q), 0) == (ssize_t)sizeof(q);
+	n = found ? recv(fd, answer, sizeof(answer), 0) : -1;
+	close(fd);
+	return n > 0 && parse_answer(answer, (size_t)n, ret);
+}
+
+/* Mount point of cgroup v2, which may be one of several hierarchies. */
+static bool cgroup_mount(char *dst, size_t cap)
+{
+	struct mntent entry, *m;
+	char strings[4096];
+	bool found = false;
+	FILE *f = setmntent("/proc/self/mounts", "r");
+
+	while (f && !found && (m = getmntent_r(f, &entry, strings, sizeof(strings)))) {
+		found = strcmp(m->mnt_type, "cgroup2") == 0;
+		if (found)
+			(void)snprintf(dst, cap, "%s", m->mnt_dir);
+	}
+	if (f)
+		(void)endmntent(f);
+	return found;
+}
+
+/* A cgroup's id is the file handle of its directory: no walk is needed. */
+static void cgroup_path_of(const char *root, uint64_t id, char *dst, size_t cap)
+{
+	union {
+		struct file_handle h;
+		uint8_t mem[sizeof(struct file_handle) + sizeof(uint64_t)];
+	} u;
+	char mount[256], link[64], path[512];
+	int mfd, fd;
+	ssize_t n;
+
+	if (root)
+		(void)snprintf(mount, sizeof(mount), "%s", root);
+	else if (!cgroup_mount(mount, sizeof(mount)))
+		return;
+	mfd = open(mount, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (mfd < 0)
+		return;
+	u.h.handle_bytes = sizeof(id);
+	u.h.handle_type = 0xfe; /* FILEID_KERNFS */
+	memcpy(u.h.f_handle, &id, sizeof(id));
+	fd = open_by_handle_at(mfd, &u.h, O_PATH | O_CLOEXEC);
+	close(mfd);
+	if (fd < 0)
+		return;
+	(void)snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	n = readlink(link, path, sizeof(path) - 1);
+	close(fd);
+	path[n > 0 ? n : 0] = '\0';
+	if (n > 0 && strncmp(path, mount, strlen(mount)) == 0)
+		(void)snprintf(dst, cap, "%s", path + strlen(mount));
+}
+
+static bool below(const char *path, const char *parent)
+{
+	size_t n = strlen(parent);
+
+	return strncmp(path, parent, n) == 0 && (path[n] == '/' || path[n] == '\0');
+}
+
+static bool owned_by(struct parent *p, const struct cfg_agent *a, const struct owner *o,
+		     const char *cgroup)
+{
+	for (uint32_t i = 0; i < a->nuids; i++)
+		if (a->uids[i] == o->uid)
+			return true;
+	for (uint32_t i = 0; *cgroup && i < a->ncgroups; i++)
+		if (below(cgroup, a->cgroups[i]))
+			return true;
+	return false;
+}
+
+struct pagent *facts_gateway_agent(struct parent *p, const char *peer, const char *local,
+				   bool by_owner, uint32_t *ret_uid)
+{
+	struct sockaddr_storage src;
+	char cgroup[512] = "";
+	struct owner o = {.uid = (uint32_t)-1};
+	uint8_t addr[16];
+	socklen_t len;
+	bool owned = by_owner && find_owner(peer, local, &o);
+
+	if (address_parse(peer, &src, &len))
+		return NULL;
+	address_mapped((const struct sockaddr *)&src, addr);
+	if (owned && o.cgroup)
+		cgroup_path_of(p->cfg->cgroup_root, o.cgroup, cgroup, sizeof(cgroup));
+	*ret_uid = o.uid;
+	list_each(it, &p->agents) {
+		struct pagent *a = container_of(it, struct pagent, link);
+
+		if (!a->cfg)
+			continue;
+		if (owned && owned_by(p, a->cfg, &o, cgroup))
+			return a;
+		for (uint32_t i = 0; i < a->cfg->nsources; i++)
+			if (address_in_cidr(a->cfg->sources[i], addr))
+				return a;
+	}
+	return NULL;
+}

@@ -1,0 +1,611 @@
+/* SPDX-License-Identifier: MIT */
+/* Grants and the approvals that make them: by people here, or by the identity provider. */
+#include <errno.h>
+#include <grp.h>
+#include <pwd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/text.h"
+#include "daemon/parent.h"
+#include "inspect/inspect.h"
+
+enum { APPROVALS_MAX = 20000, APPROVERS_MAX = 64, HOUR_MS = 3600000, QUARTER_MS = 900000 };
+
+/* ----------------------------------------------------------------- grants */
+
+struct grant *grant_find(struct parent *p, const char *id)
+{
+	list_each(it, &p->grants) {
+		struct grant *g = container_of(it, struct grant, link);
+
+		if (strcmp(g->id, id) == 0)
+			return g;
+	}
+	return NULL;
+}
+
+static struct grant *grant_for(struct parent *p, const char *agent, const char *target,
+			       const char *scope)
+{
+	uint64_t now = clock_boot_ns();
+
+	list_each(it, &p->grants) {
+		struct grant *g = container_of(it, struct grant, link);
+
+		if (g->until_boot_ns > now && strcmp(g->agent, agent) == 0 &&
+		    strcmp(g->target, target) == 0 &&
+		    (strcmp(g->scope, "*") == 0 || strcmp(g->scope, scope) == 0))
+			return g;
+	}
+	return NULL;
+}
+
+struct grant *grant_new(struct parent *p, const char *agent, const char *target, const char *scope,
+			const char *via, const char *by, uint64_t ms, const char *reason)
+{
+	struct grant *g = calloc(1, sizeof(*g));
+
+	if (!g)
+		return NULL;
+	handle_new(g->id);
+	(void)snprintf(g->agent, sizeof(g->agent), "%s", agent);
+	(void)snprintf(g->target, sizeof(g->target), "%s", target);
+	(void)snprintf(g->scope, sizeof(g->scope), "%s", scope);
+	(void)snprintf(g->via, sizeof(g->via), "%s", via);
+	(void)snprintf(g->by, sizeof(g->by), "%s", by);
+	(void)snprintf(g->reason, sizeof(g->reason), "%s", reason ? reason : "");
+	g->since_wall_ns = clock_wall_ns();
+	g->until_wall_ns = g->since_wall_ns + ms * 1000000;
+	g->until_boot_ns = clock_boot_ns() + ms * 1000000;
+	list_add_tail(&p->grants, &g->link);
+	log_notice("grant %s: agent %s on target %s for %llu ms, by %s", g->id, agent, target,
+		   (unsigned long long)ms, by);
+	return g;
+}
+
+uint32_t grant_end(struct parent *p, struct grant *g, uint16_t reason, const char *words)
+{
+	struct psession *s, *tmp;
+	uint32_t n = 0;
+
+	HASH_ITER(hh, p->sessions, s, tmp)
+		n += strcmp(s->grant, g->id) == 0;
+	each_worker(p, c)
+	{
+		ipc_begin(c->ipc, IPC_GRANT_END, 0);
+		ipc_put_str(c->ipc, g->id);
+		ipc_put_u32(c->ipc, reason);
+		ipc_put_str(c->ipc, words);
+		ipc_send(c->ipc);
+	}
+	log_notice("grant %s ends: %s", g->id, reason_what(reason));
+	list_del(&g->link);
+	free(g);
+	return n;
+}
+
+/* ---------------------------------------------------------------- answers */
+
+struct verdict {
+	enum insp_verdict v;
+	uint16_t reason;
+	const char *by, *request, *detail;
+	const struct grant *grant;
+};
+
+static void answer(struct parent *p, struct child *c, uint64_t ask, const struct uuid *session,
+		   const struct verdict *v)
+{
+	struct psession *s = registry_find(p, session);
+
+	if (!c->ipc)
+		return;
+	if (s && v->grant)
+		(void)snprintf(s->grant, sizeof(s->grant), "%s", v->grant->id);
+	ipc_begin(c->ipc, IPC_ANSWER, ask);
+	ipc_put_uuid(c->ipc, session);
+	ipc_put_u32(c->ipc, v->v);
+	ipc_put_u32(c->ipc, v->reason);
+	ipc_put_str(c->ipc, v->by);
+	ipc_put_str(c->ipc, v->request);
+	ipc_put_str(c->ipc, v->grant ? v->grant->id : "");
+	ipc_put_u64(c->ipc, v->grant ? v->grant->until_boot_ns : 0);
+	ipc_put_str(c->ipc, v->detail);
+	ipc_send(c->ipc);
+}
+
+static void approval_free(struct approval *a)
+{
+	list_each(it, &a->waiters)
+		free(container_of(it, struct waiter, link));
+	list_del(&a->link);
+	free(a->approvers);
+	free(a->text);
+	free(a);
+}
+
+/* All who wait for it get the same answer. */
+static void decide(struct parent *p, struct approval *a, const struct verdict *v)
+{
+	list_each(it, &a->waiters) {
+		struct waiter *w = container_of(it, struct waiter, link);
+
+		answer(p, w->worker, w->ask, &w->session, v);
+	}
+	log_notice("approval %s (%s, agent %s, target %s): %s by %s%s%s", a->id,
+		   a->statement ? "statement" : "access", a->agent, a->target,
+		   v->v == INSP_V_ALLOW ? "approved" : "denied", v->by,
+		   v->reason ? ": " : "", v->reason ? reason_what(v->reason) : "");
+	approval_free(a);
+}
+
+static void refuse_ask(struct parent *p, struct child *c, uint64_t ask, const struct uuid *session,
+		       uint16_t reason)
+{
+	answer(p, c, ask, session,
+	       &(struct verdict){.v = INSP_V_DENY, .reason = reason, .by = "tidegate",
+				 .request = "", .detail = ""});
+}
+
+/* ------------------------------------------------------------------- asks */
+
+static bool take_approvers(struct approval *a, struct ipc_msg *m)
+{
+	uint32_t n;
+
+	a->min = ipc_get_u32(m);
+	n = ipc_get_u32(m);
+	if (a->min == 0)
+		a->min = 1;
+	if (n > APPROVERS_MAX || a->min > ARRAY_SIZE(a->by))
+		return false;
+	a->approvers = n ? calloc(n, sizeof(*a->approvers)) : NULL;
+	if (n && !a->approvers)
+		return false;
+	a->napprovers = n;
+	for (uint32_t i = 0; i < n; i++) {
+		struct slice s = ipc_get_str(m);
+
+		(void)snprintf(a->approvers[i], NAME_MAX_LEN, "%.*s", (int)s.n,
+			       (const char *)s.p);
+	}
+	return ipc_end(m);
+}
+
+static struct approval *approval_new(struct psession *s, bool statement)
+{
+	struct approval *a = calloc(1, sizeof(*a));
+
+	if (!a)
+		return NULL;
+	handle_new(a->id);
+	a->statement = statement;
+	(void)snprintf(a->agent, sizeof(a->agent), "%s", s->agent->name);
+	(void)snprintf(a->target, sizeof(a->target), "%s", s->target->name);
+	(void)snprintf(a->user, sizeof(a->user), "%s", s->user ? s->user : "");
+	(void)snprintf(a->database, sizeof(a->database), "%s", s->database ? s->database : "");
+	a->agent_uid = s->uid;
+	a->has_uid = s->uid != (uint32_t)-1;
+	list_init(&a->waiters);
+	list_init(&a->link);
+	return a;
+}
+
+static void set_times(struct approval *a, uint64_t hold_ms)
+{
+	if (hold_ms == 0)
+		hold_ms = HOUR_MS;
+	a->since_wall_ns = clock_wall_ns();
+	a->until_wall_ns = a->since_wall_ns + hold_ms * 1000000;
+	a->until_boot_ns = clock_boot_ns() + hold_ms * 1000000;
+}
+
+static bool add_waiter(struct approval *a, struct child *c, uint64_t ask, const struct uuid *u)
+{
+	struct waiter *w = calloc(1, sizeof(*w));
+
+	if (!w)
+		return false;
+	w->worker = c;
+	w->ask = ask;
+	w->session = *u;
+	list_add_tail(&a->waiters, &w->link);
+	return true;
+}
+
+static void tell_pending(struct child *c, uint64_t ask, const struct uuid *u, const char *id)
+{
+	ipc_begin(c->ipc, IPC_PENDING, ask);
+	ipc_put_uuid(c->ipc, u);
+	ipc_put_str(c->ipc, id);
+	ipc_send(c->ipc);
+}
+
+/* Equal access that is being asked for already: one decision serves both. */
+static struct approval *same_access(struct parent *p, const struct approval *b)
+{
+	list_each(it, &p->approvals) {
+		struct approval *a = container_of(it, struct approval, link);
+
+		if (!a->statement && a->idp == b->idp && strcmp(a->agent, b->agent) == 0 &&
+		    strcmp(a->target, b->target) == 0 && strcmp(a->scope, b->scope) == 0)
+			return a;
+	}
+	return NULL;
+}
+
+static uint32_t count_approvals(const struct parent *p)
+{
+	uint32_t n = 0;
+
+	list_each(it, &p->approvals)
+		n++;
+	return n;
+}
+
+static void ask_idp(struct parent *p, struct approval *a)
+{
+	a->idp_id = ++p->next_id;
+	ipc_begin(p->authd.ipc, IPC_IDP_ASK, a->idp_id);
+	ipc_put_str(p->authd.ipc, a->agent);
+	ipc_put_str(p->authd.ipc, a->scope);
+	ipc_send(p->authd.ipc);
+}
+
+void access_ask(struct parent *p, struct child *c, struct ipc_msg *m)
+{
+	struct uuid u = ipc_get_uuid(m);
+	uint32_t via = ipc_get_u32(m);
+	struct slice scope = ipc_get_str(m);
+	uint64_t max_ms = ipc_get_u64(m), hold_ms = ipc_get_u64(m);
+	struct slice rule = ipc_get_str(m);
+	struct psession *s = registry_find(p, &u);
+	struct approval *a, *same;
+	struct grant *g;
+
+	if (!s || !s->open || s->worker != c)
+		return;
+	a = approval_new(s, false);
+	if (!a || !take_approvers(a, m)) {
+		m->bad = a != NULL;
+		if (a)
+			approval_free(a);
+		return;
+	}
+	a->idp = via == ACCESS_IDP;
+	a->max_ms = max_ms ? max_ms : QUARTER_MS;
+	(void)snprintf(a->scope, sizeof(a->scope), "%.*s", (int)scope.n, (const char *)scope.p);
+	(void)snprintf(a->rule, sizeof(a->rule), "%.*s", (int)rule.n, (const char *)rule.p);
+	set_times(a, hold_ms);
+	g = grant_for(p, a->agent, a->target, a->scope);
+	same = same_access(p, a);
+	if (g || (a->idp && !p->authd.ipc) || count_approvals(p) >= APPROVALS_MAX) {
+		approval_free(a);
+		if (g)
+			answer(p, c, m->id, &u,
+			       &(struct verdict){.v = INSP_V_ALLOW, .by = g->by, .request = "",
+						 .detail = "", .grant = g});
+		else
+			refuse_ask(p, c, m->id, &u,
+				   via == ACCESS_IDP ? TG_R_IDP_UNREACHABLE : TG_R_OVERLOAD);
+		return;
+	}
+	if (same) {
+		approval_free(a);
+		a = same;
+	}
+	if (!add_waiter(a, c, m->id, &u)) {
+		refuse_ask(p, c, m->id, &u, TG_R_NO_MEMORY);
+		return;
+	}
+	if (same)
+		return;
+	list_add_tail(&p->approvals, &a->link);
+	if (a->idp)
+		ask_idp(p, a);
+	else
+		log_notice("approval %s: agent %s asks for target %s: `tidegate approval approve %s`",
+			   a->id, a->agent, a->target, a->id);
+}
+
+void statement_ask(struct parent *p, struct child *c, struct ipc_msg *m)
+{
+	struct uuid u = ipc_get_uuid(m);
+	struct slice text = ipc_get_str(m), digest = ipc_get_bytes(m), effect = ipc_get_str(m);
+	struct slice rule = ipc_get_str(m);
+	uint64_t hold_ms = ipc_get_u64(m);
+	bool in_tx = ipc_get_u32(m) != 0;
+	struct psession *s = registry_find(p, &u);
+	struct approval *a;
+
+	if (!s || !s->open || s->worker != c)
+		return;
+	a = approval_new(s, true);
+	if (!a || digest.n != 32 || !take_approvers(a, m)) {
+		m->bad = a != NULL;
+		if (a)
+			approval_free(a);
+		return;
+	}
+	if (count_approvals(p) >= APPROVALS_MAX || !add_waiter(a, c, m->id, &u)) {
+		approval_free(a);
+		refuse_ask(p, c, m->id, &u, TG_R_OVERLOAD);
+		return;
+	}
+	a->in_transaction = in_tx;
+	a->text = strndup((const char *)text.p, min_size(text.n, STATEMENT_SHOWN));
+	text_hex(digest.p, 32, a->digest);
+	(void)snprintf(a->effect, sizeof(a->effect), "%.*s", (int)effect.n, (const char *)effect.p);
+	(void)snprintf(a->rule, sizeof(a->rule), "%.*s", (int)rule.n, (const char *)rule.p);
+	set_times(a, hold_ms);
+	list_add_tail(&p->approvals, &a->link);
+	log_notice("approval %s: agent %s on target %s: %s: %.200s", a->id, a->agent, a->target,
+		   a->effect, a->text ? a->text : "");
+	tell_pending(c, m->id, &u, a->id);
+}
+
+/* The session does not wait any more; an approval without waiters is gone. */
+void ask_cancel(struct parent *p, struct child *c, struct ipc_msg *m)
+{
+	struct uuid u = ipc_get_uuid(m);
+
+	if (!ipc_end(m))
+		return;
+	list_each(it, &p->approvals) {
+		struct approval *a = container_of(it, struct approval, link);
+
+		list_each(wi, &a->waiters) {
+			struct waiter *w = container_of(wi, struct waiter, link);
+
+			if (w->worker == c && w->ask == m->id && uuid_eq(&w->session, &u)) {
+				list_del(&w->link);
+				free(w);
+			}
+		}
+		if (list_empty(&a->waiters)) {
+			if (a->idp && p->authd.ipc) {
+				ipc_begin(p->authd.ipc, IPC_IDP_CANCEL, a->idp_id);
+				ipc_send(p->authd.ipc);
+			}
+			approval_free(a);
+		}
+	}
+}
+
+void grants_worker_died(struct parent *p, struct child *c)
+{
+	list_each(it, &p->approvals) {
+		struct approval *a = container_of(it, struct approval, link);
+
+		list_each(wi, &a->waiters) {
+			struct waiter *w = container_of(wi, struct waiter, link);
+
+			if (w->worker == c) {
+				list_del(&w->link);
+				free(w);
+			}
+		}
+		if (list_empty(&a->waiters))
+			approval_free(a);
+	}
+}
+
+/* --------------------------------------------------------------- decisions */
+
+struct approval *approval_find(struct parent *p, const char *id)
+{
+	list_each(it, &p->approvals) {
+		struct approval *a = container_of(it, struct approval, link);
+
+		if (strcmp(a->id, id) == 0)
+			return a;
+	}
+	return NULL;
+}
+
+static bool in_group(const struct passwd *pw, const char *name)
+{
+	gid_t groups[128];
+	int n = ARRAY_SIZE(groups);
+
+	if (getgrouplist(pw->pw_name, pw->pw_gid, groups, &n) < 0)
+		return false;
+	for (int i = 0; i < n; i++) {
+		struct group *g = getgrgid(groups[i]);
+
+		if (g && strcmp(g->gr_name, name) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* root, or listed by name or by group; nobody approves what a process of his own asks. */
+static bool may_approve(const struct approval *a, uint32_t uid)
+{
+	const struct passwd *pw;
+
+	if (uid == 0)
+		return true;
+	if (a->has_uid && a->agent_uid == uid)
+		return false;
+	if (a->napprovers == 0)
+		return true;
+	pw = getpwuid(uid);
+	for (uint32_t i = 0; pw && i < a->napprovers; i++)
+		if (strcmp(pw->pw_name, a->approvers[i]) == 0 || in_group(pw, a->approvers[i]))
+			return true;
+	return false;
+}
+
+static void who_is(uint32_t uid, char dst[64])
+{
+	const struct passwd *pw = getpwuid(uid);
+
+	(void)snprintf(dst, 64, "%s (uid %u)", pw ? pw->pw_name : "?", uid);
+}
+
+int approval_approve(struct parent *p, struct approval *a, uint32_t uid, uint64_t for_ms,
+		     const char *reason)
+{
+	struct grant *g = NULL;
+	uint64_t ms = a->max_ms;
+	char by[64];
+
+	if (a->idp || !may_approve(a, uid))
+		return -EPERM;
+	for (uint32_t i = 0; i < a->nby; i++)
+		if (a->by[i] == uid)
+			return -EALREADY;
+	a->by[a->nby++] = uid;
+	if (a->nby < a->min)
+		return 0;
+	who_is(uid, by);
+	if (!a->statement) {
+		if (for_ms && for_ms < ms)
+			ms = for_ms;
+		g = grant_new(p, a->agent, a->target, a->scope, "builtin", by, ms, reason);
+		if (!g)
+			return -ENOMEM;
+	}
+	decide(p, a, &(struct verdict){.v = INSP_V_ALLOW, .by = by, .request = a->id,
+				       .detail = reason, .grant = g});
+	return 0;
+}
+
+int approval_deny(struct parent *p, struct approval *a, uint32_t uid, const char *reason)
+{
+	char by[64];
+
+	if (a->idp || !may_approve(a, uid))
+		return -EPERM;
+	who_is(uid, by);
+	decide(p, a, &(struct verdict){.v = INSP_V_DENY, .reason = TG_R_APPROVAL_DENIED, .by = by,
+				       .request = a->id, .detail = reason});
+	return 0;
+}
+
+void idp_answer(struct parent *p, struct ipc_msg *m)
+{
+	uint32_t reason = ipc_get_u32(m);
+	uint64_t ttl_ms = ipc_get_u64(m);
+	struct slice scope = ipc_get_str(m), subject = ipc_get_str(m), digest = ipc_get_str(m);
+	struct slice detail = ipc_get_str(m);
+	char by[192], why[256];
+	struct grant *g = NULL;
+
+	if (!ipc_end(m))
+		return;
+	(void)snprintf(by, sizeof(by), "idp: %.*s, token %.16s", (int)min_size(subject.n, 100),
+		       (const char *)subject.p, digest.n >= 16 ? (const char *)digest.p : "");
+	(void)snprintf(why, sizeof(why), "%.*s", (int)detail.n, (const char *)detail.p);
+	(void)scope;
+	list_each(it, &p->approvals) {
+		struct approval *a = container_of(it, struct approval, link);
+
+		if (!a->idp || a->idp_id != m->id)
+			continue;
+		if (!reason)
+			g = grant_new(p, a->agent, a->target, a->scope, "idp", by,
+				      ttl_ms < a->max_ms ? ttl_ms : a->max_ms, "");
+		else
+			log_warning("identity provider: agent %s, scope %s: %s: %s", a->agent,
+				    a->scope, reason_what((uint16_t)reason), why);
+		decide(p, a,
+		       &(struct verdict){.v = g ? INSP_V_ALLOW : INSP_V_DENY,
+					 .reason = (uint16_t)(reason ? reason : g ? 0 : TG_R_NO_MEMORY),
+					 .by = g ? by : "idp", .request = "", .detail = why,
+					 .grant = g});
+		return;
+	}
+}
+
+void idp_gone(struct parent *p)
+{
+	list_each(it, &p->approvals) {
+		struct approval *a = container_of(it, struct approval, link);
+
+		if (a->idp)
+			decide(p, a,
+			       &(struct verdict){.v = INSP_V_DENY, .reason = TG_R_IDP_UNREACHABLE,
+						 .by = "tidegate", .request = "", .detail = ""});
+	}
+}
+
+void grants_tick(struct parent *p)
+{
+	uint64_t now = clock_boot_ns();
+
+	list_each(it, &p->grants) {
+		struct grant *g = container_of(it, struct grant, link);
+
+		if (now >= g->until_boot_ns)
+			(void)grant_end(p, g, TG_R_GRANT_EXPIRED, "the granted time is over");
+	}
+	list_each(it, &p->approvals) {
+		struct approval *a = container_of(it, struct approval, link);
+
+		/* Statements in transactions: the worker, which sees the locks, is first. */
+		if (now >= a->until_boot_ns)
+			decide(p, a,
+			       &(struct verdict){.v = INSP_V_DENY,
+						 .reason = a->in_transaction ? TG_R_HELD_IN_TRANSACTION
+									     : TG_R_APPROVAL_EXPIRED,
+						 .by = "tidegate", .request = a->id, .detail = ""});
+	}
+}
+
+/* -------------------------------------------------------------------- JSON */
+
+static json_t *when_json(uint64_t wall_ns)
+{
+	char text[32];
+
+	text_time(wall_ns, text, sizeof(text));
+	return json_string(text);
+}
+
+static json_t *text_or_null(const char *s)
+{
+	return s && *s ? json_string(s) : json_null();
+}
+
+json_t *grant_json(struct parent *p, const struct grant *g)
+{
+	struct psession *s, *tmp;
+	uint32_t n = 0;
+
+	HASH_ITER(hh, p->sessions, s, tmp)
+		n += strcmp(s->grant, g->id) == 0;
+	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:o, s:o, s:i, s:o}", "id", g->id, "agent",
+			 g->agent, "target", g->target, "scope", g->scope, "via", g->via, "by",
+			 g->by, "since", when_json(g->since_wall_ns), "until",
+			 when_json(g->until_wall_ns), "sessions", (int)n, "reason",
+			 text_or_null(g->reason));
+}
+
+json_t *approval_json(const struct approval *a)
+{
+	json_t *approvers = json_array(), *by = json_array();
+	char session[UUID_TEXT] = "";
+
+	for (uint32_t i = 0; i < a->napprovers; i++)
+		(void)json_array_append_new(approvers, json_string(a->approvers[i]));
+	for (uint32_t i = 0; i < a->nby; i++) {
+		char who[64];
+
+		who_is(a->by[i], who);
+		(void)json_array_append_new(by, json_string(who));
+	}
+	if (!list_empty(&a->waiters))
+		uuid_format(&container_of(a->waiters.next, struct waiter, link)->session, session);
+	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:s, s:o, s:i, s:o, "
+			 "s:o, s:o, s:b}",
+			 "id", a->id, "kind", a->statement ? "statement" : "access", "agent",
+			 a->agent, "target", a->target, "user", a->user, "database", a->database,
+			 "session", session, "text", text_or_null(a->text), "digest",
+			 text_or_null(a->digest), "effect", text_or_null(a->effect), "rule", a->rule,
+			 "approvers", approvers, "min_approvals", (int)a->min, "approved_by", by,
+			 "since", when_json(a->since_wall_ns), "until",
+			 when_json(a->until_wall_ns), "in_transaction", a->in_transaction);
+}

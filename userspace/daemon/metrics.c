@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Metrics in Prometheus' text format over HTTP/1.0, on a unix socket and, if configured,
+ * on a loopback port. Every request gets the same answer; what it says is not read.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "daemon/listeners.h"
+#include "daemon/parent.h"
+#include "kern/kern.h"
+#include "tidegate_ctl.h"
+
+static uv_poll_t metrics_polls[2];
+
+void parent_reasons(const struct parent *p, uint64_t ret[TG_R_COUNT])
+{
+	for (unsigned r = 0; r < TG_R_COUNT; r++) {
+		ret[r] = p->reason[r];
+		for (uint32_t i = 0; i < p->nworkers; i++)
+			ret[r] += p->workers[i].stats->reason[r];
+	}
+}
+
+struct sum {
+	const char *name, *help, *type;
+	size_t offset; /* in struct worker_stats, a uint64_t */
+};
+
+static const struct sum sums[] = {
+#define S(field, name, type, help) {name, help, type, offsetof(struct worker_stats, field)}
+	S(accepted, "tidegate_connections_total", "counter", "connections accepted"),
+	S(sessions, "tidegate_sessions", "gauge", "sessions that are open"),
+	S(sessions_ended, "tidegate_sessions_ended_total", "counter", "sessions that are over"),
+	S(commands, "tidegate_commands_total", "counter", "commands completed"),
+	S(held, "tidegate_held_total", "counter", "connections and statements that waited"),
+	S(masked_values, "tidegate_masked_values_total", "counter", "values masked by column"),
+	S(detector_hits, "tidegate_detector_hits_total", "counter", "values masked by detector"),
+	S(catalog_loads, "tidegate_catalog_loads_total", "counter", "catalog snapshots loaded"),
+	S(glitches, "tidegate_glitches_total", "counter", "odd but tolerated messages"),
+	S(sql_hits, "tidegate_sql_cache_hits_total", "counter", "statements of a known shape"),
+	S(sql_misses, "tidegate_sql_cache_misses_total", "counter", "statements that were parsed"),
+	S(journal.records, "tidegate_records_total", "counter", "records written"),
+	S(journal.bytes, "tidegate_recorded_bytes_total", "counter", "bytes of records"),
+	S(journal.stored_bytes, "tidegate_stored_bytes_total", "counter", "bytes of frames"),
+	S(journal.frames, "tidegate_frames_total", "counter", "frames written"),
+	S(journal.failed, "tidegate_recordings_failed_total", "counter", "recordings lost"),
+#undef S
+};
+
+static void put_sums(const struct parent *p, struct buf *b)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(sums); i++) {
+		uint64_t total = 0;
+
+		for (uint32_t w = 0; w < p->nworkers; w++) {
+			uint64_t v;
+
+			memcpy(&v, (const char *)p->workers[w].stats + sums[i].offset, sizeof(v));
+			total += v;
+		}
+		(void)!buf_printf(b, "# HELP %s %s\n# TYPE %s %s\n%s %" PRIu64 "\n", sums[i].name,
+				  sums[i].help, sums[i].name, sums[i].type, sums[i].name, total);
+	}
+}
+
+static void put_reasons(const struct parent *p, struct buf *b)
+{
+	uint64_t n[TG_R_COUNT];
+
+	parent_reasons(p, n);
+	(void)!buf_printf(b, "# HELP tidegate_reason_total why something was refused, ended or "
+			     "replaced\n# TYPE tidegate_reason_total counter\n");
+	for (unsigned r = 1; r < TG_R_COUNT; r++)
+		(void)!buf_printf(b, "tidegate_reason_total{reason=\"%s\"} %" PRIu64 "\n",
+				  reason_label((uint16_t)r), n[r]);
+}
+
+static void put_kernel(const struct parent *p, struct buf *b)
+{
+	static const char *const labels[] = {
+#define X(name, label, what) [TG_K_##name] = label,
+		TG_KERNEL_COUNTERS(X)
+#undef X
+	};
+	uint64_t n[TG_K_COUNT];
+
+	if (!p->kern || kern_counters(p->kern, n))
+		return;
+	(void)!buf_printf(b, "# HELP tidegate_kernel_total what the kernel side did\n# TYPE "
+			     "tidegate_kernel_total counter\n");
+	for (unsigned i = 0; i < TG_K_COUNT; i++)
+		(void)!buf_printf(b, "tidegate_kernel_total{what=\"%s\"} %" PRIu64 "\n", labels[i],
+				  n[i]);
+}
+
+static void put_targets(const struct parent *p, struct buf *b)
+{
+	(void)!buf_printf(b, "# HELP tidegate_target_sessions sessions by target\n# TYPE "
+			     "tidegate_target_sessions gauge\n");
+	list_each(it, &p->targets) {
+		const struct ptarget *t = container_of(it, struct ptarget, link);
+
+		if (t->cfg)
+			(void)!buf_printf(b, "tidegate_target_sessions{target=\"%s\",mode=\"%s\"} %u\n",
+					  t->name, target_mode_name(t->mode), t->sessions);
+	}
+}
+
+static void on_metrics(uv_poll_t *h, int status, int events)
+{
+	struct parent *p = h->data;
+	int listen_fd = h == &metrics_polls[0] ? p->metrics_fd : p->metrics_tcp;
+	int fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	char skip[4096];
+	struct buf b;
+
+	if (fd < 0)
+		return;
+	buf_init(&b, 1 << 20);
+	(void)!buf_printf(&b, "HTTP/1.0 200 OK\r\nContent-Type: text/plain; version=0.0.4\r\n"
+			      "Connection: close\r\n\r\n");
+	put_sums(p, &b);
+	put_reasons(p, &b);
+	put_kernel(p, &b);
+	put_targets(p, &b);
+	/* Unread bytes would turn the close into a reset that eats the answer. */
+	(void)!recv(fd, skip, sizeof(skip), MSG_DONTWAIT);
+	(void)!send(fd, buf_data(&b), b.n, MSG_NOSIGNAL | MSG_DONTWAIT);
+	(void)shutdown(fd, SHUT_WR);
+	(void)!recv(fd, skip, sizeof(skip), MSG_DONTWAIT);
+	close(fd);
+	buf_done(&b);
+}
+
+static int watch(struct parent *p, uv_poll_t *h, int fd)
+{
+	int rc = uv_poll_init(&p->loop, h, fd);
+
+	h->data = p;
+	return rc ? rc : uv_poll_start(h, UV_READABLE, on_metrics);
+}
+
+int metrics_start(struct parent *p)
+{
+	int rc;
+
+	p->metrics_tcp = -1;
+	p->metrics_fd = control_listen(p->cfg->run_dir, TG_CTL_METRICS, 0660, p->cfg->admin_group);
+	if (p->metrics_fd < 0)
+		return p->metrics_fd;
+	rc = watch(p, &metrics_polls[0], p->metrics_fd);
+	if (rc || !p->cfg->metrics_listen)
+		return rc;
+	p->metrics_tcp = listener_open(p->cfg->metrics_listen);
+	if (p->metrics_tcp < 0) {
+		log_error("metrics: cannot listen on %s: %s", p->cfg->metrics_listen,
+			  strerror(-p->metrics_tcp));
+		return p->metrics_tcp;
+	}
+	return watch(p, &metrics_polls[1], p->metrics_tcp);
+}

@@ -1,0 +1,330 @@
+/* SPDX-License-Identifier: MIT */
+/* Starting, reloading and stopping the daemon. */
+#include "daemon/parent.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "daemon/listeners.h"
+#include "daemon/memfd.h"
+#include "kern/kern.h"
+
+enum { TICK_MS = 50, SECOND_TICKS = 20, DRAIN_NS_S = 30, FILES_MAX = 1 << 20 };
+
+/* ------------------------------------------------------------ configuration */
+
+static int read_file(const char *path, struct buf *out)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC), rc = 0;
+
+	if (fd < 0)
+		return -errno;
+	for (;;) {
+		uint8_t *dst = buf_reserve(out, 65536);
+		ssize_t n = dst ? read(fd, dst, 65536) : -1;
+
+		if (n <= 0) {
+			rc = !dst ? -EFBIG : n < 0 ? -errno : 0;
+			break;
+		}
+		buf_commit(out, (size_t)n);
+	}
+	close(fd);
+	return rc;
+}
+
+/* Parses the file and keeps its exact text for the children. */
+static int load(struct parent *p, struct config **ret, int *ret_fd, struct buf *error)
+{
+	struct buf text;
+	int rc;
+
+	buf_init(&text, 8 << 20);
+	rc = read_file(p->config_path, &text);
+	if (rc)
+		(void)!buf_printf(error, "%s: %s\n", p->config_path, strerror(-rc));
+	else
+		rc = config_parse(buf_slice(&text), p->config_path, ret, error);
+	if (!rc) {
+		*ret_fd = memfd_from("tidegate-config", buf_slice(&text));
+		if (*ret_fd < 0) {
+			rc = *ret_fd;
+			config_free(*ret);
+		}
+	}
+	buf_done(&text);
+	return rc;
+}
+
+int parent_reload(struct parent *p, struct buf *error, bool *ret_changed)
+{
+	struct config *fresh, *old = p->cfg;
+	int fd, rc = load(p, &fresh, &fd, error);
+
+	if (rc)
+		return rc;
+	*ret_changed = strcmp(policy_digest(fresh->policy), policy_digest(old->policy)) != 0;
+	p->cfg = fresh;
+	p->generation++;
+	rc = targets_apply(p, error);
+	if (rc) {
+		/* The old one was in effect a moment ago: it goes back as it was. */
+		struct buf unused;
+
+		buf_init(&unused, 4096);
+		p->cfg = old;
+		(void)!targets_apply(p, &unused);
+		buf_done(&unused);
+		config_free(fresh);
+		close(fd);
+		return rc;
+	}
+	close(p->cfg_fd);
+	p->cfg_fd = fd;
+	p->loaded_wall_ns = clock_wall_ns();
+	if (listeners_gateways(p))
+		log_error("some gateway listeners could not be opened");
+	children_config(p);
+	config_free(old);
+	log_notice("configuration reloaded: policy %.16s%s", policy_digest(fresh->policy),
+		   *ret_changed ? "" : " (unchanged)");
+	return 0;
+}
+
+static void reload_by_signal(struct parent *p)
+{
+	struct buf error;
+	bool changed;
+
+	buf_init(&error, 65536);
+	if (parent_reload(p, &error, &changed)) {
+		log_error("the configuration is not reloaded, the old one stays in force:");
+		for (struct slice s = buf_slice(&error); s.n;) {
+			const uint8_t *nl = memchr(s.p, '\n', s.n);
+			size_t n = nl ? (size_t)(nl - s.p) : s.n;
+
+			log_error("%.*s", (int)n, (const char *)s.p);
+			s = slice_from(s, n + 1);
+		}
+	}
+	buf_done(&error);
+}
+
+/* ------------------------------------------------------------------ starting */
+
+static int make_dir(const char *path, mode_t mode)
+{
+	struct stat st;
+
+	if (mkdir(path, mode) && errno != EEXIST) {
+		log_error("%s: %s", path, strerror(errno));
+		return -errno;
+	}
+	if (stat(path, &st) || !S_ISDIR(st.st_mode) || (st.st_mode & 022) || st.st_uid != 0) {
+		log_error("%s must be a directory of root that nobody else can write to", path);
+		return -EPERM;
+	}
+	return 0;
+}
+
+static int make_dirs(struct parent *p)
+{
+	const struct config *c = p->cfg;
+
+	if (make_dir(c->run_dir, 0755) || make_dir(c->state_dir, 0750) ||
+	    make_dir(c->record_dir, 0750))
+		return -EPERM;
+	p->record_dir = open(c->record_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return p->record_dir < 0 ? -errno : 0;
+}
+
+static void try_kernel(struct parent *p)
+{
+	struct kern_paths paths = {.bpf_dir = p->cfg->bpf_dir, .cgroup_root = p->cfg->cgroup_root};
+	struct buf error;
+	int rc;
+
+	if (p->cfg->bpf == BPF_OFF) {
+		(void)snprintf(p->bpf_why, sizeof(p->bpf_why), "bpf is off in the configuration");
+		return;
+	}
+	buf_init(&error, 4096);
+	rc = kern_load(&paths, &p->kern, &error);
+	if (rc) {
+		p->kern = NULL;
+		(void)snprintf(p->bpf_why, sizeof(p->bpf_why), "%.*s", (int)min_size(error.n, 250),
+			       (const char *)buf_data(&error));
+		log_warning("no kernel steering, gateway listeners only: %s", p->bpf_why);
+	}
+	buf_done(&error);
+}
+
+static int start_kernel(struct parent *p)
+{
+	int rc;
+
+	p->listen4 = p->listen6 = -1;
+	try_kernel(p);
+	if (!p->kern)
+		return p->cfg->bpf == BPF_ON ? -EPERM : 0;
+	rc = listeners_steered(p);
+	if (rc)
+		log_error("cannot listen on loopback: %s", strerror(-rc));
+	return rc;
+}
+
+static void raise_limits(void)
+{
+	struct rlimit r = {FILES_MAX, FILES_MAX};
+
+	if (setrlimit(RLIMIT_NOFILE, &r) && getrlimit(RLIMIT_NOFILE, &r) == 0) {
+		r.rlim_cur = r.rlim_max;
+		(void)setrlimit(RLIMIT_NOFILE, &r);
+	}
+}
+
+static void on_tick(uv_timer_t *t)
+{
+	struct parent *p = t->data;
+	static unsigned n;
+
+	grants_tick(p);
+	if (p->stopping) {
+		if (children_gone(p) || clock_boot_ns() > p->stop_boot_ns)
+			uv_stop(&p->loop);
+		return;
+	}
+	if (++n % SECOND_TICKS)
+		return;
+	targets_tick(p);
+	if (p->kern) {
+		(void)!kern_agents_refresh(p->kern);
+		(void)!kern_tuples_sweep(p->kern, 10000000000ull);
+	}
+	if (p->authd.ipc && p->authd.ready) {
+		ipc_begin(p->authd.ipc, IPC_IDP_STATE, 0);
+		ipc_send(p->authd.ipc);
+	}
+}
+
+void parent_stop(struct parent *p)
+{
+	if (p->stopping) {
+		uv_stop(&p->loop);
+		return;
+	}
+	log_notice("stopping: sessions have %d s to finish", DRAIN_NS_S);
+	p->stopping = true;
+	p->stop_boot_ns = clock_boot_ns() + DRAIN_NS_S * 1000000000ull;
+	children_stop(p);
+}
+
+static void on_signal(uv_signal_t *h, int signum)
+{
+	struct parent *p = h->data;
+
+	switch (signum) {
+	case SIGHUP:
+		reload_by_signal(p);
+		break;
+	case SIGCHLD:
+		children_reaped(p);
+		break;
+	default:
+		parent_stop(p);
+	}
+}
+
+static void watch_signals(struct parent *p)
+{
+	static const int signals[] = {SIGHUP, SIGTERM, SIGINT, SIGCHLD};
+
+	for (size_t i = 0; i < ARRAY_SIZE(signals); i++) {
+		(void)uv_signal_init(&p->loop, &p->sigs[i]);
+		p->sigs[i].data = p;
+		(void)uv_signal_start(&p->sigs[i], on_signal, signals[i]);
+	}
+	(void)signal(SIGPIPE, SIG_IGN);
+}
+
+static int start(struct parent *p)
+{
+	struct buf error;
+	int rc;
+
+	buf_init(&error, 1 << 20);
+	rc = load(p, &p->cfg, &p->cfg_fd, &error);
+	if (rc) {
+		(void)!write(STDERR_FILENO, buf_data(&error), error.n);
+		buf_done(&error);
+		return rc;
+	}
+	p->since_wall_ns = p->loaded_wall_ns = clock_wall_ns();
+	rc = make_dirs(p);
+	if (!rc)
+		rc = start_kernel(p);
+	if (!rc)
+		rc = targets_apply(p, &error);
+	if (error.n)
+		log_warning("%.*s", (int)error.n - 1, (const char *)buf_data(&error));
+	buf_done(&error);
+	if (!rc)
+		rc = control_start(p);
+	if (!rc)
+		rc = listeners_gateways(p);
+	if (!rc)
+		rc = children_start(p);
+	if (!rc)
+		rc = metrics_start(p);
+	/* Last: from here on connections come in. */
+	if (!rc && p->kern)
+		rc = kern_listener_set(p->kern, p->listen4, p->listen6, p->port);
+	return rc;
+}
+
+int parent_main(const char *config_path)
+{
+	static struct parent p;
+	int rc;
+
+	if (geteuid() != 0) {
+		log_error("tidegated must be started as root; it gives up what it does not need");
+		return 1;
+	}
+	p.config_path = config_path;
+	list_init(&p.gateways);
+	list_init(&p.targets);
+	list_init(&p.agents);
+	list_init(&p.grants);
+	list_init(&p.approvals);
+	random_bytes(p.mask_key, sizeof(p.mask_key));
+	(void)umask(027);
+	raise_limits();
+	BUG_ON(uv_loop_init(&p.loop));
+	watch_signals(&p);
+	rc = start(&p);
+	if (rc) {
+		log_error("cannot start: %s", strerror(-rc));
+		return 1;
+	}
+	p.tick.data = &p;
+	(void)uv_timer_init(&p.loop, &p.tick);
+	(void)uv_timer_start(&p.tick, on_tick, TICK_MS, TICK_MS);
+	log_notice("tidegated %s is ready: %u targets, %u agents, %u workers, steering %s",
+		   TIDEGATE_VERSION, p.cfg->ntargets, p.cfg->nagents, p.nworkers,
+		   p.kern ? "on" : "off");
+	(void)uv_run(&p.loop, UV_RUN_DEFAULT);
+	if (p.kern) {
+		(void)!kern_listener_clear(p.kern);
+		kern_close(p.kern);
+	}
+	control_stop(&p);
+	log_notice("stopped; targets stay closed to agents until the next start");
+	return 0;
+}

@@ -1,0 +1,270 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The parent: it owns what outlives a worker (targets in the kernel's maps, grants,
+ * approvals, the list of sessions, listeners, files) and does what needs privilege. It
+ * parses no byte of a peer.
+ */
+#ifndef TIDEGATE_DAEMON_PARENT_H
+#define TIDEGATE_DAEMON_PARENT_H
+
+#include <jansson.h>
+#include <uthash.h>
+#include <uv.h>
+
+#include "base/ident.h"
+#include "base/list.h"
+#include "config/config.h"
+#include "daemon/ipc.h"
+#include "daemon/stats.h"
+#include "tidegate_abi.h"
+
+struct kern;
+struct parent;
+
+enum { WORKERS_MAX = 64, NAME_MAX_LEN = 64, STATEMENT_SHOWN = 8192 };
+
+/* ------------------------------------------------------------- children */
+
+enum role { ROLE_WORKER, ROLE_KEYD, ROLE_AUTHD };
+
+struct child {
+	struct parent *p;
+	enum role role;
+	uint32_t index; /* of a worker */
+	pid_t pid;	/* 0: not running */
+	struct ipc *ipc; /* NULL: not running */
+	bool ready;
+	uint32_t restarts;
+	uint64_t started_boot_ns;
+	uv_timer_t restart;
+	/* Kept over restarts of the process. */
+	int stats_fd, journal_fd;
+	struct worker_stats *stats;
+	char name[16];
+};
+
+/* -------------------------------------------------------------- targets */
+
+struct ptarget {
+	struct list link;
+	uint32_t id;
+	char name[NAME_MAX_LEN];
+	const struct cfg_target *cfg; /* NULL: not configured any more */
+	enum target_mode mode;	      /* in effect */
+	uint32_t sessions;
+	/* A toggle in effect. */
+	bool toggled;
+	char reason[256];
+	uint32_t by_uid;
+	uint64_t since_wall_ns, until_wall_ns;
+};
+
+struct pagent {
+	struct list link;
+	uint32_t id;
+	char name[NAME_MAX_LEN];
+	const struct cfg_agent *cfg;
+	uint32_t sessions;
+};
+
+/* ------------------------------------------------------------- sessions */
+
+struct psession {
+	UT_hash_handle hh;
+	struct uuid uuid;
+	char id[UUID_TEXT];
+	struct child *worker;
+	struct pagent *agent;
+	struct ptarget *target;
+	char *user, *database, *application;
+	char exe[256], cgroup[256], container[72], comm[TG_COMM_LEN + 1];
+	char peer[64], upstream[128], state[16];
+	uint32_t pid, uid, backend_pid, backend_key;
+	bool open; /* facts were given */
+	uint64_t since_wall_ns, commands, in, out, masked;
+	char grant[HANDLE_TEXT];
+};
+
+/* --------------------------------------------------- grants and approvals */
+
+struct grant {
+	struct list link;
+	char id[HANDLE_TEXT];
+	char agent[NAME_MAX_LEN], target[NAME_MAX_LEN];
+	char scope[256]; /* "*": any (break-glass) */
+	char via[16], by[128], reason[256];
+	uint64_t since_wall_ns, until_wall_ns, until_boot_ns;
+};
+
+struct waiter { /* a session that waits for an approval */
+	struct list link;
+	struct child *worker;
+	uint64_t ask;
+	struct uuid session;
+};
+
+struct approval {
+	struct list link;
+	char id[HANDLE_TEXT];
+	bool statement, idp;
+	char agent[NAME_MAX_LEN], target[NAME_MAX_LEN], scope[256];
+	char effect[24], rule[256];
+	char *text;
+	char digest[65];
+	char user[128], database[128];
+	uint32_t agent_uid;
+	bool has_uid;
+	char (*approvers)[NAME_MAX_LEN];
+	uint32_t napprovers, min;
+	uint32_t by[16], nby; /* uids that approved */
+	uint64_t since_wall_ns, until_wall_ns, until_boot_ns, max_ms;
+	bool in_transaction;
+	struct list waiters;
+	uint64_t idp_id;
+};
+
+/* ----------------------------------------------------------------- parent */
+
+struct parent {
+	uv_loop_t loop;
+	const char *config_path;
+	struct config *cfg;
+	int cfg_fd; /* memfd with its text */
+	uint64_t generation, loaded_wall_ns, since_wall_ns;
+
+	struct kern *kern; /* NULL: gateway mode only */
+	char bpf_why[256];
+	int listen4, listen6;
+	uint16_t port;
+	struct list gateways; /* struct gateway, in parent.c */
+
+	struct child workers[WORKERS_MAX], keyd, authd;
+	uint32_t nworkers;
+	uint8_t mask_key[32];
+
+	struct list targets, agents; /* struct ptarget, struct pagent */
+	uint32_t next_target, next_agent;
+	struct psession *sessions;
+	struct list grants, approvals;
+	uint64_t next_id;
+	uint64_t reason[TG_R_COUNT]; /* counted here */
+	char *idp_state; /* JSON of authd, as of the last second */
+
+	int record_dir;
+	struct list clients; /* of the control socket, in control.c */
+	int control_fd, metrics_fd, metrics_tcp;
+	uint32_t followers;
+
+	uv_timer_t tick;
+	uv_signal_t sigs[5];
+	bool stopping;
+	uint64_t stop_boot_ns;
+};
+
+static inline void parent_count(struct parent *p, uint16_t reason)
+{
+	if (reason < TG_R_COUNT)
+		p->reason[reason]++;
+}
+
+/* --- parent.c */
+int parent_main(const char *config_path);
+/* 0 or -EINVAL with messages in @error; the old configuration stays then. */
+MUST_CHECK int parent_reload(struct parent *p, struct buf *error, bool *ret_changed);
+void parent_stop(struct parent *p);
+
+/* --- children.c */
+MUST_CHECK int children_start(struct parent *p);
+void children_reaped(struct parent *p);
+void children_config(struct parent *p);
+void child_send_config(struct child *c);
+void children_stop(struct parent *p);
+bool children_gone(const struct parent *p);
+/* To every running worker. */
+#define each_worker(p, c)                                                                          \
+	for (struct child *c = (p)->workers; c < (p)->workers + (p)->nworkers; c++)                \
+		if (c->ipc && c->ready)
+
+/* --- route.c: messages of the children */
+extern const struct ipc_ops route_ops;
+
+/* --- targets.c */
+MUST_CHECK int targets_apply(struct parent *p, struct buf *error);
+struct ptarget *target_find(struct parent *p, struct slice name);
+struct ptarget *target_by_id(struct parent *p, uint32_t id);
+struct pagent *agent_find(struct parent *p, struct slice name);
+struct pagent *agent_by_id(struct parent *p, uint32_t id);
+/* Switches; @mode -1: reset. @for_ms 0: until reset. */
+MUST_CHECK int target_switch(struct parent *p, struct ptarget *t, int mode, const char *reason,
+			     uint64_t for_ms, uint32_t uid, struct buf *error);
+void targets_tick(struct parent *p);
+/* Literal address the daemon connects to for a gateway client: the first that resolved. */
+bool target_upstream(const struct cfg_target *t, char *dst, size_t cap);
+
+/* --- registry.c */
+struct psession *registry_open(struct parent *p, struct child *c, const struct uuid *u);
+struct psession *registry_find(struct parent *p, const struct uuid *u);
+void registry_close(struct parent *p, struct psession *s, uint16_t reason);
+/* All of a worker that died. */
+void registry_worker_died(struct parent *p, struct child *c);
+void registry_json(const struct psession *s, json_t *o);
+/* Ends one session or (@u NULL) all of @agent / @target (NULL: any); returns how many. */
+uint32_t registry_kill(struct parent *p, const struct uuid *u, const char *agent,
+		       const char *target, uint16_t reason, const char *words);
+
+/* --- facts.c */
+/* What /proc says of the process in @rec; JSON for the recording. 0, or -ESRCH: it is another. */
+MUST_CHECK int facts_read(struct psession *s, const struct tg_record *rec, char *json, size_t cap);
+/* Agent of a gateway connection, by the owner of its socket or by source; NULL: none. */
+struct pagent *facts_gateway_agent(struct parent *p, const char *peer, const char *local,
+				   bool by_owner, uint32_t *ret_uid);
+
+/* --- grants.c */
+void access_ask(struct parent *p, struct child *c, struct ipc_msg *m);
+void statement_ask(struct parent *p, struct child *c, struct ipc_msg *m);
+void ask_cancel(struct parent *p, struct child *c, struct ipc_msg *m);
+void idp_answer(struct parent *p, struct ipc_msg *m);
+/* authd died: what it was asked is denied. */
+void idp_gone(struct parent *p);
+void grants_tick(struct parent *p);
+void grants_worker_died(struct parent *p, struct child *c);
+struct grant *grant_find(struct parent *p, const char *id);
+struct approval *approval_find(struct parent *p, const char *id);
+/* Ends it and its sessions; returns how many. */
+uint32_t grant_end(struct parent *p, struct grant *g, uint16_t reason, const char *words);
+struct grant *grant_new(struct parent *p, const char *agent, const char *target, const char *scope,
+			const char *via, const char *by, uint64_t ms, const char *reason);
+/* 0; -EPERM: not an approver, or one's own; -EALREADY: has approved already. */
+MUST_CHECK int approval_approve(struct parent *p, struct approval *a, uint32_t uid, uint64_t for_ms,
+				const char *reason);
+MUST_CHECK int approval_deny(struct parent *p, struct approval *a, uint32_t uid,
+			     const char *reason);
+json_t *approval_json(const struct approval *a);
+json_t *grant_json(struct parent *p, const struct grant *g);
+
+/* --- control.c, control_ops.c, metrics.c */
+MUST_CHECK int control_start(struct parent *p);
+void control_stop(struct parent *p);
+void control_event(struct parent *p, struct slice json);
+void control_session_shown(struct parent *p, uint64_t id, struct slice json);
+MUST_CHECK int metrics_start(struct parent *p);
+/* A listening unix socket in the run directory, or negative errno (logged). */
+MUST_CHECK int control_listen(const char *dir, const char *name, mode_t mode, const char *group);
+/* Sums of the workers' counters and the parent's own. */
+void parent_reasons(const struct parent *p, uint64_t ret[TG_R_COUNT]);
+
+struct ctl_client;
+/*
+ * Runs one operation. A new reference to the result, or NULL with the error
+ * filled in; *ret_later: the answer is sent when a worker has given it.
+ */
+struct ctl_error {
+	const char *code;
+	char message[1024], hint[256];
+};
+json_t *control_run(struct parent *p, struct ctl_client *c, const char *op, json_t *args,
+		    uint32_t uid, struct ctl_error *e, bool *ret_later);
+void ctl_client_follow(struct ctl_client *c, const char *session);
+void ctl_client_wait(struct ctl_client *c, uint64_t id, struct psession *s);
+
+#endif

@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: MIT */
+/* The list of all sessions of all workers. */
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/text.h"
+#include "daemon/parent.h"
+
+enum { SESSIONS_MAX = 200000 };
+
+struct psession *registry_open(struct parent *p, struct child *c, const struct uuid *u)
+{
+	struct psession *s;
+
+	if (registry_find(p, u) || HASH_COUNT(p->sessions) >= SESSIONS_MAX)
+		return NULL;
+	s = calloc(1, sizeof(*s));
+	if (!s)
+		return NULL;
+	s->uuid = *u;
+	uuid_format(u, s->id);
+	s->worker = c;
+	s->since_wall_ns = clock_wall_ns();
+	(void)snprintf(s->state, sizeof(s->state), "login");
+	HASH_ADD(hh, p->sessions, uuid, sizeof(s->uuid), s);
+	return s;
+}
+
+struct psession *registry_find(struct parent *p, const struct uuid *u)
+{
+	struct psession *s;
+
+	HASH_FIND(hh, p->sessions, u, sizeof(*u), s);
+	return s;
+}
+
+static void tell_end(struct parent *p, const struct psession *s, uint16_t reason)
+{
+	char json[512];
+	int n;
+
+	if (!p->followers)
+		return;
+	n = snprintf(json, sizeof(json),
+		     "{\"session\":\"%s\",\"agent\":\"%s\",\"target\":\"%s\",\"event\":\"end\","
+		     "\"data\":{\"reason\":\"%s\",\"commands\":%llu}}",
+		     s->id, s->agent ? s->agent->name : "", s->target ? s->target->name : "",
+		     reason_label(reason), (unsigned long long)s->commands);
+	control_event(p, slice_of(json, (size_t)n));
+}
+
+void registry_close(struct parent *p, struct psession *s, uint16_t reason)
+{
+	tell_end(p, s, reason);
+	if (s->open) {
+		s->agent->sessions--;
+		s->target->sessions--;
+	}
+	HASH_DEL(p->sessions, s);
+	free(s->user);
+	free(s->database);
+	free(s->application);
+	free(s);
+}
+
+void registry_worker_died(struct parent *p, struct child *c)
+{
+	struct psession *s, *tmp;
+	uint32_t n = 0;
+
+	HASH_ITER(hh, p->sessions, s, tmp) {
+		if (s->worker != c)
+			continue;
+		registry_close(p, s, TG_R_WORKER_DIED);
+		parent_count(p, TG_R_WORKER_DIED);
+		n++;
+	}
+	if (n)
+		log_warning("%u sessions ended with %s", n, c->name);
+}
+
+static bool matches(const struct psession *s, const struct uuid *u, const char *agent,
+		    const char *target)
+{
+	if (u)
+		return uuid_eq(&s->uuid, u);
+	return s->open && (!agent || strcmp(agent, s->agent->name) == 0) &&
+	       (!target || strcmp(target, s->target->name) == 0);
+}
+
+uint32_t registry_kill(struct parent *p, const struct uuid *u, const char *agent,
+		       const char *target, uint16_t reason, const char *words)
+{
+	struct psession *s, *tmp;
+	uint32_t n = 0;
+
+	HASH_ITER(hh, p->sessions, s, tmp) {
+		if (!matches(s, u, agent, target) || !s->worker->ipc)
+			continue;
+		ipc_begin(s->worker->ipc, IPC_SESSION_KILL, 0);
+		ipc_put_uuid(s->worker->ipc, &s->uuid);
+		ipc_put_u32(s->worker->ipc, reason);
+		ipc_put_str(s->worker->ipc, words);
+		ipc_send(s->worker->ipc);
+		n++;
+	}
+	return n;
+}
+
+static json_t *text(const char *s)
+{
+	return s && *s ? json_string(s) : json_null();
+}
+
+void registry_json(const struct psession *s, json_t *o)
+{
+	char when[32];
+
+	text_time(s->since_wall_ns, when, sizeof(when));
+	(void)json_object_set_new(o, "id", json_string(s->id));
+	(void)json_object_set_new(o, "agent", text(s->agent ? s->agent->name : NULL));
+	(void)json_object_set_new(o, "target", text(s->target ? s->target->name : NULL));
+	(void)json_object_set_new(o, "user", text(s->user));
+	(void)json_object_set_new(o, "database", text(s->database));
+	(void)json_object_set_new(o, "application", text(s->application));
+	(void)json_object_set_new(o, "state", text(s->state));
+	(void)json_object_set_new(o, "pid", s->pid ? json_integer(s->pid) : json_null());
+	(void)json_object_set_new(o, "uid", json_integer((int)s->uid));
+	(void)json_object_set_new(o, "exe", text(s->exe));
+	(void)json_object_set_new(o, "comm", text(s->comm));
+	(void)json_object_set_new(o, "cgroup", text(s->cgroup));
+	(void)json_object_set_new(o, "container", text(s->container));
+	(void)json_object_set_new(o, "peer", text(s->peer));
+	(void)json_object_set_new(o, "upstream", text(s->upstream));
+	(void)json_object_set_new(o, "since", json_string(when));
+	(void)json_object_set_new(o, "worker", json_integer(s->worker->index));
+	(void)json_object_set_new(o, "commands", json_integer((json_int_t)s->commands));
+	(void)json_object_set_new(o, "bytes_in", json_integer((json_int_t)s->in));
+	(void)json_object_set_new(o, "bytes_out", json_integer((json_int_t)s->out));
+	(void)json_object_set_new(o, "masked", json_integer((json_int_t)s->masked));
+	(void)json_object_set_new(o, "grant", text(s->grant));
+}

@@ -1,0 +1,382 @@
+/* SPDX-License-Identifier: MIT */
+/* Messages of the children: what each may say, and where it goes. */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/text.h"
+#include "daemon/address.h"
+#include "daemon/listeners.h"
+#include "daemon/parent.h"
+#include "tidegate_rec.h"
+
+/* ------------------------------------------------------------- recordings */
+
+/* A new recording, or one that is written on; never another's. */
+static int open_recording(struct parent *p, const char *id, bool create, uint32_t *ret_error)
+{
+	char name[UUID_TEXT + sizeof(TG_REC_SUFFIX)];
+	int flags = O_RDWR | O_CLOEXEC | O_NOFOLLOW | (create ? O_CREAT | O_EXCL : 0), fd;
+
+	(void)snprintf(name, sizeof(name), "%s%s", id, TG_REC_SUFFIX);
+	fd = openat(p->record_dir, name, flags, 0640);
+	*ret_error = fd < 0 ? (uint32_t)errno : 0;
+	if (fd < 0)
+		log_error("recording %s: %s", name, strerror(errno));
+	return fd;
+}
+
+static void file_need(struct child *c, struct ipc_msg *m)
+{
+	struct uuid u = ipc_get_uuid(m);
+	char id[UUID_TEXT];
+	uint32_t error;
+	int fd;
+
+	if (!ipc_end(m)) {
+		m->bad = true;
+		return;
+	}
+	uuid_format(&u, id);
+	fd = open_recording(c->p, id, false, &error);
+	ipc_begin(c->ipc, IPC_FILE, 0);
+	ipc_put_uuid(c->ipc, &u);
+	ipc_put_u32(c->ipc, error);
+	if (fd >= 0)
+		ipc_put_fd(c->ipc, fd);
+	ipc_send(c->ipc);
+	if (fd >= 0)
+		close(fd);
+}
+
+/* --------------------------------------------------------------- sessions */
+
+struct opening {
+	struct tg_record rec;
+	bool steered, by_owner;
+	char peer[ADDRESS_TEXT], local[ADDRESS_TEXT], target[NAME_MAX_LEN];
+};
+
+static bool parse_opening(struct ipc_msg *m, struct opening *o)
+{
+	struct slice rec = ipc_get_bytes(m), peer = ipc_get_str(m), local = ipc_get_str(m), target;
+
+	o->by_owner = ipc_get_u32(m) != 0;
+	target = ipc_get_str(m);
+	if (!ipc_end(m) || (rec.n && rec.n != sizeof(o->rec)))
+		return false;
+	o->steered = rec.n != 0;
+	if (rec.n)
+		memcpy(&o->rec, rec.p, sizeof(o->rec));
+	(void)snprintf(o->peer, sizeof(o->peer), "%.*s", (int)peer.n, (const char *)peer.p);
+	(void)snprintf(o->local, sizeof(o->local), "%.*s", (int)local.n, (const char *)local.p);
+	(void)snprintf(o->target, sizeof(o->target), "%.*s", (int)target.n, (const char *)target.p);
+	return true;
+}
+
+static void choose_upstream(struct psession *s, const struct opening *o)
+{
+	const struct cfg_target *t = s->target->cfg;
+	uint16_t port = (uint16_t)(o->rec.port_be << 8 | o->rec.port_be >> 8);
+
+	if (t->socket)
+		(void)snprintf(s->upstream, sizeof(s->upstream), "unix:%s", t->socket);
+	else if (o->steered)
+		address_format_mapped(o->rec.addr, port, s->upstream);
+	else if (!target_upstream(t, s->upstream, sizeof(s->upstream)))
+		s->upstream[0] = '\0';
+}
+
+/* Who it is and where it goes; a reason if it may not be. */
+static uint16_t identify(struct parent *p, struct psession *s, const struct opening *o, char *facts,
+			 size_t cap)
+{
+	uint32_t uid = (uint32_t)-1;
+
+	(void)snprintf(s->peer, sizeof(s->peer), "%s", o->peer);
+	if (o->steered) {
+		s->agent = agent_by_id(p, o->rec.agent);
+		s->target = target_by_id(p, o->rec.target);
+		if (facts_read(s, &o->rec, facts, cap))
+			return TG_R_UNKNOWN_AGENT;
+	} else {
+		s->target = target_find(p, slice_str(o->target));
+		s->agent = facts_gateway_agent(p, o->peer, o->local, o->by_owner, &uid);
+		s->uid = uid;
+		(void)snprintf(facts, cap, "{\"gateway\":true,\"uid\":%lld}",
+			       uid == (uint32_t)-1 ? -1LL : (long long)uid);
+	}
+	if (!s->agent || !s->agent->cfg)
+		return TG_R_UNKNOWN_AGENT;
+	if (!s->target || !s->target->cfg)
+		return TG_R_UNKNOWN_TARGET;
+	if (s->target->mode == TARGET_BLOCK)
+		return TG_R_TARGET_BLOCKED;
+	if (s->target->sessions >= s->target->cfg->max_sessions)
+		return TG_R_OVERLOAD;
+	choose_upstream(s, o);
+	return s->upstream[0] ? TG_R_NONE : TG_R_UPSTREAM_REFUSED;
+}
+
+static void session_open(struct parent *p, struct child *c, struct ipc_msg *m)
+{
+	struct uuid u = ipc_get_uuid(m);
+	struct opening o = {0};
+	struct psession *s;
+	char facts[2048] = "{}";
+	uint32_t error = 0;
+	uint16_t why;
+	int fd = -1;
+
+	if (!parse_opening(m, &o)) {
+		m->bad = true;
+		return;
+	}
+	s = registry_open(p, c, &u);
+	if (!s)
+		return; /* the worker's own deadline ends it */
+	why = identify(p, s, &o, facts, sizeof(facts));
+	if (!why) {
+		s->open = true;
+		s->agent->sessions++;
+		s->target->sessions++;
+		fd = open_recording(p, s->id, true, &error);
+	}
+	ipc_begin(c->ipc, IPC_SESSION_FACTS, 0);
+	ipc_put_uuid(c->ipc, &u);
+	ipc_put_u32(c->ipc, why);
+	ipc_put_str(c->ipc, why ? "" : s->agent->name);
+	ipc_put_str(c->ipc, why ? "" : s->target->name);
+	ipc_put_str(c->ipc, s->upstream);
+	ipc_put_str(c->ipc, facts);
+	ipc_put_u32(c->ipc, error);
+	if (fd >= 0)
+		ipc_put_fd(c->ipc, fd);
+	ipc_send(c->ipc);
+	if (fd >= 0)
+		close(fd);
+}
+
+static char *dup_slice(struct slice s)
+{
+	return strndup((const char *)s.p, min_size(s.n, 256));
+}
+
+static void session_login(struct psession *s, struct ipc_msg *m)
+{
+	struct slice user = ipc_get_str(m), db = ipc_get_str(m), app = ipc_get_str(m);
+
+	free(s->user);
+	free(s->database);
+	free(s->application);
+	s->user = dup_slice(user);
+	s->database = dup_slice(db);
+	s->application = dup_slice(app);
+}
+
+static void session_stats(struct psession *s, struct ipc_msg *m)
+{
+	struct slice state = ipc_get_str(m);
+
+	(void)snprintf(s->state, sizeof(s->state), "%.*s", (int)state.n, (const char *)state.p);
+	s->commands = ipc_get_u64(m);
+	s->in = ipc_get_u64(m);
+	s->out = ipc_get_u64(m);
+	s->masked = ipc_get_u64(m);
+}
+
+static void cancel_ask(struct parent *p, struct ipc_msg *m)
+{
+	uint32_t pid = ipc_get_u32(m), key = ipc_get_u32(m);
+	struct slice agent = ipc_get_str(m);
+	struct psession *s, *tmp;
+
+	HASH_ITER(hh, p->sessions, s, tmp) {
+		if (s->backend_pid != pid || s->backend_key != key || !pid || !s->agent ||
+		    !slice_eq_str(agent, s->agent->name) || !s->worker->ipc)
+			continue;
+		ipc_begin(s->worker->ipc, IPC_CANCEL_DO, 0);
+		ipc_put_uuid(s->worker->ipc, &s->uuid);
+		ipc_send(s->worker->ipc);
+		return;
+	}
+	parent_count(p, TG_R_CANCEL_UNKNOWN);
+}
+
+static void worker_ready(struct parent *p, struct child *c)
+{
+	c->ready = true;
+	child_send_config(c);
+	listeners_give(p, c);
+	if (p->followers) {
+		ipc_begin(c->ipc, IPC_FOLLOW, 0);
+		ipc_put_u32(c->ipc, 1);
+		ipc_send(c->ipc);
+	}
+}
+
+/* Messages that concern a session of this worker. */
+static void session_message(struct parent *p, struct child *c, struct ipc_msg *m)
+{
+	struct uuid u = ipc_get_uuid(m);
+	struct psession *s = registry_find(p, &u);
+
+	if (!s || s->worker != c)
+		return;
+	switch (m->type) {
+	case IPC_SESSION_LOGIN:
+		session_login(s, m);
+		break;
+	case IPC_SESSION_KEY:
+		s->backend_pid = ipc_get_u32(m);
+		s->backend_key = ipc_get_u32(m);
+		break;
+	case IPC_SESSION_STATS:
+		session_stats(s, m);
+		break;
+	case IPC_SESSION_CLOSE: {
+		uint32_t reason = ipc_get_u32(m);
+
+		s->commands = ipc_get_u64(m);
+		s->in = ipc_get_u64(m);
+		s->out = ipc_get_u64(m);
+		s->masked = ipc_get_u64(m);
+		if (ipc_end(m))
+			registry_close(p, s, (uint16_t)reason);
+		break;
+	}
+	default:
+		m->bad = true;
+	}
+	if (!ipc_end(m))
+		m->bad = true;
+}
+
+/* A question for keyd travels under an id that says whose it is. */
+static uint64_t key_id(const struct child *c, uint64_t id)
+{
+	return (c->role == ROLE_AUTHD ? 0xffull : c->index) << 56 | (id & 0xffffffffffffffull);
+}
+
+static void to_keyd(struct parent *p, struct child *c, struct ipc_msg *m)
+{
+	if (p->keyd.ipc) {
+		ipc_forward(p->keyd.ipc, m, key_id(c, m->id));
+		return;
+	}
+	ipc_begin(c->ipc, m->type, m->id);
+	ipc_put_u32(c->ipc, ENOTCONN);
+	ipc_put_bytes(c->ipc, slice_of("", 0));
+	if (m->type == IPC_KEY_SCRAM)
+		ipc_put_bytes(c->ipc, slice_of("", 0));
+	ipc_send(c->ipc);
+}
+
+static void from_worker(struct parent *p, struct child *c, struct ipc_msg *m)
+{
+	switch (m->type) {
+	case IPC_READY:
+		worker_ready(p, c);
+		break;
+	case IPC_SESSION_OPEN:
+		session_open(p, c, m);
+		break;
+	case IPC_ACCESS_ASK:
+		access_ask(p, c, m);
+		break;
+	case IPC_STATEMENT_ASK:
+		statement_ask(p, c, m);
+		break;
+	case IPC_ASK_CANCEL:
+		ask_cancel(p, c, m);
+		break;
+	case IPC_CANCEL_ASK:
+		cancel_ask(p, m);
+		break;
+	case IPC_FILE_NEED:
+		file_need(c, m);
+		break;
+	case IPC_EVENT:
+		control_event(p, ipc_get_str(m));
+		break;
+	case IPC_SESSION_SHOW:
+		control_session_shown(p, m->id, ipc_get_str(m));
+		break;
+	case IPC_KEY_PASSWORD:
+	case IPC_KEY_MD5:
+	case IPC_KEY_SCRAM:
+		to_keyd(p, c, m);
+		break;
+	default:
+		session_message(p, c, m);
+	}
+}
+
+static void from_keyd(struct parent *p, struct child *c, struct ipc_msg *m)
+{
+	uint64_t who = m->id >> 56;
+	struct child *to;
+
+	if (m->type == IPC_READY) {
+		c->ready = true;
+		return;
+	}
+	to = who == 0xff ? &p->authd : who < p->nworkers ? &p->workers[who] : NULL;
+	if (m->type < IPC_KEY_PASSWORD || m->type > IPC_KEY_CLIENT || !to)
+		m->bad = true;
+	else if (to->ipc)
+		ipc_forward(to->ipc, m, m->id & 0xffffffffffffffull);
+}
+
+static void from_authd(struct parent *p, struct child *c, struct ipc_msg *m)
+{
+	switch (m->type) {
+	case IPC_READY:
+		c->ready = true;
+		break;
+	case IPC_KEY_CLIENT:
+		to_keyd(p, c, m);
+		break;
+	case IPC_IDP_ASK:
+		idp_answer(p, m);
+		break;
+	case IPC_IDP_STATE: {
+		struct slice json = ipc_get_str(m);
+
+		free(p->idp_state);
+		p->idp_state = strndup((const char *)json.p, json.n);
+		break;
+	}
+	default:
+		m->bad = true;
+	}
+}
+
+static void on_message(void *ctx, struct ipc *ipc, struct ipc_msg *m)
+{
+	struct child *c = ctx;
+
+	if (c->role == ROLE_WORKER)
+		from_worker(c->p, c, m);
+	else if (c->role == ROLE_KEYD)
+		from_keyd(c->p, c, m);
+	else
+		from_authd(c->p, c, m);
+	if (m->bad)
+		log_error("%s sent a bad %s", c->name, ipc_type_name(m->type));
+}
+
+static void on_closed(void *ctx, struct ipc *ipc, bool bad)
+{
+	struct child *c = ctx;
+
+	c->ipc = NULL;
+	/* What it says cannot be trusted any more, or it is about to be gone anyway. */
+	if (c->pid)
+		(void)kill(c->pid, bad ? SIGKILL : SIGTERM);
+}
+
+const struct ipc_ops route_ops = {.message = on_message, .closed = on_closed};

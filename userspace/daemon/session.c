@@ -1,0 +1,450 @@
+/* SPDX-License-Identifier: MIT */
+/* The life of a session: accepted, identified, let in, run, ended. */
+#include "daemon/session.h"
+
+#include <errno.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/text.h"
+#include "daemon/address.h"
+
+enum {
+	LOGIN_MS = 60000,    /* a client has this long to say who it is */
+	LINGER_MS = 5000,    /* last bytes to a client that does not read */
+	IDENTIFY_MS = 10000, /* the parent's answer */
+	FLOW_BUDGET = 4 << 20,
+};
+
+static const char *const state_names[] = {
+	[SESSION_IDENTIFY] = "identify", [SESSION_LOGIN] = "login", [SESSION_CONNECT] = "connect",
+	[SESSION_RUN] = "run",		 [SESSION_END] = "end",	    [SESSION_DEAD] = "end",
+};
+
+const char *session_state_name(const struct session *s)
+{
+	if (s->ask.kind == ASK_ACCESS || s->ask.kind == ASK_STATEMENT)
+		return "held";
+	return state_names[s->state];
+}
+
+/* ---------------------------------------------------------------- timers */
+
+static void on_timer(uv_timer_t *t);
+
+/* The next thing that has a deadline. */
+static void arm(struct session *s)
+{
+	uint64_t now = clock_boot_ns(), next = UINT64_MAX;
+
+	if (s->state == SESSION_DEAD)
+		return;
+	if (s->state == SESSION_IDENTIFY)
+		next = now + IDENTIFY_MS * 1000000ull;
+	else if (s->state == SESSION_LOGIN && s->ask.kind == ASK_NONE)
+		next = now + LOGIN_MS * 1000000ull;
+	else if (s->state == SESSION_CONNECT)
+		next = now + s->view->target->connect_timeout_ms * 1000000ull;
+	else if (s->state == SESSION_END)
+		next = now + LINGER_MS * 1000000ull;
+	if (s->ask.kind == ASK_STATEMENT && !s->ask.answered && s->ask.until_boot_ns < next)
+		next = s->ask.until_boot_ns;
+	if (s->state < SESSION_END && s->grant_until_boot_ns && s->grant_until_boot_ns < next)
+		next = s->grant_until_boot_ns;
+	if (next == UINT64_MAX)
+		(void)uv_timer_stop(&s->timer);
+	else
+		(void)uv_timer_start(&s->timer, on_timer,
+				     next > now ? (next - now + 999999) / 1000000 : 0, 0);
+}
+
+static void hold_is_over(struct session *s)
+{
+	ipc_begin(s->w->ipc, IPC_ASK_CANCEL, s->ask.id);
+	ipc_put_uuid(s->w->ipc, &s->uuid);
+	ipc_send(s->w->ipc);
+	session_refuse_held(s, s->ask.in_transaction ? TG_R_HELD_IN_TRANSACTION
+						     : TG_R_APPROVAL_EXPIRED);
+}
+
+static void on_timer(uv_timer_t *t)
+{
+	struct session *s = container_of(t, struct session, timer);
+	uint64_t now = clock_boot_ns();
+
+	switch (s->state) {
+	case SESSION_IDENTIFY:
+		session_end(s, TG_R_INTERNAL, NULL);
+		return;
+	case SESSION_CONNECT:
+		session_end(s, TG_R_UPSTREAM_TIMEOUT, "the target did not answer in time");
+		return;
+	case SESSION_END:
+		if (s->doomed) {
+			s->doomed = false;
+			session_flush(s, INSP_TO_CLIENT);
+			arm(s);
+		} else {
+			buf_reset(&s->leg[INSP_C2S].out);
+		}
+		session_after_end(s);
+		return;
+	case SESSION_DEAD:
+		return;
+	case SESSION_LOGIN:
+	case SESSION_RUN:
+		break;
+	}
+	if (s->grant_until_boot_ns && now >= s->grant_until_boot_ns)
+		session_end(s, TG_R_GRANT_EXPIRED, "the granted time is over");
+	else if (s->ask.kind == ASK_STATEMENT && !s->ask.answered && now >= s->ask.until_boot_ns)
+		hold_is_over(s);
+	else if (s->state == SESSION_LOGIN && s->ask.kind == ASK_NONE)
+		session_end(s, TG_R_CLIENT_CLOSED, "login took too long");
+	else
+		arm(s);
+}
+
+void session_arm(struct session *s)
+{
+	arm(s);
+}
+
+/* -------------------------------------------------------------- beginning */
+
+static void on_handle_closed(uv_handle_t *h)
+{
+	struct session *s = h->data;
+
+	if (--s->nhandles)
+		return;
+	for (int i = 0; i < 2; i++) {
+		if (s->leg[i].fd >= 0)
+			close(s->leg[i].fd);
+		buf_done(&s->leg[i].in);
+		buf_done(&s->leg[i].out);
+	}
+	free(s->ask.texts);
+	free(s->facts);
+	arena_done(&s->arena);
+	free(s);
+}
+
+static struct session *session_alloc(struct worker *w)
+{
+	struct session *s = calloc(1, sizeof(*s));
+
+	if (!s)
+		return NULL;
+	s->w = w;
+	s->conf = wconf_ref(w->conf);
+	s->opened_wall_ns = clock_wall_ns();
+	uuid_new(s->opened_wall_ns, &s->uuid);
+	uuid_format(&s->uuid, s->id);
+	leg_init(&s->leg[0]);
+	leg_init(&s->leg[1]);
+	arena_init(&s->arena, FLOW_BUDGET);
+	(void)uv_timer_init(&w->loop, &s->timer);
+	s->nhandles = 1;
+	s->timer.data = s;
+	list_init(&s->catalog_link);
+	list_add_tail(&w->sessions, &s->link);
+	HASH_ADD(hh, w->by_uuid, uuid, sizeof(s->uuid), s);
+	w->nsessions++;
+	w->stats->accepted++;
+	w->stats->sessions = w->nsessions;
+	return s;
+}
+
+static bool by_owner(const struct worker *w, const char *target)
+{
+	const struct cfg_target *t =
+		target ? config_target(w->conf->cfg, slice_str(target)) : NULL;
+
+	return t && t->listen_by_owner;
+}
+
+void session_accept(struct worker *w, int fd, const struct tg_record *rec, const char *target,
+		    const char *peer, const char *local)
+{
+	struct session *s = session_alloc(w);
+
+	if (!s || leg_open(s, INSP_C2S, fd, true)) {
+		count_reason(w, TG_R_NO_MEMORY);
+		close(fd);
+		if (s)
+			session_end(s, TG_R_NO_MEMORY, NULL);
+		return;
+	}
+	s->leg[INSP_C2S].poll.data = s;
+	if (rec) {
+		s->record = *rec;
+		s->steered = true;
+	}
+	ipc_begin(w->ipc, IPC_SESSION_OPEN, 0);
+	ipc_put_uuid(w->ipc, &s->uuid);
+	ipc_put_bytes(w->ipc, rec ? slice_of(rec, sizeof(*rec)) : slice_of("", 0));
+	ipc_put_str(w->ipc, peer);
+	ipc_put_str(w->ipc, local);
+	ipc_put_u32(w->ipc, by_owner(w, target));
+	ipc_put_str(w->ipc, target ? target : "");
+	ipc_send(w->ipc);
+	arm(s);
+}
+
+struct session *session_find(struct worker *w, const struct uuid *u)
+{
+	struct session *s;
+
+	HASH_FIND(hh, w->by_uuid, u, sizeof(*u), s);
+	return s;
+}
+
+static int open_inspector(struct session *s)
+{
+	struct worker *w = s->w;
+	const struct cfg_target *t = s->view->target;
+	int rc;
+
+	s->insp = inspector_find(slice_str(t->protocol));
+	if (!s->insp)
+		return -EPROTONOSUPPORT;
+	s->env = (struct insp_env){
+		.host = &session_host,
+		.ctx = s,
+		.arena = &s->arena,
+		.sql = w->sql,
+		.scratch = &w->scratch,
+		.out = {&w->out[0], &w->out[1]},
+		.limits = {.message_bytes = t->message_bytes, .value_bytes = t->value_bytes},
+		.masking = !mask_set_empty(policy_masks(s->view->view)),
+		.server_socket = t->socket != NULL,
+		.socket_trust = t->socket_trust,
+	};
+	s->st = arena_alloc(&s->arena, s->insp->state_size);
+	if (!s->st)
+		return -ENOMEM;
+	rc = s->insp->open(s->st, &s->env);
+	if (rc)
+		s->st = NULL;
+	return rc;
+}
+
+/* The parent knows who this is: what it may reach is decided from here on. */
+static void identified(struct session *s, struct slice agent, struct slice target, int fd,
+		       int file_error)
+{
+	const struct cfg_target *t = config_target(s->conf->cfg, target);
+	bool recording = false;
+
+	s->view = t ? wconf_view(s->conf, agent, t) : NULL;
+	if (s->view)
+		recording = srec_open(s);
+	if (fd >= 0 || file_error)
+		journal_file(s->w->journal, &s->uuid, fd, file_error);
+	if (!s->view || !recording) {
+		session_end(s, s->view ? TG_R_RECORD_FAILED : t ? TG_R_NO_MEMORY : TG_R_UNKNOWN_TARGET,
+			    NULL);
+		return;
+	}
+	s->state = SESSION_LOGIN;
+	if (open_inspector(s)) {
+		session_end(s, TG_R_INTERNAL, NULL);
+		return;
+	}
+	arm(s);
+	session_resume(s);
+}
+
+void session_facts(struct session *s, struct ipc_msg *m)
+{
+	uint32_t reason = ipc_get_u32(m), file_error;
+	struct slice agent = ipc_get_str(m), target = ipc_get_str(m);
+	struct slice upstream = ipc_get_str(m), facts = ipc_get_str(m);
+	int fd;
+
+	file_error = ipc_get_u32(m);
+	if (!ipc_end(m) || s->state != SESSION_IDENTIFY)
+		return;
+	fd = ipc_get_fd(m);
+	s->facts = strndup((const char *)facts.p, facts.n);
+	(void)snprintf(s->upstream, sizeof(s->upstream), "%.*s", (int)upstream.n,
+		       (const char *)upstream.p);
+	if (reason) {
+		if (fd >= 0)
+			close(fd);
+		session_end(s, (uint16_t)reason, NULL);
+		return;
+	}
+	identified(s, agent, target, fd, (int)file_error);
+}
+
+/* ----------------------------------------------------------------- ending */
+
+static void close_handle(struct session *s, uv_handle_t *h)
+{
+	h->data = s;
+	uv_close(h, on_handle_closed);
+}
+
+static void destroy(struct session *s)
+{
+	struct worker *w = s->w;
+
+	s->state = SESSION_DEAD;
+	catalog_drop_session(s);
+	if (s->st)
+		s->insp->close(s->st);
+	s->st = NULL;
+	srec_close(s);
+	ipc_begin(w->ipc, IPC_SESSION_CLOSE, 0);
+	ipc_put_uuid(w->ipc, &s->uuid);
+	ipc_put_u32(w->ipc, s->end_reason);
+	ipc_put_u64(w->ipc, s->commands);
+	ipc_put_u64(w->ipc, s->bytes[INSP_C2S]);
+	ipc_put_u64(w->ipc, s->bytes[INSP_S2C]);
+	ipc_put_u64(w->ipc, s->masked);
+	ipc_send(w->ipc);
+	HASH_DEL(w->by_uuid, s);
+	list_del(&s->link);
+	w->nsessions--;
+	w->stats->sessions = w->nsessions;
+	w->stats->sessions_ended++;
+	wconf_unref(s->conf);
+	s->conf = NULL;
+	for (int i = 0; i < 2; i++)
+		if (s->leg[i].fd >= 0)
+			close_handle(s, (uv_handle_t *)&s->leg[i].poll);
+	close_handle(s, (uv_handle_t *)&s->timer);
+}
+
+void session_after_end(struct session *s)
+{
+	struct leg *client = &s->leg[INSP_C2S];
+
+	if (s->state != SESSION_END || s->in_turn)
+		return;
+	if (client->out.n && !s->client_dead) {
+		leg_update(s);
+		return;
+	}
+	destroy(s);
+}
+
+/* Whatever the parent still works on for this session is not wanted any more. */
+static void drop_ask(struct session *s)
+{
+	if (s->ask.kind != ASK_NONE && s->ask.kind != ASK_CATALOG && !s->ask.answered) {
+		ipc_begin(s->w->ipc, IPC_ASK_CANCEL, s->ask.id);
+		ipc_put_uuid(s->w->ipc, &s->uuid);
+		ipc_send(s->w->ipc);
+	}
+	s->ask.kind = ASK_NONE;
+}
+
+static void say_goodbye(struct session *s, uint16_t reason, const char *words)
+{
+	bool in_turn = s->in_turn;
+	char detail[96];
+	struct insp_words w = {
+		.reason = reason,
+		.message = slice_str(words && *words ? words : reason_what(reason)),
+		.hint = slice_str(reason_todo(reason)),
+	};
+
+	(void)snprintf(detail, sizeof(detail), "Tidegate session %s", s->id);
+	w.detail = slice_str(detail);
+	insp_out_reset(&s->w->out[0]);
+	insp_out_reset(&s->w->out[1]);
+	s->insp->end(s->st, &w);
+	s->in_turn = true; /* the legs are in use: nothing is freed below here */
+	session_send_outputs(s);
+	s->in_turn = in_turn;
+}
+
+static bool is_ordinary(uint16_t reason)
+{
+	return reason == TG_R_CLIENT_CLOSED || reason == TG_R_UPSTREAM_CLOSED;
+}
+
+void session_end(struct session *s, uint16_t reason, const char *words)
+{
+	bool in_turn = s->in_turn;
+
+	if (s->state >= SESSION_END)
+		return;
+	s->end_reason = reason;
+	count_reason(s->w, reason);
+	if (!is_ordinary(reason))
+		log_info("session %s ends: %s%s%s", s->id, reason_what(reason),
+			 words && *words ? ": " : "", words ? words : "");
+	/* What the server still does for a session that is taken away, it should stop. */
+	if (s->state == SESSION_RUN && !is_ordinary(reason))
+		session_cancel_upstream(s);
+	drop_ask(s);
+	s->state = SESSION_END;
+	if (s->st && !s->client_dead && !s->journal_wait &&
+	    (!is_ordinary(reason) || (words && *words)))
+		say_goodbye(s, reason, words);
+	if (s->rec && !is_ordinary(reason))
+		(void)srec_error(s, "tidegate", slice_str(reason_label(reason)),
+				 slice_str(words && *words ? words : reason_what(reason)));
+	if (in_turn) {
+		/* The caller is in the middle of the legs: acted on when it is out of them. */
+		s->doomed = true;
+		(void)uv_timer_start(&s->timer, on_timer, 0, 0);
+		return;
+	}
+	session_flush(s, INSP_TO_CLIENT);
+	arm(s);
+	session_after_end(s);
+}
+
+void session_recheck(struct session *s, struct wconf *conf)
+{
+	struct access_decision d;
+	const struct cfg_target *t;
+	struct wview *v;
+
+	if (s->state >= SESSION_END || !s->view)
+		return;
+	t = config_target(conf->cfg, slice_str(s->view->target->name));
+	v = t ? wconf_view(conf, slice_str(s->view->agent), t) : NULL;
+	if (!v) {
+		session_end(s, TG_R_POLICY_CHANGED, NULL);
+		return;
+	}
+	policy_access(v->view, &d);
+	if (!d.allowed) {
+		session_end(s, TG_R_POLICY_CHANGED, NULL);
+		return;
+	}
+	/* Rules and masks of the new policy apply from the next statement on. */
+	wconf_ref(conf);
+	wconf_unref(s->conf);
+	s->conf = conf;
+	s->view = v;
+	s->env.masking = !mask_set_empty(policy_masks(v->view));
+	s->env.generation++;
+	catalog_drop_session(s);
+}
+
+void session_describe(struct session *s, struct jsonw *j)
+{
+	jsonw_object(j);
+	jsonw_kv_string(j, "id", s->id);
+	jsonw_kv_string(j, "state", session_state_name(s));
+	jsonw_kv_string(j, "upstream", s->upstream);
+	jsonw_kv_u64(j, "commands", s->commands);
+	jsonw_kv_u64(j, "bytes_in", s->bytes[INSP_C2S]);
+	jsonw_kv_u64(j, "bytes_out", s->bytes[INSP_S2C]);
+	jsonw_kv_u64(j, "masked", s->masked);
+	jsonw_kv_u64(j, "pending_to_client", s->leg[INSP_C2S].out.n);
+	jsonw_kv_u64(j, "pending_to_server", s->leg[INSP_S2C].out.n);
+	if (s->st) {
+		jsonw_name(j, "inspector");
+		s->insp->describe(s->st, j);
+	}
+	jsonw_object_end(j);
+}

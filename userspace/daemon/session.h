@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * One connection of an agent: two legs, an inspector between them, a
+ * recording, and the answers it waits for. Invariants:
+ *  - bytes reach a leg only after the journal has what describes them;
+ *  - nothing is read from a side whose bytes cannot go on;
+ *  - a session is freed only when all its handles are closed.
+ */
+#ifndef TIDEGATE_DAEMON_SESSION_H
+#define TIDEGATE_DAEMON_SESSION_H
+
+#include <uthash.h>
+
+#include "base/arena.h"
+#include "daemon/worker.h"
+#include "tidegate_abi.h"
+
+enum session_state {
+	SESSION_IDENTIFY, /* the parent is asked who this is */
+	SESSION_LOGIN,	  /* the inspector speaks with the client alone */
+	SESSION_CONNECT,  /* access is given, the server leg is being opened */
+	SESSION_RUN,
+	SESSION_END, /* last bytes go out to the client */
+	SESSION_DEAD, /* handles are closing */
+};
+
+struct leg {
+	uv_poll_t poll;
+	int fd; /* -1: none */
+	int events; /* that the poll handle has been told */
+	bool eof;	/* read */
+	bool shut;	/* written */
+	bool connected;
+	struct buf in;	/* unread by the inspector */
+	struct buf out; /* not yet taken by the kernel */
+};
+
+enum ask_kind { ASK_NONE, ASK_ACCESS, ASK_STATEMENT, ASK_CATALOG };
+
+/* The one question that is open, and its answer. */
+struct ask {
+	enum ask_kind kind;
+	uint64_t id;  /* of the question to the parent */
+	uint64_t seq; /* of the event */
+	uint64_t since_boot_ns, until_boot_ns;
+	bool answered, in_transaction;
+	struct insp_answer answer;
+	char *texts; /* what the answer's slices point to */
+};
+
+enum access_state { ACCESS_OPEN, ACCESS_GIVEN, ACCESS_REFUSED };
+
+struct session {
+	struct worker *w;
+	struct list link;
+	UT_hash_handle hh;
+	struct uuid uuid;
+	char id[UUID_TEXT];
+	enum session_state state;
+	uint8_t nhandles;
+	bool in_turn, doomed; /* ended inside its own turn: acted on at the end of it */
+	bool dirty;	      /* numbers changed since they were reported */
+	bool waiting[2];      /* a question of this direction is open */
+	bool stalled[2];      /* goes on when the other direction has moved */
+	bool retry[2];	      /* unread bytes are to be given to the inspector again */
+	bool journal_wait;
+	bool client_dead;
+	uint16_t fatal; /* found inside a callback of the inspector: ends the session after it */
+	struct leg leg[2];    /* indexed by the direction that is read from it */
+	uv_timer_t timer;
+
+	struct wview *view;
+	struct wconf *conf;
+	struct list catalog_link; /* among those who wait for a snapshot */
+	uint32_t catalog_generation; /* newest that was asked for because of an unknown table */
+	const struct inspector *insp;
+	struct insp_env env;
+	void *st;
+	struct arena arena;
+	struct rec *rec;
+
+	enum access_state access;
+	struct ask ask;
+	char grant[HANDLE_TEXT];
+	uint64_t grant_until_boot_ns;
+	uint32_t pid, key; /* for cancel requests */
+	char upstream[128];
+	char *facts; /* JSON from the parent */
+	const char *user, *database, *application;
+	struct tg_record record;
+	bool steered;
+
+	const uint8_t *turn_in; /* input of the running call */
+	size_t turn_n;
+
+	uint64_t recorded_seq; /* events up to here are in the recording */
+	uint64_t commands, bytes[2], masked;
+	uint64_t opened_wall_ns;
+	uint16_t end_reason;
+};
+
+/* Takes over @fd. @rec NULL: from the gateway listener of @target. */
+void session_accept(struct worker *w, int fd, const struct tg_record *rec, const char *target,
+		    const char *peer, const char *local);
+struct session *session_find(struct worker *w, const struct uuid *u);
+
+/* Answers of the parent. */
+void session_facts(struct session *s, struct ipc_msg *m);
+void session_answer(struct session *s, struct ipc_msg *m);
+void session_pending(struct session *s, struct slice request);
+void session_cancel(struct session *s);
+/* The snapshot that was waited for is there, or cannot be had. */
+void session_catalog_ready(struct session *s);
+
+/* Goodbye in the protocol's words; the reason is counted and recorded. */
+void session_end(struct session *s, uint16_t reason, const char *words);
+/* Both directions go on where they can. */
+void session_resume(struct session *s);
+/* The policy was replaced: ends the session if it is no longer allowed. */
+void session_recheck(struct session *s, struct wconf *conf);
+/* The last bytes are out, or nobody takes them: closes everything. */
+void session_after_end(struct session *s);
+void session_describe(struct session *s, struct jsonw *w);
+const char *session_state_name(const struct session *s);
+
+/* --- session_io.c */
+void leg_init(struct leg *l);
+/* Begins watching @fd. */
+MUST_CHECK int leg_open(struct session *s, enum insp_dir side, int fd, bool connected);
+void leg_update(struct session *s);
+/* Reads, feeds and sends what can go on in @dir. */
+void session_pump(struct session *s, enum insp_dir dir);
+/* Sends what the inspector has put into the outputs of the worker. */
+void session_send_outputs(struct session *s);
+void session_flush(struct session *s, enum insp_to to);
+MUST_CHECK int session_connect(struct session *s);
+/* Literal "address:port" or "unix:PATH"; *ret_done (may be NULL): connected already. */
+MUST_CHECK int upstream_open(const char *upstream, bool *ret_done);
+/* Asks the server to cancel what it does (its own cancel request). */
+void session_cancel_upstream(const struct session *s);
+
+/* Sets the timer to the next deadline. */
+void session_arm(struct session *s);
+
+/* --- session_host.c */
+extern const struct insp_host session_host;
+/* The held statement is refused, here and now. */
+void session_refuse_held(struct session *s, uint16_t reason);
+
+/* --- session_rec.c: false: the recording is required and has failed */
+bool srec_open(struct session *s);
+bool srec_bytes(struct session *s, enum insp_dir dir, const uint8_t *p, size_t n);
+bool srec_json(struct session *s, enum tg_rec_type type, struct slice json);
+bool srec_command(struct session *s, const struct event *ev, const char *verdict,
+		  const char *rule, uint16_t reason);
+bool srec_decision(struct session *s, const char *what, const char *verdict, const char *by,
+		   const char *request, const char *grant, uint16_t reason, const char *detail);
+bool srec_error(struct session *s, const char *who, struct slice code, struct slice message);
+void srec_close(struct session *s);
+/* The text of the statement as it may be shown: secrets overwritten. */
+void srec_put_text(struct session *s, struct ipc *ipc, const struct event *ev);
+
+/* --- catalog_load.c */
+struct catalog;
+enum catalog_status { CATALOG_READY, CATALOG_LOADING, CATALOG_NONE };
+/* Snapshot for the target and database of @s. LOADING: session_catalog_ready() follows. */
+enum catalog_status catalog_want(struct session *s, bool fresh, const struct catalog **ret);
+/* Something of the target's catalog was changed through us. */
+void catalog_changed(struct session *s);
+void catalog_drop_session(struct session *s);
+void catalogs_tick(struct worker *w);
+/* keyd's answer to a login of the loader; true if the id was one of ours. */
+bool catalog_key_answer(struct worker *w, struct ipc_msg *m);
+
+#endif

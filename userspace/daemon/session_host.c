@@ -1,0 +1,530 @@
+/* SPDX-License-Identifier: MIT */
+/* What an inspector asks, answered: from the policy, from the catalog, or by asking on. */
+#include <errno.h>
+#include <openssl/sha.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/text.h"
+#include "daemon/session.h"
+#include "policy/catalog.h"
+#include "policy/policy.h"
+
+enum { TEXTS = 2048 };
+
+/* ----------------------------------------------------------------- answers */
+
+/* Fills the answer of a denial with words that say what to do. */
+static enum insp_verdict refuse(struct session *s, struct insp_answer *a, uint64_t seq,
+				uint16_t reason, const char *message, const char *hint)
+{
+	char *texts = s->ask.texts ? s->ask.texts : malloc(TEXTS);
+
+	*a = (struct insp_answer){.verdict = INSP_V_DENY, .reason = reason};
+	count_reason(s->w, reason);
+	s->ask.texts = texts;
+	if (!texts) {
+		a->message = slice_str(reason_what(reason));
+		return INSP_V_DENY;
+	}
+	(void)snprintf(texts, 1024, "%s", message);
+	a->message = slice_str(texts);
+	(void)snprintf(texts + 1024, 256, "Tidegate request %s/%llu", s->id,
+		       (unsigned long long)seq);
+	a->detail = slice_str(texts + 1024);
+	(void)snprintf(texts + 1280, TEXTS - 1280, "%s", hint ? hint : reason_todo(reason));
+	a->hint = slice_str(texts + 1280);
+	return INSP_V_DENY;
+}
+
+static enum insp_verdict allow(struct insp_answer *a)
+{
+	*a = (struct insp_answer){.verdict = INSP_V_ALLOW};
+	return INSP_V_ALLOW;
+}
+
+/* The question goes on to somebody else; the inspector asks again when it is answered. */
+static enum insp_verdict wait_for(struct session *s, enum ask_kind kind, uint64_t seq,
+				  struct insp_answer *a)
+{
+	s->ask.kind = kind;
+	s->ask.seq = seq;
+	s->ask.answered = false;
+	s->ask.since_boot_ns = clock_boot_ns();
+	s->ask.until_boot_ns = UINT64_MAX;
+	a->verdict = INSP_V_WAIT;
+	return INSP_V_WAIT;
+}
+
+/* The stored answer of @seq, if this question was asked before. */
+static bool answered(struct session *s, uint64_t seq, struct insp_answer *ret,
+		     enum insp_verdict *ret_verdict)
+{
+	if (s->ask.kind == ASK_NONE || s->ask.kind == ASK_CATALOG || s->ask.seq != seq)
+		return false;
+	if (!s->ask.answered) {
+		*ret = (struct insp_answer){.verdict = INSP_V_WAIT};
+	} else {
+		*ret = s->ask.answer;
+		s->ask.kind = ASK_NONE;
+	}
+	*ret_verdict = ret->verdict;
+	return true;
+}
+
+static void put_approvers(struct ipc *ipc, uint32_t min, const char *const *names, uint32_t n)
+{
+	ipc_put_u32(ipc, min);
+	ipc_put_u32(ipc, n);
+	for (uint32_t i = 0; i < n; i++)
+		ipc_put_str(ipc, names[i]);
+}
+
+/* ------------------------------------------------------------------- login */
+
+static void tell_login(struct session *s, const struct event *ev)
+{
+	s->user = arena_strdup(&s->arena, ev->login.user);
+	s->database = arena_strdup(&s->arena, ev->login.database);
+	s->application = arena_strdup(&s->arena, ev->login.application);
+	ipc_begin(s->w->ipc, IPC_SESSION_LOGIN, 0);
+	ipc_put_uuid(s->w->ipc, &s->uuid);
+	ipc_put_str(s->w->ipc, s->user);
+	ipc_put_str(s->w->ipc, s->database);
+	ipc_put_str(s->w->ipc, s->application);
+	ipc_send(s->w->ipc);
+}
+
+static void ask_access(struct session *s, const struct access_decision *d)
+{
+	struct ipc *ipc = s->w->ipc;
+
+	s->ask.id = ++s->w->next_ask;
+	ipc_begin(ipc, IPC_ACCESS_ASK, s->ask.id);
+	ipc_put_uuid(ipc, &s->uuid);
+	ipc_put_u32(ipc, d->via);
+	ipc_put_str(ipc, d->scope);
+	ipc_put_u64(ipc, d->max_ms);
+	ipc_put_u64(ipc, d->hold_ms);
+	ipc_put_str(ipc, d->rule);
+	put_approvers(ipc, d->min_approvals, d->approvers, d->napprovers);
+	ipc_send(ipc);
+}
+
+/* Access is given: the server leg is opened; what the inspector sends waits for it. */
+static enum insp_verdict let_in(struct session *s, uint64_t seq, struct insp_answer *ret)
+{
+	char words[256];
+	int rc = session_connect(s);
+
+	if (rc) {
+		(void)snprintf(words, sizeof(words), "cannot connect to target %s at %s: %s",
+			       s->view->target->name, s->upstream, strerror(-rc));
+		return refuse(s, ret, seq, TG_R_UPSTREAM_REFUSED, words, NULL);
+	}
+	session_arm(s);
+	return allow(ret);
+}
+
+static enum insp_verdict on_login(struct session *s, const struct event *ev,
+				  struct insp_answer *ret)
+{
+	struct access_decision d;
+	enum insp_verdict v;
+	char words[512];
+
+	if (answered(s, ev->seq, ret, &v))
+		return v == INSP_V_ALLOW ? let_in(s, ev->seq, ret) : v;
+	tell_login(s, ev);
+	policy_access(s->view->view, &d);
+	if (!d.allowed) {
+		(void)srec_decision(s, "access", "deny", "policy", "", "", TG_R_NO_RULE, d.rule);
+		(void)snprintf(words, sizeof(words), "access to target %s denied for agent %s: %s",
+			       s->view->target->name, s->view->agent, reason_what(TG_R_NO_RULE));
+		return refuse(s, ret, ev->seq, TG_R_NO_RULE, words, NULL);
+	}
+	if (d.via == ACCESS_NONE || d.observe) {
+		if (!srec_decision(s, "access", d.via == ACCESS_NONE ? "allow" : "observe", "policy",
+				   "", "", 0, d.rule))
+			s->fatal = TG_R_RECORD_FAILED;
+		return let_in(s, ev->seq, ret);
+	}
+	ask_access(s, &d);
+	s->w->stats->held++;
+	return wait_for(s, ASK_ACCESS, ev->seq, ret);
+}
+
+/* -------------------------------------------------------------- statements */
+
+static const char *verdict_name(const struct command_decision *d)
+{
+	static const char *const names[] = {"allow", "approve", "deny"};
+	static const char *const observed[] = {"allow", "would-approve", "would-deny"};
+
+	return (d->observe ? observed : names)[d->what];
+}
+
+static enum insp_verdict refuse_command(struct session *s, const struct event *ev,
+					const struct command_decision *d, struct insp_answer *ret)
+{
+	const struct sql_info *info = ev->statement.info;
+	const char *effect = sql_effect_name(d->effect);
+	char words[1024];
+
+	if (d->reason == TG_R_SQL_UNPARSED && info && info->error.n)
+		(void)snprintf(words, sizeof(words),
+			       "statement not understood, so not let through (%s): %.*s", d->rule,
+			       (int)min_size(info->error.n, 256), (const char *)info->error.p);
+	else if (d->object.n)
+		(void)snprintf(words, sizeof(words), "%s on %.*s is denied by %s",
+			       effect ? effect : "statement", (int)min_size(d->object.n, 256),
+			       (const char *)d->object.p, d->rule);
+	else
+		(void)snprintf(words, sizeof(words), "%s is denied by %s",
+			       effect ? effect : "statement", d->rule);
+	return refuse(s, ret, ev->seq, d->reason ? d->reason : TG_R_RULE_DENY, words, NULL);
+}
+
+static void ask_statement(struct session *s, const struct event *ev,
+			  const struct command_decision *d)
+{
+	struct ipc *ipc = s->w->ipc;
+	uint64_t hold = ev->statement.in_transaction ? d->hold_tx_ms : d->hold_ms;
+	const char *effect = sql_effect_name(d->effect);
+	uint8_t digest[32];
+
+	if (ev->statement.has_digest)
+		memcpy(digest, ev->statement.digest, sizeof(digest));
+	else
+		(void)SHA256(ev->statement.text.p, ev->statement.text.n, digest);
+	s->ask.id = ++s->w->next_ask;
+	s->ask.in_transaction = ev->statement.in_transaction;
+	s->ask.until_boot_ns = clock_boot_ns() + hold * 1000000;
+	ipc_begin(ipc, IPC_STATEMENT_ASK, s->ask.id);
+	ipc_put_uuid(ipc, &s->uuid);
+	srec_put_text(s, ipc, ev);
+	ipc_put_bytes(ipc, slice_of(digest, sizeof(digest)));
+	ipc_put_str(ipc, effect);
+	ipc_put_str(ipc, d->rule);
+	ipc_put_u64(ipc, hold);
+	ipc_put_u32(ipc, ev->statement.in_transaction);
+	put_approvers(ipc, d->min_approvals, d->approvers, d->napprovers);
+	ipc_send(ipc);
+}
+
+static enum insp_verdict hold_statement(struct session *s, const struct event *ev,
+					const struct command_decision *d, struct insp_answer *ret)
+{
+	enum insp_verdict v = wait_for(s, ASK_STATEMENT, ev->seq, ret);
+
+	ask_statement(s, ev, d);
+	s->w->stats->held++;
+	session_arm(s);
+	return v;
+}
+
+/* A statement that reads a masked column and could put it where no mask follows. */
+static enum insp_verdict judge_carry(struct session *s, const struct event *ev, bool *ret_carries)
+{
+	const struct mask_set *m = policy_masks(s->view->view);
+	const struct sql_info *info = ev->statement.info;
+	const struct catalog *c = NULL;
+
+	*ret_carries = false;
+	if (!(info->flags & SQL_F_CARRIES) || !mask_set_needs_catalog(m))
+		return INSP_V_ALLOW;
+	if (catalog_want(s, false, &c) == CATALOG_LOADING)
+		return INSP_V_WAIT;
+	*ret_carries = mask_tainted(m, c, info);
+	return INSP_V_ALLOW;
+}
+
+static enum insp_verdict on_statement(struct session *s, const struct event *ev,
+				      struct insp_answer *ret)
+{
+	const struct sql_info *info = ev->statement.info;
+	struct command_decision d;
+	enum insp_verdict v;
+	bool carries;
+
+	if (answered(s, ev->seq, ret, &v))
+		return v;
+	policy_command(s->view->view, info, ev->statement.text, &d);
+	if (d.what != RULE_DENY) {
+		if (judge_carry(s, ev, &carries) == INSP_V_WAIT)
+			return wait_for(s, ASK_CATALOG, ev->seq, ret);
+		if (carries) {
+			d.what = RULE_DENY;
+			d.reason = TG_R_MASK_CARRY;
+		}
+	}
+	if (s->ask.kind == ASK_CATALOG)
+		s->ask.kind = ASK_NONE;
+	if (!srec_command(s, ev, verdict_name(&d), d.rule, d.reason))
+		s->fatal = TG_R_RECORD_FAILED;
+	if (s->fatal)
+		return refuse(s, ret, ev->seq, s->fatal, reason_what(s->fatal), NULL);
+	if (info->effects & SQL_DDL)
+		catalog_changed(s);
+	if (d.observe || d.what == RULE_ALLOW)
+		return allow(ret);
+	if (d.what == RULE_DENY) {
+		if (d.reason == TG_R_MASK_CARRY)
+			return refuse(s, ret, ev->seq, d.reason, reason_what(d.reason), NULL);
+		return refuse_command(s, ev, &d, ret);
+	}
+	if (ev->kind == EV_STATEMENT && !ev->statement.simple) {
+		(void)allow(ret);
+		ret->at_execute = true;
+		return INSP_V_ALLOW;
+	}
+	return hold_statement(s, ev, &d, ret);
+}
+
+/* ------------------------------------------------------------ other events */
+
+static enum insp_verdict on_backend_key(struct session *s, const struct event *ev)
+{
+	s->pid = ev->backend.pid;
+	s->key = ev->backend.key;
+	ipc_begin(s->w->ipc, IPC_SESSION_KEY, 0);
+	ipc_put_uuid(s->w->ipc, &s->uuid);
+	ipc_put_u32(s->w->ipc, s->pid);
+	ipc_put_u32(s->w->ipc, s->key);
+	ipc_send(s->w->ipc);
+	return INSP_V_ALLOW;
+}
+
+static enum insp_verdict on_cancel(struct session *s, const struct event *ev)
+{
+	ipc_begin(s->w->ipc, IPC_CANCEL_ASK, 0);
+	ipc_put_u32(s->w->ipc, ev->backend.pid);
+	ipc_put_u32(s->w->ipc, ev->backend.key);
+	ipc_put_str(s->w->ipc, s->view->agent);
+	ipc_send(s->w->ipc);
+	return INSP_V_ALLOW;
+}
+
+static enum insp_verdict on_masked(struct session *s, const struct event *ev)
+{
+	struct jsonw j;
+
+	s->masked += ev->masked.values + ev->masked.hits;
+	s->w->stats->masked_values += ev->masked.values;
+	s->w->stats->detector_hits += ev->masked.hits;
+	s->w->stats->reason[TG_R_MASK_VALUE_CAP] += ev->masked.over_cap;
+	buf_reset(&s->w->json);
+	jsonw_init(&j, &s->w->json, false);
+	jsonw_object(&j);
+	jsonw_kv_u64(&j, "statement", ev->masked.statement_seq);
+	jsonw_kv_u64(&j, "values", ev->masked.values);
+	jsonw_kv_u64(&j, "hits", ev->masked.hits);
+	jsonw_kv_u64(&j, "over_cap", ev->masked.over_cap);
+	jsonw_name(&j, "detectors");
+	jsonw_array(&j);
+	for (unsigned i = 0; i < DETECTOR_COUNT; i++)
+		if (ev->masked.detectors >> i & 1)
+			jsonw_string(&j, detector_name((enum detector_bit)i));
+	jsonw_array_end(&j);
+	jsonw_object_end(&j);
+	if (jsonw_end(&j) || !srec_json(s, TG_REC_MASKED, buf_slice(&s->w->json)))
+		s->fatal = TG_R_RECORD_FAILED;
+	return INSP_V_ALLOW;
+}
+
+static enum insp_verdict host_event(void *ctx, const struct event *ev, struct insp_answer *ret)
+{
+	struct session *s = ctx;
+
+	ret->verdict = INSP_V_ALLOW;
+	switch (ev->kind) {
+	case EV_LOGIN:
+		return on_login(s, ev, ret);
+	case EV_STATEMENT:
+	case EV_EXECUTE:
+		return on_statement(s, ev, ret);
+	case EV_CANCEL:
+		return on_cancel(s, ev);
+	case EV_BACKEND_KEY:
+		return on_backend_key(s, ev);
+	case EV_MASKED:
+		return on_masked(s, ev);
+	case EV_ERROR:
+		if (!srec_error(s, "server", ev->error.code, ev->error.message))
+			s->fatal = TG_R_RECORD_FAILED;
+		return INSP_V_ALLOW;
+	case EV_RESULT:
+		s->commands++;
+		s->w->stats->commands++;
+		return INSP_V_ALLOW;
+	case EV_READY:
+		return INSP_V_ALLOW;
+	case EV_GLITCH:
+		s->w->stats->glitches++;
+		return INSP_V_ALLOW;
+	}
+	return INSP_V_DENY;
+}
+
+static enum insp_verdict host_columns(void *ctx, const struct sql_info *info, bool tainted,
+				      const struct insp_column *cols, uint32_t n,
+				      struct insp_plan *plans, bool *ret_texts)
+{
+	struct session *s = ctx;
+	const struct mask_set *m = policy_masks(s->view->view);
+	const struct catalog *c = NULL;
+	struct insp_answer unused;
+	bool stale = false;
+
+	if (mask_set_needs_catalog(m) && catalog_want(s, false, &c) == CATALOG_LOADING) {
+		/* Both directions may wait for the snapshot; a held statement keeps its own. */
+		if (s->ask.kind == ASK_NONE)
+			(void)wait_for(s, ASK_CATALOG, 0, &unused);
+		return INSP_V_WAIT;
+	}
+	mask_plan(m, c, info, tainted, cols, n, plans, ret_texts, &stale);
+	/* A table that the snapshot does not know: a newer one may; asked for once. */
+	if (stale && c && catalog_want(s, true, &c) == CATALOG_LOADING)
+		return INSP_V_WAIT;
+	if (stale)
+		count_reason(s->w, TG_R_MASK_UNRESOLVED);
+	return INSP_V_ALLOW;
+}
+
+static uint32_t host_mask(void *ctx, struct insp_value *v, uint32_t n)
+{
+	struct session *s = ctx;
+
+	return masker_apply(s->w->masker, policy_masks(s->view->view), v, n);
+}
+
+static void host_secret(void *ctx, struct slice range)
+{
+	struct session *s = ctx;
+	struct worker *w = s->w;
+
+	if (!s->turn_in || range.p < s->turn_in || range.p > s->turn_in + s->turn_n)
+		return;
+	if (w->nsecret == ARRAY_SIZE(w->secret)) {
+		w->all_secret = true;
+		return;
+	}
+	w->secret[w->nsecret++] =
+		(struct secret_range){.off = (size_t)(range.p - s->turn_in), .n = range.n};
+}
+
+const struct insp_host session_host = {
+	.event = host_event,
+	.columns = host_columns,
+	.mask = host_mask,
+	.secret = host_secret,
+};
+
+/* ------------------------------------------------------------ late answers */
+
+/* The direction whose bytes were held goes on. */
+static void go_on(struct session *s)
+{
+	for (int dir = 0; dir < 2; dir++) {
+		s->retry[dir] |= s->waiting[dir];
+		s->waiting[dir] = false;
+	}
+	session_resume(s);
+	if (s->state < SESSION_END)
+		session_arm(s);
+}
+
+void session_refuse_held(struct session *s, uint16_t reason)
+{
+	if (s->ask.kind != ASK_STATEMENT && s->ask.kind != ASK_ACCESS)
+		return;
+	(void)refuse(s, &s->ask.answer, s->ask.seq, reason, reason_what(reason), NULL);
+	s->ask.answer.cancelled = reason == TG_R_APPROVAL_CANCELLED;
+	s->ask.answered = true;
+	(void)srec_decision(s, s->ask.kind == ASK_ACCESS ? "access" : "statement", "deny", "tidegate",
+			    "", "", reason, "");
+	go_on(s);
+}
+
+void session_cancel(struct session *s)
+{
+	if (s->ask.kind == ASK_STATEMENT && !s->ask.answered) {
+		ipc_begin(s->w->ipc, IPC_ASK_CANCEL, s->ask.id);
+		ipc_put_uuid(s->w->ipc, &s->uuid);
+		ipc_send(s->w->ipc);
+		session_refuse_held(s, TG_R_APPROVAL_CANCELLED);
+	} else if (s->state == SESSION_RUN) {
+		session_cancel_upstream(s);
+	}
+}
+
+static void take_grant(struct session *s, struct slice grant, uint64_t until)
+{
+	(void)snprintf(s->grant, sizeof(s->grant), "%.*s", (int)min_size(grant.n, HANDLE_TEXT - 1),
+		       (const char *)grant.p);
+	s->grant_until_boot_ns = until;
+}
+
+void session_answer(struct session *s, struct ipc_msg *m)
+{
+	uint32_t verdict = ipc_get_u32(m), reason = ipc_get_u32(m);
+	struct slice by = ipc_get_str(m), request = ipc_get_str(m), grant = ipc_get_str(m);
+	uint64_t until = ipc_get_u64(m);
+	struct slice detail = ipc_get_str(m);
+	bool access = s->ask.kind == ASK_ACCESS;
+	char words[768], who[128], req[64], gr[64], why[512];
+
+	if (!ipc_end(m) || s->ask.id != m->id || s->ask.answered ||
+	    (!access && s->ask.kind != ASK_STATEMENT))
+		return;
+	(void)snprintf(who, sizeof(who), "%.*s", (int)by.n, (const char *)by.p);
+	(void)snprintf(req, sizeof(req), "%.*s", (int)request.n, (const char *)request.p);
+	(void)snprintf(gr, sizeof(gr), "%.*s", (int)grant.n, (const char *)grant.p);
+	(void)snprintf(why, sizeof(why), "%.*s", (int)detail.n, (const char *)detail.p);
+	if (!srec_decision(s, access ? "access" : "statement",
+			   verdict == INSP_V_ALLOW ? "allow" : "deny", who, req, gr,
+			   (uint16_t)reason, why)) {
+		session_end(s, TG_R_RECORD_FAILED, NULL);
+		return;
+	}
+	if (verdict == INSP_V_ALLOW) {
+		(void)allow(&s->ask.answer);
+		if (access)
+			take_grant(s, grant, until);
+	} else {
+		(void)snprintf(words, sizeof(words), "%s denied: %s%s%s%s%s",
+			       access ? "access" : "statement", reason_what((uint16_t)reason),
+			       *who ? " (" : "", who, *who ? ")" : "", *why ? "" : "");
+		(void)refuse(s, &s->ask.answer, s->ask.seq, (uint16_t)reason, words,
+			     *why ? why : NULL);
+	}
+	s->ask.answered = true;
+	go_on(s);
+}
+
+void session_pending(struct session *s, struct slice request)
+{
+	char text[256];
+
+	if (s->ask.kind != ASK_STATEMENT || s->ask.answered || s->state != SESSION_RUN)
+		return;
+	(void)snprintf(text, sizeof(text),
+		       "waiting for approval %.*s (`tidegate approval approve %.*s`)",
+		       (int)request.n, (const char *)request.p, (int)request.n,
+		       (const char *)request.p);
+	insp_out_reset(&s->w->out[0]);
+	insp_out_reset(&s->w->out[1]);
+	s->insp->notice(s->st, slice_str(text));
+	s->in_turn = true;
+	session_send_outputs(s);
+	s->in_turn = false;
+	leg_update(s);
+}
+
+void session_catalog_ready(struct session *s)
+{
+	if (s->ask.kind == ASK_CATALOG)
+		s->ask.kind = ASK_NONE;
+	/* What waits for a person goes on waiting: it asks again and is told to. */
+	go_on(s);
+}

@@ -1,0 +1,577 @@
+/* SPDX-License-Identifier: MIT */
+/* The two legs of a session: reading, feeding the inspector, sending. */
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/text.h"
+#include "daemon/address.h"
+#include "daemon/session.h"
+
+enum {
+	LEG_IN_MAX = 64 << 20,	 /* a message that is held whole; the inspector's limits are lower */
+	LEG_OUT_MAX = 256 << 20, /* pending output; reading stops long before */
+	LEG_OUT_HIGH = 1 << 20,	 /* answers of our own that a client does not read */
+	BIG_CARRY = 64 << 10,	 /* unread bytes that are grown in place, not copied around */
+	SEND_IOV = 64,
+};
+
+void leg_init(struct leg *l)
+{
+	l->fd = -1;
+	buf_init(&l->in, LEG_IN_MAX);
+	buf_init(&l->out, LEG_OUT_MAX);
+}
+
+/* ---------------------------------------------------- what may go on */
+
+static bool may_read(const struct session *s, enum insp_dir dir)
+{
+	const struct leg *from = &s->leg[dir], *to = &s->leg[1 - dir];
+
+	if (from->fd < 0 || from->eof || !from->connected || s->waiting[dir] || s->stalled[dir] ||
+	    s->retry[dir] || s->journal_wait)
+		return false;
+	if (to->out.n || from->out.n > LEG_OUT_HIGH)
+		return false;
+	if (dir == INSP_S2C)
+		return s->state == SESSION_RUN;
+	return s->state == SESSION_LOGIN || s->state == SESSION_RUN;
+}
+
+static void on_leg(struct session *s, enum insp_dir side, int status, int events);
+
+static void on_client(uv_poll_t *h, int status, int events)
+{
+	on_leg(container_of(h, struct session, leg[INSP_C2S].poll), INSP_C2S, status, events);
+}
+
+static void on_server(uv_poll_t *h, int status, int events)
+{
+	on_leg(container_of(h, struct session, leg[INSP_S2C].poll), INSP_S2C, status, events);
+}
+
+static void leg_watch(struct session *s, enum insp_dir side)
+{
+	struct leg *l = &s->leg[side];
+	int events = 0;
+
+	if (l->fd < 0 || s->state == SESSION_DEAD)
+		return;
+	if (may_read(s, side))
+		events |= UV_READABLE;
+	/* A client that goes away while it waits is noticed without reading its bytes. */
+	else if (side == INSP_C2S && !l->eof && s->ask.kind != ASK_NONE)
+		events |= UV_DISCONNECT;
+	if (!l->connected || l->out.n)
+		events |= UV_WRITABLE;
+	if (events == l->events)
+		return;
+	l->events = events;
+	if (events)
+		(void)uv_poll_start(&l->poll, events, side == INSP_C2S ? on_client : on_server);
+	else
+		(void)uv_poll_stop(&l->poll);
+}
+
+void leg_update(struct session *s)
+{
+	leg_watch(s, INSP_C2S);
+	leg_watch(s, INSP_S2C);
+}
+
+int leg_open(struct session *s, enum insp_dir side, int fd, bool connected)
+{
+	struct leg *l = &s->leg[side];
+	int one = 1, rc;
+
+	rc = uv_poll_init(&s->w->loop, &l->poll, fd);
+	if (rc)
+		return rc;
+	/* Refused on AF_UNIX: nothing to switch off there. */
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+	l->fd = fd;
+	l->connected = connected;
+	l->events = 0;
+	s->nhandles++;
+	return 0;
+}
+
+/* --------------------------------------------------------------- sending */
+
+/* Bytes the kernel took, or negative errno. */
+static ssize_t send_iov(int fd, struct iovec *iov, size_t n)
+{
+	struct msghdr mh = {.msg_iov = iov, .msg_iovlen = n};
+	ssize_t sent;
+
+	do
+		sent = sendmsg(fd, &mh, MSG_NOSIGNAL | MSG_DONTWAIT);
+	while (sent < 0 && errno == EINTR);
+	if (sent < 0)
+		return errno == EAGAIN ? 0 : -errno;
+	return sent;
+}
+
+static void leg_broken(struct session *s, enum insp_dir side)
+{
+	struct leg *l = &s->leg[side];
+
+	buf_reset(&l->out);
+	l->eof = l->shut = true;
+	if (side == INSP_C2S)
+		s->client_dead = true;
+	session_end(s, side == INSP_C2S ? TG_R_CLIENT_CLOSED : TG_R_UPSTREAM_CLOSED, NULL);
+}
+
+/* Waits for the disk before anything goes to the server. */
+static bool must_sync(const struct session *s, enum insp_to to)
+{
+	return to == INSP_TO_SERVER && s->conf && s->conf->cfg->durability == DURABLE_DISK;
+}
+
+/* The rest of @o from byte @skip on waits in the leg's buffer. */
+static bool keep_rest(struct leg *l, const struct insp_out *o, size_t skip)
+{
+	for (uint32_t i = 0; i < o->nseg; i++) {
+		size_t n = o->seg[i].n;
+
+		if (skip >= n) {
+			skip -= n;
+			continue;
+		}
+		if (buf_append(&l->out, insp_out_ptr(o, i) + skip, n - skip))
+			return false;
+		skip = 0;
+	}
+	return true;
+}
+
+static void send_output(struct session *s, enum insp_to to)
+{
+	struct insp_out *o = &s->w->out[to];
+	struct leg *l = &s->leg[1 - to];
+	struct iovec iov[SEND_IOV];
+	size_t sent = 0;
+	uint32_t i = 0;
+
+	if (o->bytes == 0 || l->shut)
+		return;
+	if (l->fd < 0 || !l->connected || l->out.n || must_sync(s, to)) {
+		if (!keep_rest(l, o, 0))
+			session_end(s, TG_R_NO_MEMORY, NULL);
+		if (must_sync(s, to))
+			worker_want_sync(s->w);
+		return;
+	}
+	while (i < o->nseg) {
+		size_t want = 0;
+		unsigned n = 0;
+		ssize_t got;
+
+		for (; n < SEND_IOV && i + n < o->nseg; n++) {
+			iov[n] = (struct iovec){(void *)(uintptr_t)insp_out_ptr(o, i + n),
+						o->seg[i + n].n};
+			want += iov[n].iov_len;
+		}
+		got = send_iov(l->fd, iov, n);
+		if (got < 0) {
+			leg_broken(s, 1 - (enum insp_dir)to);
+			return;
+		}
+		sent += (size_t)got;
+		if ((size_t)got < want)
+			break;
+		i += n;
+	}
+	if (sent < o->bytes && !keep_rest(l, o, sent))
+		session_end(s, TG_R_NO_MEMORY, NULL);
+}
+
+/* What the agent sees is in the recording before it is sent. */
+static bool record_output(struct session *s)
+{
+	const struct insp_out *o = &s->w->out[INSP_TO_CLIENT];
+
+	for (uint32_t i = 0; i < o->nseg; i++)
+		if (!srec_bytes(s, INSP_S2C, insp_out_ptr(o, i), o->seg[i].n))
+			return false;
+	s->bytes[INSP_S2C] += o->bytes;
+	return true;
+}
+
+void session_send_outputs(struct session *s)
+{
+	struct worker *w = s->w;
+
+	if (w->out[0].failed || w->out[1].failed) {
+		insp_out_reset(&w->out[0]);
+		insp_out_reset(&w->out[1]);
+		session_end(s, TG_R_NO_MEMORY, NULL);
+		return;
+	}
+	if (!record_output(s)) {
+		insp_out_reset(&w->out[0]);
+		insp_out_reset(&w->out[1]);
+		session_end(s, TG_R_RECORD_FAILED, NULL);
+		return;
+	}
+	send_output(s, INSP_TO_CLIENT);
+	send_output(s, INSP_TO_SERVER);
+}
+
+static void shutdown_leg(struct leg *l)
+{
+	if (l->fd >= 0 && !l->shut)
+		(void)shutdown(l->fd, SHUT_WR);
+	l->shut = true;
+}
+
+/* End of one side travels to the other once all bytes are out. */
+static void pass_eof(struct session *s)
+{
+	struct leg *client = &s->leg[INSP_C2S], *server = &s->leg[INSP_S2C];
+
+	if (s->state == SESSION_RUN && client->eof && !client->in.n && !server->out.n &&
+	    server->connected && !s->waiting[INSP_C2S])
+		shutdown_leg(server);
+	if (s->state == SESSION_RUN && server->eof && !server->in.n && !client->out.n &&
+	    !s->waiting[INSP_S2C])
+		session_end(s, client->eof ? TG_R_CLIENT_CLOSED : TG_R_UPSTREAM_CLOSED, NULL);
+}
+
+void session_flush(struct session *s, enum insp_to to)
+{
+	struct leg *l = &s->leg[1 - to];
+
+	while (l->out.n && l->fd >= 0 && l->connected && !l->shut) {
+		struct iovec iov = {buf_data(&l->out), min_size(l->out.n, 1 << 20)};
+		ssize_t got = send_iov(l->fd, &iov, 1);
+
+		if (got < 0) {
+			leg_broken(s, 1 - (enum insp_dir)to);
+			return;
+		}
+		buf_consume(&l->out, (size_t)got);
+		if ((size_t)got < iov.iov_len)
+			break;
+	}
+	if (l->out.n == 0)
+		buf_done(&l->out);
+}
+
+/* --------------------------------------------------------------- reading */
+
+/*
+ * The unread bytes of @dir with what the socket has behind them. Short
+ * left-overs are copied in front of the shared buffer; long ones grow in place.
+ */
+static ssize_t read_more(struct session *s, enum insp_dir dir, struct slice *ret_in, bool *ret_own)
+{
+	struct leg *l = &s->leg[dir];
+	size_t carry = l->in.n, room = WORKER_READ;
+	uint8_t *dst;
+	ssize_t n;
+
+	*ret_own = carry > BIG_CARRY;
+	if (*ret_own) {
+		dst = buf_reserve(&l->in, room);
+		if (!dst)
+			return -ENOMEM;
+	} else {
+		if (carry)
+			memcpy(s->w->rbuf, buf_data(&l->in), carry);
+		dst = s->w->rbuf + carry;
+		room -= carry;
+	}
+	do
+		n = recv(l->fd, dst, room, MSG_DONTWAIT);
+	while (n < 0 && errno == EINTR);
+	if (n < 0)
+		return -errno;
+	if (*ret_own) {
+		buf_commit(&l->in, (size_t)n);
+		*ret_in = buf_slice(&l->in);
+	} else {
+		*ret_in = slice_of(s->w->rbuf, carry + (size_t)n);
+	}
+	return n;
+}
+
+/* What the inspector did not use is kept for the next call. */
+static bool keep_input(struct leg *l, struct slice in, bool own, size_t used)
+{
+	if (own) {
+		buf_consume(&l->in, used);
+		return true;
+	}
+	buf_reset(&l->in);
+	if (used == in.n) {
+		if (l->in.cap > 4096)
+			buf_done(&l->in);
+		return true;
+	}
+	return buf_append(&l->in, in.p + used, in.n - used) == 0;
+}
+
+static void after_status(struct session *s, enum insp_dir dir, enum insp_status status,
+			 uint16_t why)
+{
+	switch (status) {
+	case INSP_MORE:
+		break;
+	case INSP_YIELD:
+		s->retry[dir] = true;
+		break;
+	case INSP_WAIT:
+		s->waiting[dir] = true;
+		break;
+	case INSP_STALL:
+		s->stalled[dir] = true;
+		break;
+	case INSP_END:
+		session_end(s, why ? why : TG_R_CLIENT_CLOSED, NULL);
+		break;
+	case INSP_BAD:
+		session_end(s, why ? why : TG_R_PROTO_BAD, "");
+		break;
+	}
+}
+
+/* Gives @in to the inspector and sends what comes of it. */
+static void feed(struct session *s, enum insp_dir dir, struct slice in, bool own)
+{
+	struct worker *w = s->w;
+	struct leg *l = &s->leg[dir];
+	enum insp_status status;
+	size_t used = 0;
+	uint16_t why = 0;
+
+	insp_out_reset(&w->out[0]);
+	insp_out_reset(&w->out[1]);
+	w->nsecret = 0;
+	w->all_secret = false;
+	s->turn_in = in.p;
+	s->turn_n = in.n;
+	s->in_turn = true;
+	status = s->insp->feed(s->st, dir, in, l->eof, &used, &why);
+	s->turn_in = NULL;
+	BUG_ON(used > in.n);
+	if (used && s->stalled[1 - dir]) {
+		s->stalled[1 - dir] = false;
+		s->retry[1 - dir] = true;
+	}
+	if (dir == INSP_C2S && used) {
+		s->bytes[INSP_C2S] += used;
+		if (!srec_bytes(s, INSP_C2S, in.p, used)) {
+			s->in_turn = false;
+			session_end(s, TG_R_RECORD_FAILED, NULL);
+			return;
+		}
+	}
+	session_send_outputs(s);
+	s->dirty = true;
+	if (!keep_input(l, in, own, used))
+		session_end(s, TG_R_NO_MEMORY, NULL);
+	s->in_turn = false;
+	if (s->fatal)
+		session_end(s, s->fatal, NULL);
+	if (s->state < SESSION_END)
+		after_status(s, dir, status, why);
+}
+
+void session_pump(struct session *s, enum insp_dir dir)
+{
+	struct leg *l = &s->leg[dir];
+	struct slice in;
+	bool own;
+	ssize_t n;
+
+	if (!may_read(s, dir))
+		return;
+	if (!worker_has_room(s->w)) {
+		s->journal_wait = s->w->waiting_room = true;
+		return;
+	}
+	n = read_more(s, dir, &in, &own);
+	if (n == -EAGAIN)
+		return;
+	if (n < 0) {
+		leg_broken(s, dir);
+		return;
+	}
+	if (n == 0)
+		l->eof = true;
+	feed(s, dir, in, own);
+}
+
+/* Unread bytes are given to the inspector again, without reading. */
+static bool pump_kept(struct session *s, enum insp_dir dir)
+{
+	struct leg *l = &s->leg[dir];
+
+	if (!s->retry[dir] || s->waiting[dir] || s->stalled[dir] || s->journal_wait ||
+	    s->leg[1 - dir].out.n)
+		return false;
+	if (s->state != SESSION_RUN && !(dir == INSP_C2S && s->state == SESSION_LOGIN))
+		return false;
+	if (!worker_has_room(s->w)) {
+		s->journal_wait = s->w->waiting_room = true;
+		return false;
+	}
+	s->retry[dir] = false;
+	feed(s, dir, buf_slice(&l->in), true);
+	return true;
+}
+
+void session_resume(struct session *s)
+{
+	if (s->state == SESSION_DEAD)
+		return;
+	/* One direction's progress may free the other: at most a few times in a row. */
+	for (int i = 0; i < 16 && (pump_kept(s, INSP_C2S) || pump_kept(s, INSP_S2C)); i++)
+		;
+	pass_eof(s);
+	leg_update(s);
+	if ((s->retry[0] || s->retry[1]) && s->state < SESSION_END)
+		worker_again(s->w);
+}
+
+/* ------------------------------------------------------------- the server */
+
+static int connect_unix(const char *path)
+{
+	struct sockaddr_un sun = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), e;
+
+	if (fd < 0)
+		return -errno;
+	(void)snprintf(sun.sun_path, sizeof(sun.sun_path), "%s", path);
+	if (connect(fd, (struct sockaddr *)&sun, sizeof(sun)) == 0)
+		return fd;
+	e = errno;
+	close(fd);
+	return -e;
+}
+
+int upstream_open(const char *upstream, bool *ret_done)
+{
+	struct sockaddr_storage ss;
+	bool unused;
+	socklen_t len;
+	int fd, e;
+
+	if (!ret_done)
+		ret_done = &unused;
+	*ret_done = strncmp(upstream, "unix:", 5) == 0;
+	if (*ret_done)
+		return connect_unix(upstream + 5);
+	if (address_parse(upstream, &ss, &len))
+		return -EINVAL;
+	fd = socket(ss.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return -errno;
+	if (connect(fd, (struct sockaddr *)&ss, len) == 0) {
+		*ret_done = true;
+		return fd;
+	}
+	if (errno == EINPROGRESS)
+		return fd;
+	e = errno;
+	close(fd);
+	return -e;
+}
+
+int session_connect(struct session *s)
+{
+	bool done;
+	int fd = upstream_open(s->upstream, &done), rc;
+
+	if (fd < 0)
+		return fd;
+	rc = leg_open(s, INSP_S2C, fd, done);
+	if (rc) {
+		close(fd);
+		return rc;
+	}
+	s->state = done ? SESSION_RUN : SESSION_CONNECT;
+	return 0;
+}
+
+static void connected(struct session *s)
+{
+	struct leg *l = &s->leg[INSP_S2C];
+	socklen_t len = sizeof(int);
+	int e = 0;
+
+	if (getsockopt(l->fd, SOL_SOCKET, SO_ERROR, &e, &len) || e) {
+		char words[160];
+
+		(void)snprintf(words, sizeof(words), "cannot connect to the target: %s",
+			       strerror(e));
+		session_end(s, TG_R_UPSTREAM_REFUSED, words);
+		return;
+	}
+	l->connected = true;
+	s->state = SESSION_RUN;
+	session_flush(s, INSP_TO_SERVER);
+}
+
+void session_cancel_upstream(const struct session *s)
+{
+	uint8_t msg[16];
+	bool done;
+	int fd;
+
+	if (!s->pid)
+		return;
+	store_be32(msg, sizeof(msg));
+	store_be32(msg + 4, 80877102); /* CancelRequest */
+	store_be32(msg + 8, s->pid);
+	store_be32(msg + 12, s->key);
+	fd = upstream_open(s->upstream, &done);
+	if (fd < 0)
+		return;
+	/* Sixteen bytes behind a handshake on the way: the kernel sends them when it is done. */
+	if (!done) {
+		int one = 1;
+
+		(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+		worker_send_later(s->w, fd, slice_of(msg, sizeof(msg)));
+		return;
+	}
+	(void)!send(fd, msg, sizeof(msg), MSG_NOSIGNAL | MSG_DONTWAIT);
+	close(fd);
+}
+
+/* ---------------------------------------------------------------- events */
+
+static void on_leg(struct session *s, enum insp_dir side, int status, int events)
+{
+	struct leg *l = &s->leg[side];
+
+	if (s->state == SESSION_DEAD)
+		return;
+	if (status < 0) /* the handle was stopped: it must be told again what it is to watch */
+		l->events = 0;
+	if (side == INSP_S2C && !l->connected) {
+		connected(s);
+	} else if (status < 0 && s->state == SESSION_END) {
+		leg_broken(s, side);
+	} else {
+		if ((events & UV_WRITABLE) && l->out.n)
+			session_flush(s, side == INSP_C2S ? INSP_TO_CLIENT : INSP_TO_SERVER);
+		if ((events & UV_READABLE) || status < 0)
+			session_pump(s, side);
+		else if ((events & UV_DISCONNECT) && side == INSP_C2S && s->ask.kind != ASK_NONE)
+			leg_broken(s, INSP_C2S);
+	}
+	if (s->state < SESSION_END)
+		session_resume(s);
+	else if (s->state != SESSION_DEAD)
+		session_after_end(s);
+}

@@ -1,0 +1,277 @@
+/* SPDX-License-Identifier: MIT */
+/* What of a session goes into its recording, and in which form. */
+#include <errno.h>
+#include <inttypes.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/text.h"
+#include "daemon/address.h"
+#include "daemon/session.h"
+
+/* A failed recording ends the session unless the administrator said otherwise. */
+static bool failed(struct session *s, int error)
+{
+	struct wconf *c = s->conf;
+
+	if (s->rec || error)
+		log_debug("session %s: recording: %s", s->id, strerror(-error));
+	return c && !c->cfg->record_required;
+}
+
+static void put_identity(struct session *s, struct jsonw *j)
+{
+	char addr[ADDRESS_TEXT];
+
+	jsonw_kv_string(j, "agent", s->view->agent);
+	jsonw_kv_string(j, "target", s->view->target->name);
+	jsonw_kv_string(j, "protocol", s->view->target->protocol);
+	jsonw_kv_string(j, "upstream", s->upstream);
+	jsonw_kv_bool(j, "steered", s->steered);
+	if (!s->steered)
+		return;
+	address_format_mapped(s->record.addr, (uint16_t)(s->record.port_be << 8 | s->record.port_be >> 8),
+			      addr);
+	jsonw_kv_string(j, "destination", addr);
+	jsonw_kv_u64(j, "pid", s->record.tgid);
+	jsonw_kv_u64(j, "uid", s->record.uid);
+	jsonw_kv_slice(j, "comm", slice_of(s->record.comm, strnlen(s->record.comm, TG_COMM_LEN)));
+	jsonw_kv_u64(j, "cgroup_id", s->record.cgroup_id);
+}
+
+bool srec_open(struct session *s)
+{
+	struct buf *b = &s->w->json;
+	struct access_decision d;
+	char when[32];
+	struct jsonw j;
+	int rc;
+
+	buf_reset(b);
+	jsonw_init(&j, b, false);
+	jsonw_object(&j);
+	jsonw_kv_string(&j, "session", s->id);
+	text_time(s->opened_wall_ns, when, sizeof(when));
+	jsonw_kv_string(&j, "time", when);
+	put_identity(s, &j);
+	jsonw_kv_string(&j, "policy", policy_digest(s->conf->cfg->policy));
+	policy_access(s->view->view, &d);
+	jsonw_kv_string(&j, "access_rule", d.rule);
+	/* The parent's facts are a JSON object already; kept as text so that they stay what it said. */
+	jsonw_kv_string(&j, "facts", s->facts ? s->facts : "");
+	jsonw_kv_string(&j, "tidegate", TIDEGATE_VERSION);
+	jsonw_object_end(&j);
+	if (jsonw_end(&j))
+		return failed(s, -ENOMEM);
+	rc = rec_new(s->w->journal, &s->uuid, buf_slice(b), &s->rec);
+	return rc ? failed(s, rc) : true;
+}
+
+bool srec_json(struct session *s, enum tg_rec_type type, struct slice json)
+{
+	int rc;
+
+	if (!s->rec)
+		return failed(s, 0);
+	rc = rec_put(s->rec, type, clock_wall_ns(), &json, 1);
+	return rc ? failed(s, rc) : true;
+}
+
+/* Overwrites in @dst, which holds the input from @from on, what was reported as secret. */
+static void hide_ranges(const struct worker *w, uint8_t *dst, size_t from, size_t n)
+{
+	if (w->all_secret) {
+		memset(dst, '*', n);
+		return;
+	}
+	for (unsigned i = 0; i < w->nsecret; i++) {
+		size_t a = w->secret[i].off, b = a + w->secret[i].n;
+
+		a = a < from ? from : a;
+		b = b > from + n ? from + n : b;
+		if (a < b)
+			memset(dst + (a - from), '*', b - a);
+	}
+}
+
+bool srec_bytes(struct session *s, enum insp_dir dir, const uint8_t *p, size_t n)
+{
+	enum tg_rec_type type = dir == INSP_C2S ? TG_REC_CLIENT : TG_REC_SERVER;
+	uint64_t now = clock_wall_ns();
+	int rc = 0;
+
+	if (!s->rec)
+		return failed(s, 0);
+	for (size_t off = 0; off < n;) {
+		size_t part = min_size(n - off, TG_REC_CHUNK);
+		uint8_t *dst = rec_reserve(s->rec, type, now, part, &rc);
+
+		if (!dst)
+			return failed(s, rc);
+		memcpy(dst, p + off, part);
+		if (dir == INSP_C2S) {
+			hide_ranges(s->w, dst, off, part);
+			(void)masker_hide_secrets(s->w->masker, dst, part);
+		}
+		rec_commit(s->rec);
+		off += part;
+	}
+	return true;
+}
+
+/* A copy of the statement's text without its secrets, in the scratch buffer. */
+static struct slice shown_text(struct session *s, const struct event *ev)
+{
+	const struct sql_info *info = ev->statement.info;
+	struct buf *b = &s->w->scratch;
+	struct slice text = ev->statement.text;
+
+	buf_reset(b);
+	/* Padding: the scanner looks at whole blocks. */
+	if (buf_append_slice(b, text) || !buf_reserve(b, 256))
+		return (struct slice){.p = NULL, .n = 0};
+	memset(b->mem + b->off + b->n, 0, 256);
+	for (unsigned i = 0; info && i < info->nsecrets; i++) {
+		size_t off = info->secrets[i].off, n = info->secrets[i].n;
+
+		if (off < b->n)
+			memset(buf_data(b) + off, '*', min_size(n, b->n - off));
+	}
+	(void)masker_hide_secrets(s->w->masker, buf_data(b), b->n);
+	return buf_slice(b);
+}
+
+void srec_put_text(struct session *s, struct ipc *ipc, const struct event *ev)
+{
+	ipc_put_slice(ipc, shown_text(s, ev));
+}
+
+static void put_effects(struct jsonw *j, const struct sql_info *info)
+{
+	jsonw_name(j, "effects");
+	jsonw_array(j);
+	for (unsigned i = 0; info && i < SQL_EFFECT_COUNT; i++)
+		if (info->effects >> i & 1)
+			jsonw_string(j, sql_effect_name((enum sql_effect_bit)i));
+	jsonw_array_end(j);
+}
+
+static void put_objects(struct jsonw *j, const struct sql_info *info)
+{
+	jsonw_name(j, "objects");
+	jsonw_array(j);
+	for (unsigned i = 0; info && i < info->naccess && i < 64; i++) {
+		const struct sql_access *a = &info->access[i];
+		char name[300];
+
+		if (!a->name.n)
+			continue;
+		(void)snprintf(name, sizeof(name), "%.*s%s%.*s", (int)min_size(a->schema.n, 128),
+			       (const char *)a->schema.p, a->schema.n ? "." : "",
+			       (int)min_size(a->name.n, 128), (const char *)a->name.p);
+		jsonw_string(j, name);
+	}
+	jsonw_array_end(j);
+}
+
+/* People who follow see what goes into the recording. */
+static void tell_followers(struct session *s, const char *kind, struct slice json)
+{
+	struct buf b;
+
+	if (!s->w->follow)
+		return;
+	buf_init(&b, IPC_MAX);
+	if (!buf_printf(&b, "{\"session\":\"%s\",\"agent\":\"%s\",\"target\":\"%s\",\"event\":\"%s\","
+			    "\"data\":%.*s}",
+			s->id, s->view ? s->view->agent : "", s->view ? s->view->target->name : "",
+			kind, (int)min_size(json.n, 32768), (const char *)json.p)) {
+		ipc_begin(s->w->ipc, IPC_EVENT, 0);
+		ipc_put_slice(s->w->ipc, buf_slice(&b));
+		ipc_send(s->w->ipc);
+	}
+	buf_done(&b);
+}
+
+static bool finish(struct session *s, struct jsonw *j, enum tg_rec_type type, const char *kind)
+{
+	jsonw_object_end(j);
+	if (jsonw_end(j))
+		return failed(s, -EMSGSIZE);
+	tell_followers(s, kind, buf_slice(j->out));
+	return srec_json(s, type, buf_slice(j->out));
+}
+
+static void begin(struct session *s, struct jsonw *j)
+{
+	buf_reset(&s->w->json);
+	jsonw_init(j, &s->w->json, false);
+	jsonw_object(j);
+}
+
+bool srec_command(struct session *s, const struct event *ev, const char *verdict, const char *rule,
+		  uint16_t reason)
+{
+	const struct sql_info *info = ev->statement.info;
+	struct jsonw j;
+
+	begin(s, &j);
+	jsonw_kv_u64(&j, "seq", ev->seq);
+	if (ev->kind == EV_EXECUTE) {
+		jsonw_kv_u64(&j, "statement", ev->statement.statement_seq);
+	} else {
+		jsonw_kv_slice(&j, "text", shown_text(s, ev));
+		put_effects(&j, info);
+		put_objects(&j, info);
+	}
+	jsonw_kv_string(&j, "decision", verdict);
+	jsonw_kv_string(&j, "rule", rule);
+	if (reason)
+		jsonw_kv_string(&j, "reason", reason_label(reason));
+	if (ev->statement.has_digest) {
+		char hex[65];
+
+		text_hex(ev->statement.digest, 32, hex);
+		jsonw_kv_string(&j, "digest", hex);
+	}
+	return finish(s, &j, ev->kind == EV_EXECUTE ? TG_REC_EXECUTE : TG_REC_COMMAND, "command");
+}
+
+bool srec_decision(struct session *s, const char *what, const char *verdict, const char *by,
+		   const char *request, const char *grant, uint16_t reason, const char *detail)
+{
+	struct jsonw j;
+
+	begin(s, &j);
+	jsonw_kv_string(&j, "what", what);
+	jsonw_kv_u64(&j, "seq", s->ask.seq);
+	jsonw_kv_string(&j, "decision", verdict);
+	jsonw_kv_string(&j, "by", by);
+	if (*request)
+		jsonw_kv_string(&j, "request", request);
+	if (*grant)
+		jsonw_kv_string(&j, "grant", grant);
+	if (reason)
+		jsonw_kv_string(&j, "reason", reason_label(reason));
+	if (detail && *detail)
+		jsonw_kv_string(&j, "detail", detail);
+	return finish(s, &j, TG_REC_DECISION, "decision");
+}
+
+bool srec_error(struct session *s, const char *who, struct slice code, struct slice message)
+{
+	struct jsonw j;
+
+	begin(s, &j);
+	jsonw_kv_string(&j, "from", who);
+	jsonw_kv_slice(&j, "code", code);
+	jsonw_kv_slice(&j, "message", message);
+	return finish(s, &j, TG_REC_ERROR, "error");
+}
+
+void srec_close(struct session *s)
+{
+	if (s->rec)
+		rec_close(s->rec, clock_wall_ns(), s->end_reason);
+	s->rec = NULL;
+}

@@ -1,0 +1,510 @@
+/* SPDX-License-Identifier: MIT */
+/* Targets and agents by name and number, and what the kernel's maps say of them. */
+#include <errno.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/text.h"
+#include "config/state.h"
+#include "daemon/address.h"
+#include "daemon/parent.h"
+#include "kern/kern.h"
+
+#define WANTED_MAX 4096
+
+struct wanted {
+	struct tg_addr_key key;
+	uint32_t target;
+	bool there;
+};
+
+struct wanted_list {
+	struct wanted w[WANTED_MAX];
+	uint32_t n;
+};
+
+/* -------------------------------------------------------- names and ids */
+
+struct ptarget *target_find(struct parent *p, struct slice name)
+{
+	list_each(it, &p->targets) {
+		struct ptarget *t = container_of(it, struct ptarget, link);
+
+		if (slice_eq_str(name, t->name))
+			return t;
+	}
+	return NULL;
+}
+
+struct ptarget *target_by_id(struct parent *p, uint32_t id)
+{
+	list_each(it, &p->targets) {
+		struct ptarget *t = container_of(it, struct ptarget, link);
+
+		if (t->id == id)
+			return t;
+	}
+	return NULL;
+}
+
+struct pagent *agent_find(struct parent *p, struct slice name)
+{
+	list_each(it, &p->agents) {
+		struct pagent *a = container_of(it, struct pagent, link);
+
+		if (slice_eq_str(name, a->name))
+			return a;
+	}
+	return NULL;
+}
+
+struct pagent *agent_by_id(struct parent *p, uint32_t id)
+{
+	list_each(it, &p->agents) {
+		struct pagent *a = container_of(it, struct pagent, link);
+
+		if (a->id == id)
+			return a;
+	}
+	return NULL;
+}
+
+static struct ptarget *target_add(struct parent *p, const char *name, uint32_t id)
+{
+	struct ptarget *t = calloc(1, sizeof(*t));
+
+	if (!t)
+		return NULL;
+	(void)snprintf(t->name, sizeof(t->name), "%s", name);
+	t->id = id ? id : ++p->next_target;
+	if (t->id > p->next_target)
+		p->next_target = t->id;
+	list_add_tail(&p->targets, &t->link);
+	return t;
+}
+
+/* Ids of a former process: what is pinned in the kernel goes by them. */
+static void take_over_ids(struct parent *p)
+{
+	struct state_targets st;
+	struct buf error;
+	int rc;
+
+	buf_init(&error, 4096);
+	rc = state_targets_load(p->cfg->state_dir, &st, &error);
+	if (rc == 0) {
+		for (uint32_t i = 0; i < st.n; i++)
+			if (!target_find(p, slice_str(st.t[i].name)))
+				(void)!target_add(p, st.t[i].name, st.t[i].id);
+	} else if (rc != -ENOENT) {
+		log_warning("%.*s", (int)error.n, (const char *)buf_data(&error));
+	}
+	state_targets_done(&st);
+	buf_done(&error);
+}
+
+static int bind_names(struct parent *p)
+{
+	list_each(it, &p->targets)
+		container_of(it, struct ptarget, link)->cfg = NULL;
+	list_each(it, &p->agents)
+		container_of(it, struct pagent, link)->cfg = NULL;
+	for (uint32_t i = 0; i < p->cfg->ntargets; i++) {
+		const struct cfg_target *c = &p->cfg->targets[i];
+		struct ptarget *t = target_find(p, slice_str(c->name));
+
+		if (!t)
+			t = target_add(p, c->name, 0);
+		if (!t)
+			return -ENOMEM;
+		t->cfg = c;
+		if (!t->toggled)
+			t->mode = c->mode;
+	}
+	for (uint32_t i = 0; i < p->cfg->nagents; i++) {
+		const struct cfg_agent *c = &p->cfg->agents[i];
+		struct pagent *a = agent_find(p, slice_str(c->name));
+
+		if (!a) {
+			a = calloc(1, sizeof(*a));
+			if (!a)
+				return -ENOMEM;
+			(void)snprintf(a->name, sizeof(a->name), "%s", c->name);
+			a->id = ++p->next_agent;
+			list_add_tail(&p->agents, &a->link);
+		}
+		a->cfg = c;
+	}
+	return 0;
+}
+
+/* --------------------------------------------------------------- addresses */
+
+static void add_wanted(struct wanted_list *l, uint32_t target, const uint8_t addr[16],
+		       uint8_t prefix, uint16_t port)
+{
+	struct wanted *w;
+
+	if (l->n == WANTED_MAX)
+		return;
+	w = &l->w[l->n++];
+	*w = (struct wanted){.target = target};
+	w->key.prefixlen = 32u + prefix;
+	w->key.protocol = IPPROTO_TCP;
+	w->key.port_be = htons(port);
+	memcpy(w->key.addr, addr, 16);
+}
+
+static void resolve(struct wanted_list *l, const struct ptarget *t, const struct cfg_addr *a,
+		    struct buf *error)
+{
+	struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *list, *it;
+	uint8_t addr[16];
+	int rc;
+
+	if (a->literal) {
+		for (uint32_t i = 0; i < a->naddrs; i++)
+			add_wanted(l, t->id, a->addrs[i].s6_addr, a->prefix, a->port);
+		return;
+	}
+	rc = getaddrinfo(a->host, NULL, &hints, &list);
+	if (rc) {
+		(void)!buf_printf(error, "target %s: cannot resolve %s: %s\n", t->name, a->host,
+				  gai_strerror(rc));
+		return;
+	}
+	for (it = list; it; it = it->ai_next) {
+		address_mapped(it->ai_addr, addr);
+		add_wanted(l, t->id, addr, 128, a->port);
+	}
+	freeaddrinfo(list);
+}
+
+static int keep_or_delete(void *ctx, const struct tg_addr_key *key, uint32_t target)
+{
+	struct wanted_list *l = ctx;
+
+	for (uint32_t i = 0; i < l->n; i++) {
+		if (memcmp(&l->w[i].key, key, sizeof(*key)) == 0 && l->w[i].target == target) {
+			l->w[i].there = true;
+			return 0;
+		}
+	}
+	return 1;
+}
+
+struct deleter {
+	struct kern *k;
+	struct wanted_list *l;
+};
+
+static int delete_unwanted(void *ctx, const struct tg_addr_key *key, uint32_t target)
+{
+	struct deleter *d = ctx;
+
+	if (keep_or_delete(d->l, key, target) == 0)
+		return 0;
+	return kern_addr_delete(d->k, key);
+}
+
+static int set_state(struct parent *p, const struct ptarget *t)
+{
+	struct tg_target_state st = {
+		.mode = (tg_u8)(t->mode == TARGET_STEER	    ? TG_MODE_STEER
+				: t->mode == TARGET_BLOCK   ? TG_MODE_BLOCK
+				: t->mode == TARGET_OBSERVE ? TG_MODE_OBSERVE
+							    : TG_MODE_OFF),
+		.flags = t->cfg && t->cfg->fail_open ? TG_TARGET_FAIL_OPEN : 0,
+		.generation = (uint32_t)p->generation,
+	};
+
+	if (t->mode == TARGET_OFF && t->until_wall_ns) {
+		uint64_t now = clock_wall_ns();
+
+		st.off_until_boot_ns = clock_boot_ns() +
+				       (t->until_wall_ns > now ? t->until_wall_ns - now : 1);
+	}
+	return p->kern ? kern_target_set(p->kern, t->id, &st) : 0;
+}
+
+static int save_state(struct parent *p, const struct wanted_list *l)
+{
+	struct state_target *st = calloc(p->cfg->ntargets + 1, sizeof(*st));
+	const char **addrs = calloc(WANTED_MAX, sizeof(*addrs));
+	char(*text)[STATE_ADDR_TEXT] = calloc(WANTED_MAX, sizeof(*text));
+	uint32_t n = 0, used = 0;
+	int rc = -ENOMEM;
+
+	if (st && addrs && text) {
+		list_each(it, &p->targets) {
+			const struct ptarget *t = container_of(it, struct ptarget, link);
+
+			if (!t->cfg || n == p->cfg->ntargets)
+				continue;
+			st[n] = (struct state_target){.id = t->id,
+						      .name = t->name,
+						      .protocol = t->cfg->protocol,
+						      .addresses = addrs + used,
+						      .mode = t->cfg->mode,
+						      .fail_open = t->cfg->fail_open};
+			for (uint32_t i = 0; i < l->n; i++) {
+				if (l->w[i].target != t->id)
+					continue;
+				state_addr_format(&l->w[i].key, text[used]);
+				addrs[used] = text[used];
+				used++;
+				st[n].naddresses++;
+			}
+			n++;
+		}
+		rc = state_targets_save(p->cfg->state_dir, st, n);
+	}
+	free(st);
+	free(addrs);
+	free(text);
+	return rc;
+}
+
+static bool has_cgroup(const struct pagent *a, const char *path)
+{
+	for (uint32_t i = 0; a && a->cfg && i < a->cfg->ncgroups; i++)
+		if (strcmp(a->cfg->cgroups[i], path) == 0)
+			return true;
+	return false;
+}
+
+static bool has_uid(const struct pagent *a, uint32_t uid)
+{
+	for (uint32_t i = 0; a && a->cfg && i < a->cfg->nuids; i++)
+		if (a->cfg->uids[i] == uid)
+			return true;
+	return false;
+}
+
+/* What an earlier configuration, or an earlier process, watched: its ids mean others now. */
+static int drop_cgroup(void *ctx, const char *path, uint32_t agent)
+{
+	struct parent *p = ctx;
+
+	if (has_cgroup(agent_by_id(p, agent), path))
+		return 0;
+	return kern_agent_cgroup_delete(p->kern, path);
+}
+
+static int drop_uid(void *ctx, uint32_t uid, uint32_t agent)
+{
+	struct parent *p = ctx;
+
+	if (has_uid(agent_by_id(p, agent), uid))
+		return 0;
+	return kern_agent_uid_delete(p->kern, uid);
+}
+
+static int apply_agents(struct parent *p)
+{
+	int rc = kern_agent_cgroup_each(p->kern, drop_cgroup, p);
+
+	if (!rc)
+		rc = kern_agent_uid_each(p->kern, drop_uid, p);
+	list_each(it, &p->agents) {
+		const struct pagent *a = container_of(it, struct pagent, link);
+
+		for (uint32_t i = 0; !rc && a->cfg && i < a->cfg->ncgroups; i++) {
+			rc = kern_agent_cgroup_set(p->kern, a->cfg->cgroups[i], a->id);
+			if (rc)
+				log_error("agent %s: cgroup %s cannot be watched: %s%s", a->name,
+					  a->cfg->cgroups[i], strerror(-rc),
+					  rc == -EBUSY ? " (the daemon itself is in it)" : "");
+		}
+		for (uint32_t i = 0; !rc && a->cfg && i < a->cfg->nuids; i++) {
+			rc = kern_agent_uid_set(p->kern, a->cfg->uids[i], a->id);
+			if (rc)
+				log_error("agent %s: uid %u cannot be watched: %s", a->name,
+					  a->cfg->uids[i], strerror(-rc));
+		}
+	}
+	return rc;
+}
+
+static int apply_kernel(struct parent *p, struct wanted_list *l)
+{
+	struct deleter d = {p->kern, l};
+	int rc;
+
+	/* States first: an address must never point to a target that has none. */
+	list_each(it, &p->targets) {
+		rc = set_state(p, container_of(it, struct ptarget, link));
+		if (rc)
+			return rc;
+	}
+	rc = kern_addr_each(p->kern, delete_unwanted, &d);
+	for (uint32_t i = 0; !rc && i < l->n; i++)
+		if (!l->w[i].there)
+			rc = kern_addr_set(p->kern, &l->w[i].key, l->w[i].target);
+	return rc ? rc : apply_agents(p);
+}
+
+/* --------------------------------------------------------------- toggles */
+
+static void take_toggle(struct ptarget *t, const struct state_toggle *g)
+{
+	t->toggled = true;
+	t->mode = g->mode;
+	t->by_uid = g->by_uid;
+	t->since_wall_ns = g->since_wall_ns;
+	t->until_wall_ns = g->until_wall_ns;
+	(void)snprintf(t->reason, sizeof(t->reason), "%s", g->reason);
+	log_warning("target %s is %s since its toggle by uid %u: %s", t->name,
+		    target_mode_name(t->mode), t->by_uid, t->reason);
+}
+
+static void load_toggles(struct parent *p)
+{
+	uint64_t now = clock_wall_ns();
+	struct state_toggles st;
+	struct buf error;
+	int lock = state_lock(p->cfg->state_dir), rc;
+
+	buf_init(&error, 4096);
+	rc = state_toggles_load(p->cfg->state_dir, &st, &error);
+	if (rc == 0) {
+		for (uint32_t i = 0; i < st.n; i++)
+			if (!st.t[i].recorded)
+				log_warning("while the daemon was down: uid %u set target %s to %s: %s",
+					    st.t[i].by_uid, st.t[i].name,
+					    st.t[i].reset ? "its configuration"
+							  : target_mode_name(st.t[i].mode),
+					    st.t[i].reason);
+		list_each(it, &p->targets) {
+			struct ptarget *t = container_of(it, struct ptarget, link);
+			const struct state_toggle *g = state_toggle_last(&st, t->name);
+
+			if (state_toggle_active(g, now))
+				take_toggle(t, g);
+		}
+		state_toggles_compact(&st, now);
+		if (state_toggles_save(p->cfg->state_dir, st.t, st.n))
+			log_error("the list of toggles cannot be written back");
+	} else if (rc != -ENOENT) {
+		log_error("%.*s", (int)error.n, (const char *)buf_data(&error));
+	}
+	state_toggles_done(&st);
+	buf_done(&error);
+	if (lock >= 0)
+		close(lock);
+}
+
+int target_switch(struct parent *p, struct ptarget *t, int mode, const char *reason,
+		  uint64_t for_ms, uint32_t uid, struct buf *error)
+{
+	uint64_t now = clock_wall_ns();
+	struct state_toggle g = {
+		.name = t->name,
+		.reset = mode < 0,
+		.mode = mode < 0 ? (t->cfg ? t->cfg->mode : TARGET_STEER) : (enum target_mode)mode,
+		.reason = reason ? reason : "",
+		.by_uid = uid,
+		.since_wall_ns = now,
+		.until_wall_ns = for_ms ? now + for_ms * 1000000 : 0,
+		.recorded = true,
+	};
+	int rc = state_toggle_append(p->cfg->state_dir, &g, error);
+
+	if (rc)
+		return rc;
+	t->toggled = mode >= 0;
+	t->mode = g.mode;
+	t->by_uid = uid;
+	t->since_wall_ns = now;
+	t->until_wall_ns = g.until_wall_ns;
+	(void)snprintf(t->reason, sizeof(t->reason), "%s", g.reason);
+	rc = set_state(p, t);
+	if (rc)
+		(void)!buf_printf(error, "the kernel's map refused it: %s", strerror(-rc));
+	log_warning("target %s is now %s (uid %u): %s", t->name, target_mode_name(t->mode), uid,
+		    t->reason);
+	each_worker(p, c)
+	{
+		ipc_begin(c->ipc, IPC_TARGET_MODE, 0);
+		ipc_put_str(c->ipc, t->name);
+		ipc_put_u32(c->ipc, t->mode);
+		ipc_send(c->ipc);
+	}
+	return rc;
+}
+
+void targets_tick(struct parent *p)
+{
+	uint64_t now = clock_wall_ns();
+
+	list_each(it, &p->targets) {
+		struct ptarget *t = container_of(it, struct ptarget, link);
+		struct buf error;
+
+		if (!t->toggled || !t->until_wall_ns || now < t->until_wall_ns)
+			continue;
+		buf_init(&error, 1024);
+		if (target_switch(p, t, -1, "its time is over", 0, 0, &error))
+			log_error("target %s: %.*s", t->name, (int)error.n,
+				  (const char *)buf_data(&error));
+		buf_done(&error);
+	}
+}
+
+/* ------------------------------------------------------------------ apply */
+
+int targets_apply(struct parent *p, struct buf *error)
+{
+	struct wanted_list *l = calloc(1, sizeof(*l));
+	bool first = list_empty(&p->targets);
+	int rc;
+
+	if (!l)
+		return -ENOMEM;
+	if (first)
+		take_over_ids(p);
+	rc = bind_names(p);
+	if (!rc && first)
+		load_toggles(p);
+	list_each(it, &p->targets) {
+		const struct ptarget *t = container_of(it, struct ptarget, link);
+
+		for (uint32_t i = 0; !rc && t->cfg && i < t->cfg->naddrs; i++)
+			resolve(l, t, &t->cfg->addrs[i], error);
+	}
+	if (!rc && p->kern)
+		rc = apply_kernel(p, l);
+	if (!rc)
+		rc = save_state(p, l);
+	if (rc)
+		(void)!buf_printf(error, "targets cannot be put into effect: %s\n", strerror(-rc));
+	free(l);
+	return rc;
+}
+
+bool target_upstream(const struct cfg_target *t, char *dst, size_t cap)
+{
+	struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *list;
+	const struct cfg_addr *a;
+	char text[ADDRESS_TEXT];
+	uint8_t addr[16];
+
+	if (!t->naddrs)
+		return false;
+	a = &t->addrs[0];
+	if (a->literal) {
+		memcpy(addr, a->addrs[0].s6_addr, 16);
+	} else {
+		if (getaddrinfo(a->host, NULL, &hints, &list))
+			return false;
+		address_mapped(list->ai_addr, addr);
+		freeaddrinfo(list);
+	}
+	address_format_mapped(addr, a->port, text);
+	(void)snprintf(dst, cap, "%s", text);
+	return true;
+}

@@ -1,0 +1,657 @@
+/* SPDX-License-Identifier: MIT */
+/* The loop of a worker: listeners, the parent's messages, and what is done once a round. */
+#include "daemon/worker.h"
+
+#include <errno.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "daemon/address.h"
+#include "daemon/memfd.h"
+#include "daemon/sandbox.h"
+#include "daemon/session.h"
+#include "inspect/sql/sql.h"
+#include "kern/kern.h"
+
+enum {
+	ACCEPT_BUDGET = 64, /* connections of one turn */
+	FRAMES_PER_ROUND = 4,
+	TICK_MS = 1000,
+	IDLE_NS_S = 2, /* seconds after which an idle tail becomes a frame */
+};
+
+/* ----------------------------------------------------------- configuration */
+
+struct wconf *wconf_ref(struct wconf *c)
+{
+	c->refs++;
+	return c;
+}
+
+void wconf_unref(struct wconf *c)
+{
+	if (!c || --c->refs)
+		return;
+	list_each(it, &c->views) {
+		struct wview *v = container_of(it, struct wview, link);
+
+		policy_view_free(v->view);
+		free(v->agent);
+		free(v);
+	}
+	config_free(c->cfg);
+	free(c);
+}
+
+struct wview *wconf_view(struct wconf *c, struct slice agent, const struct cfg_target *target)
+{
+	struct wview *v;
+
+	list_each(it, &c->views) {
+		v = container_of(it, struct wview, link);
+		if (v->target == target && slice_eq_str(agent, v->agent))
+			return v;
+	}
+	v = calloc(1, sizeof(*v));
+	if (!v)
+		return NULL;
+	v->conf = c;
+	v->target = target;
+	v->agent = strndup((const char *)agent.p, agent.n);
+	if (!v->agent || policy_view_new(c->cfg->policy, agent, slice_str(target->name), &v->view)) {
+		free(v->agent);
+		free(v);
+		return NULL;
+	}
+	list_add_tail(&c->views, &v->link);
+	return v;
+}
+
+static void take_config(struct worker *w, struct ipc_msg *m)
+{
+	uint64_t generation = ipc_get_u64(m);
+	int fd = ipc_get_fd(m);
+	struct wconf *c = calloc(1, sizeof(*c));
+	struct slice text;
+	struct buf error;
+	int rc;
+
+	BUG_ON(!ipc_end(m) || fd < 0 || !c);
+	buf_init(&error, 65536);
+	rc = memfd_map(fd, &text);
+	close(fd);
+	/* The parent has checked the same text: a difference is a bug, and closes. */
+	if (rc == 0)
+		rc = config_parse(text, "tidegate.yaml", &c->cfg, &error);
+	if (rc) {
+		log_error("configuration of the parent is not accepted: %.*s", (int)error.n,
+			  (const char *)buf_data(&error));
+		exit(1);
+	}
+	memfd_unmap(text);
+	buf_done(&error);
+	c->generation = generation;
+	c->refs = 1;
+	list_init(&c->views);
+	wconf_unref(w->conf);
+	w->conf = c;
+	list_each(it, &w->sessions)
+		session_recheck(container_of(it, struct session, link), c);
+}
+
+/* --------------------------------------------------------------- listeners */
+
+struct listener {
+	struct list link;
+	struct worker *w;
+	uv_poll_t poll;
+	int fd;
+	enum ipc_listener_kind kind;
+	char *target; /* of a gateway listener */
+};
+
+/* Closes with a reset: nothing is to be learned by half-closing a stranger. */
+static void reset_connection(int fd)
+{
+	struct linger now = {.l_onoff = 1, .l_linger = 0};
+
+	(void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
+	close(fd);
+}
+
+static void accepted(struct listener *l, int fd, const struct sockaddr_storage *peer)
+{
+	struct sockaddr_storage own;
+	socklen_t len = sizeof(own);
+	struct tg_record rec;
+	char text[ADDRESS_TEXT], local[ADDRESS_TEXT] = "";
+
+	address_format((const struct sockaddr *)peer, text);
+	if (getsockname(fd, (struct sockaddr *)&own, &len) == 0)
+		address_format((const struct sockaddr *)&own, local);
+	if (l->w->conf == NULL || l->w->draining) {
+		reset_connection(fd);
+		return;
+	}
+	if (l->kind == IPC_LISTEN_GATEWAY) {
+		session_accept(l->w, fd, NULL, l->target, text, local);
+		return;
+	}
+	if (kern_record_get(l->w->record_map, fd, &rec)) {
+		count_reason(l->w, TG_R_NOT_STEERED);
+		reset_connection(fd);
+		return;
+	}
+	session_accept(l->w, fd, &rec, NULL, text, local);
+}
+
+static void on_listener(uv_poll_t *h, int status, int events)
+{
+	struct listener *l = container_of(h, struct listener, poll);
+
+	for (int i = 0; i < ACCEPT_BUDGET; i++) {
+		struct sockaddr_storage peer;
+		socklen_t len = sizeof(peer);
+		int fd = accept4(l->fd, (struct sockaddr *)&peer, &len,
+				 SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+		if (fd < 0) {
+			if (errno == EMFILE || errno == ENFILE || errno == ENOMEM)
+				count_reason(l->w, TG_R_OVERLOAD);
+			return;
+		}
+		accepted(l, fd, &peer);
+	}
+}
+
+static void listener_closed(uv_handle_t *h)
+{
+	struct listener *l = container_of((uv_poll_t *)h, struct listener, poll);
+
+	close(l->fd);
+	free(l->target);
+	free(l);
+}
+
+static void take_listener(struct worker *w, struct ipc_msg *m)
+{
+	enum ipc_listener_kind kind = (enum ipc_listener_kind)ipc_get_u32(m);
+	struct slice target = ipc_get_str(m);
+	int fd = ipc_get_fd(m);
+	struct listener *l = calloc(1, sizeof(*l));
+
+	BUG_ON(!ipc_end(m) || fd < 0 || !l);
+	l->w = w;
+	l->fd = fd;
+	l->kind = kind;
+	l->target = target.n ? strndup((const char *)target.p, target.n) : NULL;
+	BUG_ON(uv_poll_init(&w->loop, &l->poll, fd));
+	BUG_ON(uv_poll_start(&l->poll, UV_READABLE, on_listener));
+	list_add_tail(&w->listeners, &l->link);
+}
+
+static void close_listeners(struct worker *w)
+{
+	list_each(it, &w->listeners) {
+		struct listener *l = container_of(it, struct listener, link);
+
+		list_del(&l->link);
+		uv_close((uv_handle_t *)&l->poll, listener_closed);
+	}
+}
+
+/* ------------------------------------------------------------ send and close */
+
+struct later {
+	uv_poll_t poll;
+	int fd;
+	size_t n;
+	uint8_t bytes[32];
+};
+
+static void later_closed(uv_handle_t *h)
+{
+	struct later *l = container_of((uv_poll_t *)h, struct later, poll);
+
+	close(l->fd);
+	free(l);
+}
+
+static void on_later(uv_poll_t *h, int status, int events)
+{
+	struct later *l = container_of(h, struct later, poll);
+
+	if (status == 0)
+		(void)!send(l->fd, l->bytes, l->n, MSG_NOSIGNAL | MSG_DONTWAIT);
+	uv_close((uv_handle_t *)h, later_closed);
+}
+
+void worker_send_later(struct worker *w, int fd, struct slice bytes)
+{
+	struct later *l = calloc(1, sizeof(*l));
+
+	if (!l || bytes.n > sizeof(l->bytes) || uv_poll_init(&w->loop, &l->poll, fd)) {
+		free(l);
+		close(fd);
+		return;
+	}
+	l->fd = fd;
+	l->n = bytes.n;
+	memcpy(l->bytes, bytes.p, bytes.n);
+	(void)uv_poll_start(&l->poll, UV_WRITABLE, on_later);
+}
+
+/* ----------------------------------------------------------------- journal */
+
+static void need_file(void *ctx, const struct uuid *session)
+{
+	struct worker *w = ctx;
+
+	ipc_begin(w->ipc, IPC_FILE_NEED, 0);
+	ipc_put_uuid(w->ipc, session);
+	ipc_send(w->ipc);
+}
+
+/* Those that waited for room, or have work that no event announces. */
+static void resume_all(struct worker *w, bool room)
+{
+	bool again = w->again;
+
+	w->again = false;
+	w->waiting_room = w->waiting_room && !room;
+	list_each(it, &w->sessions) {
+		struct session *s = container_of(it, struct session, link);
+
+		if (s->journal_wait && room)
+			s->journal_wait = false;
+		else if (!again || !(s->retry[0] || s->retry[1]))
+			continue;
+		session_resume(s);
+	}
+}
+
+void worker_again(struct worker *w)
+{
+	w->again = true;
+}
+
+static void journal_writable(void *ctx)
+{
+	(void)ctx; /* looked at once a round, when nobody is inside a session */
+}
+
+static void record_failed(void *ctx, const struct uuid *session, int error)
+{
+	struct worker *w = ctx;
+	struct session *s = session_find(w, session);
+
+	log_error("a recording failed: %s", strerror(error < 0 ? -error : error));
+	if (!s || !s->conf || !s->conf->cfg->record_required) {
+		count_reason(w, TG_R_RECORD_FAILED);
+		return;
+	}
+	s->fatal = TG_R_RECORD_FAILED;
+	if (!s->in_turn)
+		session_end(s, TG_R_RECORD_FAILED, NULL);
+}
+
+static const struct journal_ops journal_ops = {
+	.need_file = need_file,
+	.writable = journal_writable,
+	.failed = record_failed,
+};
+
+bool worker_has_room(struct worker *w)
+{
+	struct journal_stats st;
+
+	journal_get_stats(w->journal, &st);
+	return st.slots - st.slots_used >= WORKER_JOURNAL_ROOM;
+}
+
+static void flush_synced(struct worker *w)
+{
+	list_each(it, &w->sessions) {
+		struct session *s = container_of(it, struct session, link);
+
+		if (s->leg[INSP_S2C].out.n) {
+			session_flush(s, INSP_TO_SERVER);
+			session_resume(s);
+		}
+	}
+}
+
+static void sync_work(uv_work_t *work)
+{
+	struct worker *w = container_of(work, struct worker, sync);
+
+	work->data = (void *)(intptr_t)journal_sync(w->journal);
+}
+
+static void start_sync(struct worker *w);
+
+static void sync_done(uv_work_t *work, int status)
+{
+	struct worker *w = container_of(work, struct worker, sync);
+
+	w->sync_running = false;
+	w->stats->journal.syncs++;
+	if (status == 0 && (intptr_t)work->data == 0) {
+		if (!w->sync_wanted)
+			flush_synced(w);
+	} else {
+		log_error("the journal cannot be written to the disk: %s",
+			  strerror(-(int)(intptr_t)work->data));
+	}
+	if (w->sync_wanted)
+		start_sync(w);
+}
+
+static void start_sync(struct worker *w)
+{
+	w->sync_running = true;
+	w->sync_wanted = false;
+	if (uv_queue_work(&w->loop, &w->sync, sync_work, sync_done))
+		w->sync_running = false;
+}
+
+void worker_want_sync(struct worker *w)
+{
+	/* One sync at a time: what comes in meanwhile is in the next (group commit). */
+	w->sync_wanted = true;
+}
+
+static void on_busy(uv_idle_t *h)
+{
+	(void)h; /* its presence alone keeps the loop from sleeping */
+}
+
+/* Once a round, after all events: frames, and a finished drain. */
+static void on_after(uv_check_t *h)
+{
+	struct worker *w = container_of(h, struct worker, after);
+	bool pending;
+
+	if (!w->journal)
+		return;
+	pending = journal_work(w->journal, FRAMES_PER_ROUND);
+	if (w->again || w->waiting_room)
+		resume_all(w, worker_has_room(w));
+	if (w->sync_wanted && !w->sync_running)
+		start_sync(w);
+	pending |= w->again;
+	if (pending && !uv_is_active((uv_handle_t *)&w->busy))
+		(void)uv_idle_start(&w->busy, on_busy);
+	else if (!pending)
+		(void)uv_idle_stop(&w->busy);
+	if (w->draining && w->nsessions == 0) {
+		journal_drain(w->journal);
+		uv_stop(&w->loop);
+	}
+}
+
+/* ---------------------------------------------------------------- the tick */
+
+static void report(struct worker *w, struct session *s)
+{
+	if (!s->dirty)
+		return;
+	s->dirty = false;
+	ipc_begin(w->ipc, IPC_SESSION_STATS, 0);
+	ipc_put_uuid(w->ipc, &s->uuid);
+	ipc_put_str(w->ipc, session_state_name(s));
+	ipc_put_u64(w->ipc, s->commands);
+	ipc_put_u64(w->ipc, s->bytes[INSP_C2S]);
+	ipc_put_u64(w->ipc, s->bytes[INSP_S2C]);
+	ipc_put_u64(w->ipc, s->masked);
+	ipc_send(w->ipc);
+}
+
+static void on_tick(uv_timer_t *t)
+{
+	struct worker *w = container_of(t, struct worker, tick);
+	uint64_t now = clock_boot_ns();
+	struct sql_stats sql;
+
+	if (!w->journal)
+		return;
+	list_each(it, &w->sessions) {
+		struct session *s = container_of(it, struct session, link);
+
+		report(w, s);
+		/* A host that slept: its monotonic timers are late, the grant is not. */
+		if (s->grant_until_boot_ns && now >= s->grant_until_boot_ns)
+			session_end(s, TG_R_GRANT_EXPIRED, "the granted time is over");
+	}
+	journal_idle(w->journal, now, IDLE_NS_S * 1000000000ull);
+	journal_get_stats(w->journal, &w->stats->journal);
+	sql_get_stats(w->sql, &sql);
+	w->stats->sql_hits = sql.hits;
+	w->stats->sql_misses = sql.misses;
+	w->stats->bytes_client = w->stats->bytes_server = 0;
+	catalogs_tick(w);
+}
+
+/* -------------------------------------------------------------- the parent */
+
+static void init(struct worker *w, struct ipc_msg *m)
+{
+	struct masker *masker;
+	uint8_t key[32];
+	struct slice k;
+	int stats_fd, journal_fd, rc;
+
+	w->index = ipc_get_u32(m);
+	(void)ipc_get_str(m);
+	k = ipc_get_bytes(m);
+	stats_fd = ipc_get_fd(m);
+	journal_fd = ipc_get_fd(m);
+	w->record_map = ipc_get_fd(m);
+	BUG_ON(!ipc_end(m) || k.n != sizeof(key) || stats_fd < 0 || journal_fd < 0);
+	memcpy(key, k.p, sizeof(key));
+	w->stats = mmap(NULL, sizeof(*w->stats), PROT_READ | PROT_WRITE, MAP_SHARED, stats_fd, 0);
+	BUG_ON(w->stats == MAP_FAILED);
+	close(stats_fd);
+	rc = masker_new(key, &masker);
+	explicit_bzero(key, sizeof(key));
+	BUG_ON(rc);
+	w->masker = masker;
+	BUG_ON(sql_new(&(struct sql_limits){0}, &w->sql));
+	rc = journal_new(journal_fd, &journal_ops, w, &w->journal);
+	if (rc) {
+		log_error("the journal cannot be used: %s", strerror(-rc));
+		exit(1);
+	}
+	rc = sandbox_worker();
+	if (rc) {
+		log_error("the sandbox cannot be set up: %s", strerror(-rc));
+		exit(1);
+	}
+	rc = journal_recover(w->journal, TG_R_WORKER_DIED);
+	if (rc > 0)
+		log_notice("%d recordings of a former process are completed", rc);
+	ipc_begin(w->ipc, IPC_READY, 0);
+	ipc_send(w->ipc);
+}
+
+static void grant_end(struct worker *w, struct ipc_msg *m)
+{
+	struct slice grant = ipc_get_str(m);
+	uint32_t reason = ipc_get_u32(m);
+	struct slice words = ipc_get_str(m);
+	char text[256];
+
+	(void)snprintf(text, sizeof(text), "%.*s", (int)words.n, (const char *)words.p);
+	list_each(it, &w->sessions) {
+		struct session *s = container_of(it, struct session, link);
+
+		if (slice_eq_str(grant, s->grant))
+			session_end(s, (uint16_t)reason, text);
+	}
+}
+
+static void kill_session(struct session *s, struct ipc_msg *m)
+{
+	uint32_t reason = ipc_get_u32(m);
+	struct slice words = ipc_get_str(m);
+	char text[256];
+
+	(void)snprintf(text, sizeof(text), "%.*s", (int)words.n, (const char *)words.p);
+	session_end(s, (uint16_t)reason, text);
+}
+
+static void show_session(struct worker *w, struct session *s, uint64_t id)
+{
+	struct jsonw j;
+
+	buf_reset(&w->json);
+	jsonw_init(&j, &w->json, false);
+	session_describe(s, &j);
+	ipc_begin(w->ipc, IPC_SESSION_SHOW, id);
+	ipc_put_slice(w->ipc, buf_slice(&w->json));
+	ipc_send(w->ipc);
+}
+
+static void target_mode(struct worker *w, struct ipc_msg *m)
+{
+	struct slice target = ipc_get_str(m);
+	uint32_t mode = ipc_get_u32(m);
+
+	if (mode != TARGET_BLOCK)
+		return;
+	list_each(it, &w->sessions) {
+		struct session *s = container_of(it, struct session, link);
+
+		if (s->view && slice_eq_str(target, s->view->target->name))
+			session_end(s, TG_R_TARGET_BLOCKED, NULL);
+	}
+}
+
+static void drain(struct worker *w)
+{
+	w->draining = true;
+	close_listeners(w);
+	/* Sessions that only wait have nothing to lose; running ones may finish. */
+	list_each(it, &w->sessions) {
+		struct session *s = container_of(it, struct session, link);
+
+		if (s->state < SESSION_RUN)
+			session_end(s, TG_R_SHUTDOWN, NULL);
+	}
+}
+
+static void got_file(struct worker *w, struct ipc_msg *m, const struct uuid *u)
+{
+	uint32_t error = ipc_get_u32(m);
+	int fd = ipc_get_fd(m);
+
+	journal_file(w->journal, u, fd, (int)error);
+}
+
+/* Messages that concern one session; it may be over already. */
+static void session_message(struct worker *w, struct ipc_msg *m)
+{
+	struct uuid u = ipc_get_uuid(m);
+	struct session *s = session_find(w, &u);
+
+	if (m->type == IPC_FILE) {
+		got_file(w, m, &u);
+		return;
+	}
+	if (!s)
+		return;
+	switch (m->type) {
+	case IPC_SESSION_FACTS:
+		session_facts(s, m);
+		break;
+	case IPC_SESSION_KILL:
+		kill_session(s, m);
+		break;
+	case IPC_SESSION_SHOW:
+		show_session(w, s, m->id);
+		break;
+	case IPC_ANSWER:
+		session_answer(s, m);
+		break;
+	case IPC_PENDING:
+		session_pending(s, ipc_get_str(m));
+		break;
+	case IPC_CANCEL_DO:
+		session_cancel(s);
+		break;
+	default:
+		m->bad = true;
+	}
+}
+
+static void on_message(void *ctx, struct ipc *ipc, struct ipc_msg *m)
+{
+	struct worker *w = ctx;
+
+	switch (m->type) {
+	case IPC_INIT:
+		init(w, m);
+		break;
+	case IPC_CONFIG:
+		take_config(w, m);
+		break;
+	case IPC_LISTENER:
+		take_listener(w, m);
+		break;
+	case IPC_DRAIN:
+		drain(w);
+		break;
+	case IPC_FOLLOW:
+		w->follow = ipc_get_u32(m) != 0;
+		break;
+	case IPC_GRANT_END:
+		grant_end(w, m);
+		break;
+	case IPC_TARGET_MODE:
+		target_mode(w, m);
+		break;
+	case IPC_KEY_PASSWORD:
+	case IPC_KEY_MD5:
+	case IPC_KEY_SCRAM:
+		(void)catalog_key_answer(w, m);
+		break;
+	default:
+		session_message(w, m);
+	}
+}
+
+/* Without a parent nothing may be decided: the end. */
+static void on_parent_gone(void *ctx, struct ipc *ipc, bool bad)
+{
+	if (bad)
+		log_error("a message of the parent could not be read");
+	_exit(bad ? 1 : 0);
+}
+
+int worker_main(void)
+{
+	static const struct ipc_ops ops = {.message = on_message, .closed = on_parent_gone};
+	static struct worker w = {.record_map = -1};
+
+	list_init(&w.listeners);
+	list_init(&w.sessions);
+	list_init(&w.catalogs);
+	insp_out_init(&w.out[0], WORKER_MADE);
+	insp_out_init(&w.out[1], WORKER_MADE);
+	buf_init(&w.scratch, WORKER_MADE);
+	buf_init(&w.json, 8 << 20);
+	w.rbuf = malloc(WORKER_READ + 256);
+	BUG_ON(!w.rbuf || uv_loop_init(&w.loop));
+	BUG_ON(ipc_new(&w.loop, IPC_CHILD_FD, &ops, &w, &w.ipc));
+	(void)uv_check_init(&w.loop, &w.after);
+	(void)uv_check_start(&w.after, on_after);
+	(void)uv_idle_init(&w.loop, &w.busy);
+	(void)uv_timer_init(&w.loop, &w.tick);
+	(void)uv_timer_start(&w.tick, on_tick, TICK_MS, TICK_MS);
+	(void)uv_run(&w.loop, UV_RUN_DEFAULT);
+	/* The mapping is the parent's to recover if tails are left. */
+	return 0;
+}

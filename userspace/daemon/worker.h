@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A worker: one thread, one loop, its sessions, and what they share. It has no
+ * privilege and holds no long-lived key; what it may not do itself it asks of the parent.
+ */
+#ifndef TIDEGATE_DAEMON_WORKER_H
+#define TIDEGATE_DAEMON_WORKER_H
+
+#include <uv.h>
+
+#include "base/buf.h"
+#include "base/list.h"
+#include "config/config.h"
+#include "daemon/ipc.h"
+#include "daemon/stats.h"
+#include "inspect/inspect.h"
+#include "policy/mask.h"
+#include "record/journal.h"
+
+struct session;
+struct sql;
+
+enum {
+	WORKER_READ = 256 * 1024,    /* bytes of one read */
+	WORKER_MADE = 64 << 20,	     /* made output of one call */
+	WORKER_JOURNAL_ROOM = 24,    /* free slots that a turn may need */
+};
+
+/* A configuration in use: freed when the last session that began under it is over. */
+struct wconf {
+	struct config *cfg;
+	uint64_t generation;
+	uint32_t refs;
+	struct list views; /* struct wview */
+};
+
+/* The policy of one agent on one target, shared by its sessions. */
+struct wview {
+	struct list link;
+	struct wconf *conf;
+	const struct cfg_target *target;
+	struct policy_view *view;
+	char *agent;
+};
+
+struct worker {
+	uv_loop_t loop;
+	struct ipc *ipc;
+	uint32_t index;
+	struct wconf *conf; /* for new sessions */
+	int record_map; /* sk_storage map, read-only; -1: gateway mode only */
+	struct list listeners;
+	struct list sessions;
+	struct session *by_uuid; /* uthash */
+	struct list catalogs;
+	uint64_t next_ask; /* id of the next question to the parent */
+	bool draining, follow;
+	uint32_t nsessions;
+
+	struct sql *sql;
+	struct masker *masker;
+	struct journal *journal;
+	struct worker_stats *stats; /* shared with the parent */
+
+	/* Shared by the sessions during a turn. */
+	uint8_t *rbuf;
+	struct insp_out out[2];
+	struct buf scratch, json;
+	struct secret_range {
+		size_t off, n;
+	} secret[32]; /* of the input of the running call */
+	uint8_t nsecret;
+	bool all_secret; /* more ranges than fit: all of it is kept out */
+
+	uv_check_t after; /* once a round: frames, reaping */
+	uv_idle_t busy;	  /* runs while frames are pending */
+	uv_timer_t tick;
+	bool waiting_room; /* sessions wait for room in the journal */
+	bool again; /* sessions are to be resumed in the next round */
+	bool sync_running, sync_wanted; /* durability: disk */
+	uv_work_t sync;
+};
+
+static inline void count_reason(struct worker *w, uint16_t reason)
+{
+	if (reason < TG_R_COUNT)
+		w->stats->reason[reason]++;
+}
+
+struct wconf *wconf_ref(struct wconf *c);
+void wconf_unref(struct wconf *c);
+/* The view of @agent on @target under @c, made on first use; NULL: no memory. */
+struct wview *wconf_view(struct wconf *c, struct slice agent, const struct cfg_target *target);
+
+/* Journal has room for what one turn can produce. */
+bool worker_has_room(struct worker *w);
+/* Some session has work that no event will announce: a round is made for it. */
+void worker_again(struct worker *w);
+/* Sends a few bytes over @fd once it is connected, then closes it. */
+void worker_send_later(struct worker *w, int fd, struct slice bytes);
+/* What a session has put into the journal must reach the disk before its bytes go on. */
+void worker_want_sync(struct worker *w);
+
+#endif
