@@ -111,7 +111,7 @@ tally includes "${#ours[@]}"
 compile_alone()
 {
 	case $1 in
-	bpf/*) $CLANG -target bpf -D__TARGET_ARCH_x86 -O2 -I. -Iinclude -Ibpf -Wall -Werror \
+	bpf/*) $CLANG -target bpf -D__TARGET_ARCH_x86 -O2 -I. -Iinclude -Ibpf -Wall -Werror -Wno-unused-function \
 		-idirafter "/usr/include/$(${CC:-gcc} -print-multiarch)" \
 		-include vmlinux.h -Wno-unused-function -fsyntax-only -x c "$1" ;;
 	*) # shellcheck disable=SC2086

@@ -296,6 +296,7 @@ static bool ping_socket(void)
 /* Connects first, is told to send by the parent after the target has been protected. */
 static int connect_then_send(void *arg)
 {
+	static const struct linger now = {.l_onoff = 1};
 	int *pipes = arg, fd, r;
 	struct sockaddr_storage ss;
 	socklen_t len;
@@ -309,6 +310,7 @@ static int connect_then_send(void *arg)
 	if (!r && send(fd, "data", 4, 0) != 4)
 		r = errno;
 	usleep(100000);
+	setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now)); /* retransmit into no other row */
 	close(fd);
 	return r;
 }

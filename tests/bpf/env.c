@@ -6,6 +6,7 @@
 #include <linux/if.h>
 #include <linux/if_addr.h>
 #include <linux/rtnetlink.h>
+#include <mntent.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <sched.h>
@@ -284,19 +285,21 @@ bool env_reset(void)
 
 bool env_init(void)
 {
-	char root[128], error_text[512];
+	FILE *f = setmntent("/proc/self/mounts", "r");
+	char root[128] = "", error_text[512];
+	struct mntent *m;
 	struct buf error;
 	int r;
 
-	/* Where cgroup v2 is mounted is kern's business; a throw-away load would tell too. */
-	FILE *f = popen("findmnt -n -t cgroup2 -o TARGET | head -1", "r");
-
-	if (!f || !fgets(root, sizeof(root), f)) {
+	while (f && !root[0] && (m = getmntent(f)))
+		if (strcmp(m->mnt_type, "cgroup2") == 0)
+			snprintf(root, sizeof(root), "%s", m->mnt_dir);
+	if (f)
+		endmntent(f);
+	if (!root[0]) {
 		printf("no cgroup v2 mount\n");
 		return false;
 	}
-	pclose(f);
-	root[strcspn(root, "\n")] = '\0';
 	snprintf(env.cgroup, sizeof(env.cgroup), "%s/tgtest-%d", root, getpid());
 	snprintf(env.bpf_dir, sizeof(env.bpf_dir), "/sys/fs/bpf/tgtest-%d", getpid());
 	if (mkdir(env.cgroup, 0755) || !cgroup_make("/daemon") || !cgroup_join("/daemon")) {
@@ -329,7 +332,7 @@ void env_done(void)
 	kern_close(env.k);
 	env.k = NULL;
 	buf_init(&error, 512);
-	if (kern_unload(&env.paths, &error))
+	if (env.paths.bpf_dir && kern_unload(&env.paths, &error))
 		printf("unload: %.*s\n", (int)error.n, (const char *)buf_data(&error));
 	buf_done(&error);
 	snprintf(procs, sizeof(procs), "%s/../cgroup.procs", env.cgroup);
@@ -388,9 +391,16 @@ static int finish_nonblocking(int fd)
 
 static int dial_fd(int fd, const struct dial *d, const struct sockaddr *sa, socklen_t len)
 {
+	struct sockaddr_storage from;
 	char data[64] = "data";
+	socklen_t from_len;
 	int r = 0;
 
+	if (d->source) {
+		from = addr_of(d->source, 0, &from_len);
+		if (bind(fd, (struct sockaddr *)&from, from_len))
+			return errno;
+	}
 	if (d->fastopen) {
 		if (sendto(fd, data, (size_t)d->send, MSG_FASTOPEN, sa, len) != d->send)
 			return errno;

@@ -75,6 +75,7 @@ struct dial {
 	int type;	  /* 0: SOCK_STREAM */
 	int from_child;	  /* fork once more */
 	bool fastopen;
+	const char *source; /* bind() to it first */
 };
 int dial(void *arg);
 

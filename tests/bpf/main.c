@@ -26,7 +26,7 @@ static void run(const struct row *rows, const char *only)
 
 int main(int argc, char **argv)
 {
-	const char *only = argc > 1 ? argv[1] : NULL;
+	const char *only = argc > 1 && argv[1][0] ? argv[1] : NULL;
 
 	signal(SIGPIPE, SIG_IGN);
 	if (libbpf_probe_bpf_prog_type(BPF_PROG_TYPE_CGROUP_SOCK_ADDR, NULL) != 1) {

@@ -92,6 +92,18 @@ static bool nonblocking(void)
 	return true;
 }
 
+static bool bound_source(void)
+{
+	struct tg_record r;
+	struct dial d = {.ip = ADDR4, .port = PORT_TARGET, .source = ADDR4};
+
+	CHECK(steered(d, env.listen4, &r));
+	d = (struct dial){.ip = ADDR6, .port = PORT_TARGET, .source = ADDR6};
+	CHECK_EQ(client("/agents", 0, dial, &d), 0);
+	CHECK(take(env.listen6, &r));
+	return true;
+}
+
 static bool fast_open(void)
 {
 	struct tg_record r;
@@ -275,6 +287,7 @@ const struct row steer_rows[] = {
 	{"steer: IPv6", v6},
 	{"steer: IPv4-mapped IPv6", v4_mapped},
 	{"steer: non-blocking connect", nonblocking},
+	{"steer: bound source address", bound_source},
 	{"steer: MSG_FASTOPEN", fast_open},
 	{"steer: child process", child_process},
 	{"steer: 0.0.0.0 and :: are loopback", unspecified_is_loopback},

@@ -72,7 +72,7 @@ static int bind_path(struct kern *k, const char *path, uint32_t agent)
 	if (!r)
 		r = kern_attach_egress(k, id, fd);
 	(void)close(fd);
-	return r;
+	return r && is_gone(k, id) ? 0 : r; /* removed meanwhile */
 }
 
 static int set_locked(struct kern *k, const char *path, const struct tg_path *full, uint32_t agent)
@@ -287,9 +287,19 @@ int kern_agent_check_self(struct kern *k, struct buf *error)
 
 /* --- second line: once a second */
 
+struct refresh {
+	struct kern *k;
+	int error; /* the first; one bad path must not leave the others unguarded */
+};
+
 static int rebind_path(void *ctx, const char *path, uint32_t agent)
 {
-	return bind_path(ctx, path, agent);
+	struct refresh *f = ctx;
+	int r = bind_path(f->k, path, agent);
+
+	if (r && !f->error)
+		f->error = r;
+	return 0;
 }
 
 static int drop_dead_link(void *ctx, const char *name)
@@ -339,12 +349,13 @@ static int prune(struct kern *k)
 
 int kern_agents_refresh(struct kern *k)
 {
+	struct refresh f = {.k = k};
 	char links[KERN_PATH_MAX];
 	int r, lock = kern_pin_lock(k->dir);
 
 	if (lock < 0)
 		return lock;
-	r = kern_agent_cgroup_each(k, rebind_path, k);
+	r = kern_agent_cgroup_each(k, rebind_path, &f);
 	if (!r)
 		r = kern_path(links, sizeof(links), "%s/links", k->dir);
 	if (!r)
@@ -352,5 +363,5 @@ int kern_agents_refresh(struct kern *k)
 	if (!r)
 		r = prune(k);
 	(void)close(lock);
-	return r;
+	return r ? r : f.error;
 }
