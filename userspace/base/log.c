@@ -31,6 +31,8 @@ void log_init(const char *who, enum log_level max)
 	logger.who = who;
 	logger.max = max;
 	logger.journal = getenv("JOURNAL_STREAM") != NULL;
+	/* The first use of gmtime_r() reads a file, which a sandboxed process may not. */
+	tzset();
 }
 
 enum log_level log_max(void)

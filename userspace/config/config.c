@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -10,6 +11,15 @@
 #include "config/cfgload.h"
 
 enum { ARENA_MAX = 64 << 20 };
+
+/* Not sysconf(), which reads a file: a sandboxed process loads a configuration, too. */
+static uint32_t usable_cpus(void)
+{
+	cpu_set_t set;
+	int n = sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 1;
+
+	return n < 1 ? 1 : n > 256 ? 256 : (uint32_t)n;
+}
 
 static const char *base_name(const char *path)
 {
@@ -90,7 +100,6 @@ static int load(struct loader *l, struct slice text, const char *name)
 {
 	struct yaml_error bad;
 	struct ynode *root;
-	long cpus;
 	int rc;
 
 	rc = yaml_parse(&l->tmp, text, &root, &bad);
@@ -109,10 +118,8 @@ static int load(struct loader *l, struct slice text, const char *name)
 		return -ENOMEM;
 	if (l->nerrors)
 		return -EINVAL;
-	if (!l->c->workers) {
-		cpus = sysconf(_SC_NPROCESSORS_ONLN);
-		l->c->workers = cpus < 1 ? 1 : cpus > 256 ? 256 : (uint32_t)cpus;
-	}
+	if (!l->c->workers)
+		l->c->workers = usable_cpus();
 	return build_policy(l, name);
 }
 

@@ -1,0 +1,352 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * keyd holds the secrets. It reads them at its start, as root, then gives up
+ * everything: root, files, the network. From then on it only answers typed
+ * questions: a SCRAM proof, an MD5 response, an assertion for the identity
+ * provider; and a clear text password where the server asks for one. It
+ * parses no byte of a peer but SCRAM's server-first message.
+ *
+ * It cannot read files again. A new configuration that needs that ends the
+ * process: the parent starts another, and questions in between are asked again.
+ */
+#include <errno.h>
+#include <openssl/crypto.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "daemon/ipc.h"
+#include "daemon/memfd.h"
+#include "daemon/sandbox.h"
+#include "daemon/secrets.h"
+#include "ident/clientauth.h"
+#include "ident/pgmd5.h"
+#include "net/url.h"
+
+struct keyd {
+	uv_loop_t loop;
+	struct ipc *ipc;
+	struct secret_reader account; /* what it becomes */
+	bool has_account;
+	struct config *cfg;
+	struct list secrets;
+};
+
+/* ------------------------------------------------------------ set-up */
+
+static void fatal(const char *what, int err)
+{
+	log_error("%s: %s", what, strerror(-err));
+	exit(1);
+}
+
+/*
+ * Locks memory so that no secret is written to swap. What is mapped later
+ * counts against a limit once root is given up: if that cannot be raised,
+ * only what is there now is locked, which is where the secrets will be.
+ */
+static void lock_memory(void)
+{
+	const struct rlimit all = {RLIM_INFINITY, RLIM_INFINITY};
+	int what = MCL_CURRENT | (setrlimit(RLIMIT_MEMLOCK, &all) ? 0 : MCL_FUTURE);
+
+	if (mlockall(what))
+		log_warning("memory cannot be locked: %s: secrets may reach the swap",
+			    strerror(errno));
+}
+
+/* OpenSSL loads its configuration and algorithms at their first use: that is now. */
+static void warm_up(struct keyd *k)
+{
+	static const struct scram_salt salt = {
+		.salt = "salt", .salt_bytes = 4, .iterations = SCRAM_ITERATIONS_MIN};
+	static const uint8_t md5_salt[PGMD5_SALT] = "salt";
+	static const struct slice text = {.p = (const uint8_t *)"x", .n = 1};
+	uint8_t key[SCRAM_KEY], proof[SCRAM_KEY], signature[SCRAM_KEY];
+	struct secret *s = secrets_of_client(&k->secrets);
+	char md5[PGMD5_TEXT];
+
+	if (scram_salted(text, &salt, key) || scram_answer(key, text, text, text, proof, signature))
+		fatal("SCRAM", -EOPNOTSUPP);
+	if (pgmd5_response(text, text, md5_salt, md5))
+		log_notice("OpenSSL has no MD5 here: logins that need it will fail");
+	if (s && s->key) {
+		struct clientauth_claims c = {
+			.client_id = "warm-up", .audience = "none", .alg = k->cfg->idp->key_alg};
+		struct buf b;
+
+		buf_init(&b, CLIENTAUTH_ASSERTION_MAX);
+		s->error = clientauth_assert(s->key, &c, &b);
+		buf_wipe(&b);
+		if (s->error)
+			log_error("%s: the key cannot sign", s->path);
+	}
+}
+
+static void begin(struct keyd *k)
+{
+	int err;
+
+	(void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+	err = secrets_load(k->cfg, k->account, &k->secrets);
+	if (err)
+		fatal("secrets", err);
+	warm_up(k);
+	lock_memory();
+	/* Started by somebody else than root, there is nothing to give up. */
+	if (geteuid() == 0)
+		err = sandbox_drop(k->account.uid, k->account.gid);
+	if (!err)
+		err = sandbox_keyd();
+	if (err)
+		fatal("sandbox", err);
+	ipc_begin(k->ipc, IPC_READY, 0);
+	ipc_send(k->ipc);
+}
+
+static struct config *parse_config(int fd)
+{
+	struct config *cfg = NULL;
+	struct slice text;
+	struct buf error;
+	int err = memfd_map(fd, &text);
+
+	buf_init(&error, 65536);
+	if (!err) {
+		err = config_parse(text, "tidegate.yaml", &cfg, &error);
+		memfd_unmap(text);
+	}
+	if (err) {
+		log_error("the parent's configuration is not accepted: %.*s", (int)error.n,
+			  error.n ? (const char *)buf_data(&error) : strerror(-err));
+		exit(1);
+	}
+	buf_done(&error);
+	return cfg;
+}
+
+static void take_config(struct keyd *k, struct ipc_msg *m)
+{
+	struct config *cfg;
+	int fd;
+
+	(void)ipc_get_u64(m); /* the generation */
+	fd = ipc_get_fd(m);
+	if (!ipc_end(m) || fd < 0 || !k->has_account) {
+		m->bad = true;
+		return;
+	}
+	cfg = parse_config(fd);
+	(void)close(fd);
+	if (!k->cfg) {
+		k->cfg = cfg;
+		begin(k);
+		return;
+	}
+	if (!secrets_same(&k->secrets, k->cfg, cfg)) {
+		log_notice("secrets may have changed: starting again to read them");
+		secrets_free(&k->secrets);
+		_exit(0); /* what libraries do at exit() is not in the sandbox */
+	}
+	config_free(k->cfg);
+	k->cfg = cfg;
+}
+
+/* ------------------------------------------------------------ questions */
+
+static void answer(struct keyd *k, const struct ipc_msg *m, int err, struct slice bytes)
+{
+	ipc_begin(k->ipc, m->type, m->id);
+	ipc_put_u32(k->ipc, (uint32_t)-err);
+	ipc_put_bytes(k->ipc, err ? slice_of("", 0) : bytes);
+}
+
+/* The secret of a target; an error says why there is none. */
+static int find(struct keyd *k, struct slice target, struct secret **ret)
+{
+	*ret = secrets_of_target(&k->secrets, target);
+	return *ret ? (*ret)->error : -ENOENT;
+}
+
+static void key_password(struct keyd *k, struct ipc_msg *m)
+{
+	struct slice target = ipc_get_str(m);
+	struct secret *s = NULL;
+	int err;
+
+	if (!ipc_end(m))
+		return;
+	err = find(k, target, &s);
+	answer(k, m, err, err ? target : buf_slice(&s->text));
+	ipc_send(k->ipc);
+}
+
+static void key_md5(struct keyd *k, struct ipc_msg *m)
+{
+	struct slice target = ipc_get_str(m), user = ipc_get_str(m), salt = ipc_get_bytes(m);
+	char text[PGMD5_TEXT] = "";
+	struct secret *s = NULL;
+	int err;
+
+	if (!ipc_end(m))
+		return;
+	err = find(k, target, &s);
+	if (!err && (salt.n != PGMD5_SALT || !slice_eq_str(user, s->user)))
+		err = -EINVAL;
+	if (!err)
+		err = pgmd5_response(buf_slice(&s->text), user, salt.p, text);
+	answer(k, m, err, slice_str(text));
+	ipc_send(k->ipc);
+	explicit_bzero(text, sizeof(text));
+}
+
+static int salted(struct secret *s, const struct scram_salt *salt)
+{
+	int err;
+
+	if (s->has_salted && memcmp(&s->salt, salt, sizeof(*salt)) == 0)
+		return 0;
+	err = scram_salted(buf_slice(&s->text), salt, s->salted);
+	s->has_salted = !err;
+	s->salt = *salt;
+	return err;
+}
+
+static void key_scram(struct keyd *k, struct ipc_msg *m)
+{
+	struct slice target = ipc_get_str(m), first = ipc_get_bytes(m);
+	struct slice server = ipc_get_bytes(m), final = ipc_get_bytes(m);
+	uint8_t proof[SCRAM_KEY], signature[SCRAM_KEY];
+	struct scram_salt salt = {.iterations = 0};
+	struct secret *s = NULL;
+	int err;
+
+	if (!ipc_end(m))
+		return;
+	err = find(k, target, &s);
+	if (!err)
+		err = scram_check(first, server, final, &salt);
+	if (!err)
+		err = salted(s, &salt);
+	if (!err)
+		err = scram_answer(s->salted, first, server, final, proof, signature);
+	if (err == -EOPNOTSUPP)
+		log_error("%s: a password that is not ASCII cannot be used with SCRAM", s->path);
+	else if (err == -ERANGE)
+		log_error("target %s asks for SCRAM with an iteration count outside %d to %d",
+			  s->target, SCRAM_ITERATIONS_MIN, SCRAM_ITERATIONS_MAX);
+	answer(k, m, err, slice_of(proof, sizeof(proof)));
+	ipc_put_bytes(k->ipc, err ? slice_of("", 0) : slice_of(signature, sizeof(signature)));
+	ipc_send(k->ipc);
+	explicit_bzero(proof, sizeof(proof));
+}
+
+/* authd reads the provider's answers: it gets no assertion for another one. */
+static bool audience_is_ours(const struct cfg_idp *idp, const char *audience)
+{
+	struct url_facts a, b;
+
+	return strcmp(audience, idp->issuer) == 0 ||
+	       (url_inspect(audience, &a) == 0 && url_inspect(idp->issuer, &b) == 0 &&
+		strcmp(a.origin, b.origin) == 0);
+}
+
+static int assert_client(struct keyd *k, const struct secret *s, struct slice audience,
+			 struct buf *ret)
+{
+	const struct cfg_idp *idp = k->cfg->idp;
+	char text[URL_MAX + 1];
+	struct clientauth_claims c = {
+		.client_id = idp->client_id,
+		.audience = text,
+		.key_id = idp->key_id,
+		.alg = idp->key_alg,
+		.now_s = clock_wall_ns() / 1000000000,
+	};
+
+	if (audience.n == 0 || audience.n > URL_MAX || !s->key)
+		return -EINVAL;
+	memcpy(text, audience.p, audience.n);
+	text[audience.n] = '\0';
+	return audience_is_ours(idp, text) ? clientauth_assert(s->key, &c, ret) : -EPERM;
+}
+
+static void key_client(struct keyd *k, struct ipc_msg *m)
+{
+	struct slice audience = ipc_get_str(m);
+	struct secret *s = secrets_of_client(&k->secrets);
+	struct buf b;
+	int err;
+
+	if (!ipc_end(m))
+		return;
+	buf_init(&b, CLIENTAUTH_ASSERTION_MAX);
+	err = s && k->cfg->idp ? s->error : -ENOENT;
+	if (!err && k->cfg->idp->auth == IDP_AUTH_PRIVATE_KEY_JWT)
+		err = assert_client(k, s, audience, &b);
+	else if (!err)
+		err = audience.n ? -EINVAL : buf_append_slice(&b, buf_slice(&s->text));
+	answer(k, m, err, buf_slice(&b));
+	ipc_send(k->ipc);
+	buf_wipe(&b);
+}
+
+static void init(struct keyd *k, struct ipc_msg *m)
+{
+	(void)ipc_get_u32(m); /* the index */
+	(void)ipc_get_str(m); /* the role */
+	k->account.uid = ipc_get_u32(m);
+	k->account.gid = ipc_get_u32(m);
+	k->has_account = ipc_end(m);
+}
+
+static void on_message(void *ctx, struct ipc *ipc, struct ipc_msg *m)
+{
+	struct keyd *k = ctx;
+
+	if (m->type == IPC_INIT)
+		init(k, m);
+	else if (m->type == IPC_CONFIG)
+		take_config(k, m);
+	else if (m->type == IPC_DRAIN)
+		return; /* stays until the last of the others has gone, and the parent with them */
+	else if (!k->cfg)
+		m->bad = true;
+	else if (m->type == IPC_KEY_PASSWORD)
+		key_password(k, m);
+	else if (m->type == IPC_KEY_MD5)
+		key_md5(k, m);
+	else if (m->type == IPC_KEY_SCRAM)
+		key_scram(k, m);
+	else if (m->type == IPC_KEY_CLIENT)
+		key_client(k, m);
+	else
+		m->bad = true;
+}
+
+/* Nobody is left to ask. */
+static void on_parent_gone(void *ctx, struct ipc *ipc, bool bad)
+{
+	struct keyd *k = ctx;
+
+	if (bad)
+		log_error("a message of the parent could not be read");
+	secrets_free(&k->secrets);
+	_exit(bad ? 1 : 0);
+}
+
+int keyd_main(void)
+{
+	static const struct ipc_ops ops = {.message = on_message, .closed = on_parent_gone};
+	static struct keyd k;
+
+	list_init(&k.secrets);
+	(void)OPENSSL_init_crypto(0, NULL);
+	BUG_ON(uv_loop_init(&k.loop));
+	BUG_ON(ipc_new(&k.loop, IPC_CHILD_FD, &ops, &k, &k.ipc));
+	(void)uv_run(&k.loop, UV_RUN_DEFAULT);
+	return 0;
+}

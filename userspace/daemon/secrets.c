@@ -1,0 +1,277 @@
+/* SPDX-License-Identifier: MIT */
+#include "daemon/secrets.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <openssl/pem.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "ident/clientauth.h"
+
+static const char *check_file(const struct stat *st, struct secret_reader who, int *ret_err)
+{
+	*ret_err = -EPERM;
+	if (st->st_uid != 0 && st->st_uid != who.uid)
+		return "it must belong to root or to the user of keyd";
+	if (st->st_mode & 07)
+		return "others may read or change it: chmod o=";
+	if (st->st_mode & 030)
+		return "its group may change it: chmod g-wx";
+	if ((st->st_mode & 040) && st->st_gid != 0 && st->st_gid != who.gid)
+		return "its group may read it, and is not keyd's: chmod g=";
+	*ret_err = -EINVAL;
+	if (!S_ISREG(st->st_mode))
+		return "it is no regular file";
+	*ret_err = -EFBIG;
+	return st->st_size > SECRET_MAX ? "it is too large for a secret" : NULL;
+}
+
+static struct secret_stamp stamp_of(const struct stat *st)
+{
+	return (struct secret_stamp){
+		.dev = st->st_dev,
+		.ino = st->st_ino,
+		.size = st->st_size,
+		.modified = st->st_mtim,
+		.changed = st->st_ctim,
+	};
+}
+
+static int read_all(int fd, struct buf *ret)
+{
+	for (;;) {
+		uint8_t *p = buf_reserve(ret, 1024);
+		ssize_t n;
+
+		if (!p)
+			return -EFBIG;
+		n = read(fd, p, 1024);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return n < 0 ? -errno : 0;
+		buf_commit(ret, (size_t)n);
+	}
+}
+
+int secret_read(const char *path, struct secret_reader who, struct buf *ret,
+		struct secret_stamp *ret_stamp, const char **ret_why)
+{
+	struct stat st;
+	int fd, err;
+
+	/* A FIFO must not hold us up, so not blocking; the check is on what is open. */
+	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	if (fd < 0 || fstat(fd, &st)) {
+		err = -errno;
+		*ret_why = strerror(-err);
+		if (fd >= 0)
+			(void)close(fd);
+		return err;
+	}
+	*ret_why = check_file(&st, who, &err);
+	if (!*ret_why) {
+		/* All room at once: a buffer that grew would leave copies behind. */
+		buf_init(ret, SECRET_MAX + 1024);
+		err = buf_reserve(ret, SECRET_MAX + 1024) ? read_all(fd, ret) : -ENOMEM;
+		if (err) {
+			buf_wipe(ret);
+			*ret_why = strerror(-err);
+		} else {
+			*ret_stamp = stamp_of(&st);
+		}
+	}
+	(void)close(fd);
+	return err;
+}
+
+/* The text is one line; editors put a line end behind it. */
+static const char *trim_password(struct buf *b)
+{
+	uint8_t *p = buf_data(b);
+
+	if (b->n && p[b->n - 1] == '\n')
+		b->n--;
+	if (b->n && p[b->n - 1] == '\r')
+		b->n--;
+	if (b->n == 0)
+		return "it is empty";
+	if (b->n > PASSWORD_MAX)
+		return "it is too long for a password";
+	for (size_t i = 0; i < b->n; i++)
+		if (p[i] == 0 || p[i] == '\n')
+			return "it holds more than one line, or a NUL byte";
+	return NULL;
+}
+
+/* A key with a passphrase would ask at a terminal that is not there. */
+static int no_passphrase(char *dst, int cap, int rw, void *ctx)
+{
+	return -1;
+}
+
+static const char *parse_key(struct secret *s, const char *alg)
+{
+	BIO *bio = BIO_new_mem_buf(buf_data(&s->text), (int)s->text.n);
+	const char *why = NULL;
+
+	if (bio)
+		s->key = PEM_read_bio_PrivateKey(bio, NULL, no_passphrase, NULL);
+	BIO_free(bio);
+	buf_wipe(&s->text);
+	if (!s->key)
+		return "it holds no private key in PEM form without a passphrase";
+	return clientauth_key_fits(s->key, alg, &why) ? why : NULL;
+}
+
+static void secret_free(struct secret *s)
+{
+	list_del(&s->link);
+	free(s->target);
+	free(s->user);
+	free(s->path);
+	buf_wipe(&s->text);
+	EVP_PKEY_free(s->key);
+	explicit_bzero(s, sizeof(*s));
+	free(s);
+}
+
+static int load_one(struct list *into, const char *target, const char *user, const char *path,
+		    struct secret_reader who, const char *key_alg)
+{
+	struct secret *s = calloc(1, sizeof(*s));
+	const char *why;
+
+	if (!s)
+		return -ENOMEM;
+	list_init(&s->link);
+	s->path = strdup(path);
+	s->target = target ? strdup(target) : NULL;
+	s->user = user ? strdup(user) : NULL;
+	if (!s->path || (target && !s->target) || (user && !s->user)) {
+		secret_free(s);
+		return -ENOMEM;
+	}
+	list_add_tail(into, &s->link);
+	s->error = secret_read(path, who, &s->text, &s->stamp, &why);
+	if (!s->error) {
+		why = key_alg ? parse_key(s, key_alg) : trim_password(&s->text);
+		s->error = why ? -EINVAL : 0;
+	}
+	if (s->error)
+		log_error("%s (%s%s) cannot be used: %s", path,
+			  target ? "login for target " : "idp", target ? target : "", why);
+	return 0;
+}
+
+static const char *client_path(const struct cfg_idp *idp)
+{
+	return idp->auth == IDP_AUTH_PRIVATE_KEY_JWT ? idp->key_file : idp->secret_file;
+}
+
+int secrets_load(const struct config *cfg, struct secret_reader who, struct list *ret)
+{
+	int err = 0;
+
+	for (uint32_t i = 0; !err && i < cfg->ntargets; i++) {
+		const struct cfg_target *t = &cfg->targets[i];
+
+		if (t->catalog_password_file)
+			err = load_one(ret, t->name, t->catalog_user ? t->catalog_user : "",
+				       t->catalog_password_file, who, NULL);
+	}
+	if (!err && cfg->idp && client_path(cfg->idp))
+		err = load_one(ret, NULL, NULL, client_path(cfg->idp), who,
+			       cfg->idp->auth == IDP_AUTH_PRIVATE_KEY_JWT ? cfg->idp->key_alg
+									  : NULL);
+	return err;
+}
+
+void secrets_free(struct list *secrets)
+{
+	list_each(it, secrets) secret_free(container_of(it, struct secret, link));
+}
+
+static bool same_time(const struct timespec *a, const struct timespec *b)
+{
+	return a->tv_sec == b->tv_sec && a->tv_nsec == b->tv_nsec;
+}
+
+static bool same_file(const struct secret *s, const char *path)
+{
+	struct secret_stamp now;
+	struct stat st;
+
+	if (strcmp(s->path, path) != 0 || s->error || stat(path, &st) != 0)
+		return false;
+	now = stamp_of(&st);
+	return s->stamp.dev == now.dev && s->stamp.ino == now.ino && s->stamp.size == now.size &&
+	       same_time(&s->stamp.modified, &now.modified) &&
+	       same_time(&s->stamp.changed, &now.changed);
+}
+
+static bool same_text(const char *a, const char *b)
+{
+	return a == b || (a && b && strcmp(a, b) == 0);
+}
+
+static bool same_client(const struct cfg_idp *a, const struct cfg_idp *b)
+{
+	if (!a || !b)
+		return a == b;
+	return a->auth == b->auth && same_text(a->client_id, b->client_id) &&
+	       same_text(a->key_alg, b->key_alg) && same_text(a->key_id, b->key_id) &&
+	       same_text(a->issuer, b->issuer);
+}
+
+bool secrets_same(const struct list *secrets, const struct config *old, const struct config *cfg)
+{
+	const struct secret *s = secrets_of_client(secrets);
+	size_t have = 0, want = 0;
+
+	if (!same_client(old->idp, cfg->idp))
+		return false;
+	if (cfg->idp && client_path(cfg->idp)) {
+		want++;
+		if (!s || !same_file(s, client_path(cfg->idp)))
+			return false;
+	}
+	for (uint32_t i = 0; i < cfg->ntargets; i++) {
+		const struct cfg_target *t = &cfg->targets[i];
+
+		if (!t->catalog_password_file)
+			continue;
+		want++;
+		s = secrets_of_target(secrets, slice_str(t->name));
+		if (!s || !same_text(s->user, t->catalog_user ? t->catalog_user : "") ||
+		    !same_file(s, t->catalog_password_file))
+			return false;
+	}
+	list_each(it, secrets) have++;
+	return have == want;
+}
+
+struct secret *secrets_of_target(const struct list *secrets, struct slice target)
+{
+	list_each(it, secrets)
+	{
+		struct secret *s = container_of(it, struct secret, link);
+
+		if (s->target && slice_eq_str(target, s->target))
+			return s;
+	}
+	return NULL;
+}
+
+struct secret *secrets_of_client(const struct list *secrets)
+{
+	list_each(it, secrets)
+	{
+		struct secret *s = container_of(it, struct secret, link);
+
+		if (!s->target)
+			return s;
+	}
+	return NULL;
+}

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Secrets in files: read once by keyd, while it still may, and kept in locked
+ * memory. A file that others could read is not used, and says so.
+ */
+#ifndef TIDEGATE_DAEMON_SECRETS_H
+#define TIDEGATE_DAEMON_SECRETS_H
+
+#include <openssl/evp.h>
+#include <sys/stat.h>
+
+#include "base/buf.h"
+#include "base/compiler.h"
+#include "base/list.h"
+#include "config/config.h"
+#include "ident/scram.h"
+
+enum { SECRET_MAX = 16 << 10, PASSWORD_MAX = 1000 };
+
+/* Tells whether a file is still the one that was read. */
+struct secret_stamp {
+	dev_t dev;
+	ino_t ino;
+	off_t size;
+	struct timespec modified, changed;
+};
+
+struct secret {
+	struct list link;
+	char *target, *user; /* whose login; NULL: the client at the identity provider */
+	char *path;
+	int error; /* 0, or why it cannot be used, negative errno */
+	struct secret_stamp stamp;
+	struct buf text; /* password or client secret */
+	EVP_PKEY *key;	 /* or the client's key */
+	/* SCRAM's salted password for the last salt: thousands of hashes saved. */
+	bool has_salted;
+	struct scram_salt salt;
+	uint8_t salted[SCRAM_KEY];
+};
+
+/* Who may own such a file, besides root. */
+struct secret_reader {
+	uid_t uid;
+	gid_t gid;
+};
+
+/* Everything that the configuration names; what cannot be read is logged and kept with its error.
+ */
+MUST_CHECK int secrets_load(const struct config *cfg, struct secret_reader who, struct list *ret);
+/* Wipes. */
+void secrets_free(struct list *secrets);
+
+/* True if a load now would give the same; @secrets were loaded for @old. */
+bool secrets_same(const struct list *secrets, const struct config *old, const struct config *cfg);
+
+struct secret *secrets_of_target(const struct list *secrets, struct slice target);
+struct secret *secrets_of_client(const struct list *secrets);
+
+/* 0; or why the file must not be used: -EPERM (owner, mode), -EINVAL, -EFBIG, or of open(). */
+MUST_CHECK int secret_read(const char *path, struct secret_reader who, struct buf *ret,
+			   struct secret_stamp *ret_stamp, const char **ret_why);
+
+#endif
