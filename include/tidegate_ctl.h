@@ -15,7 +15,10 @@
  * and `time` are RFC 3339 in UTC with milliseconds (text_time()), null where
  * there is none. `by` is a string, "uid 0" or a subject of the IdP. Lists are
  * arrays, also when they are empty. A receiver ignores keys that it does not
- * know; a daemon refuses args that it does not know.
+ * know.
+ *
+ * `off` of a target says who switched it to another mode than the configured
+ * one, whichever. `decided` of an approval is false while more are needed.
  *
  * In the status: workers: [{id, pid, sessions, restarts}]; bpf: "on", or why
  * not; idp: {issuer, ok, detail}, null with the built-in approver; kernel:
@@ -60,8 +63,8 @@ enum { TG_CTL_MAX = 4 << 20 };
 					  "session, text?, digest?, effect?, rule, approvers:[], " \
 					  "min_approvals, approved_by:[], since, until, "          \
 					  "in_transaction}]")                                      \
-	X(APPROVAL_APPROVE, "approval.approve", "{id, for_ms?, reason?} -> the approval")          \
-	X(APPROVAL_DENY, "approval.deny", "{id, reason?} -> the approval")                         \
+	X(APPROVAL_APPROVE, "approval.approve", "{id, for_ms?, reason?} -> the approval, decided") \
+	X(APPROVAL_DENY, "approval.deny", "{id, reason?} -> the approval, decided")                \
 	X(POLICY_RELOAD, "policy.reload", "-> {digest, changed}")                                  \
 	X(POLICY_SHOW, "policy.show", "-> {file, digest, loaded}")
 

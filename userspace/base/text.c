@@ -252,6 +252,9 @@ int text_parse_time(struct slice s, uint64_t *ret_wall_ns)
 	tm.tm_min = (int)v[4];
 	tm.tm_sec = (int)v[5];
 	sec = timegm(&tm);
+	/* timegm() takes the 31st of February for a day of March. */
+	if (tm.tm_mday != (int)v[2])
+		return -EINVAL;
 	*ret_wall_ns = (uint64_t)sec * 1000000000u + ms * 1000000u;
 	return 0;
 }

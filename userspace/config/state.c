@@ -404,20 +404,20 @@ void state_toggles_compact(struct state_toggles *s, uint64_t wall_ns)
 
 int state_lock(const char *dir)
 {
-	int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC), rc;
+	int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC), err = EAGAIN;
 
 	if (fd < 0)
 		return -errno;
 	for (int i = 0; i < LOCK_TRIES; i++) {
 		if (flock(fd, LOCK_EX | LOCK_NB) == 0)
 			return fd;
-		if (errno != EWOULDBLOCK && errno != EINTR)
+		err = errno;
+		if (err != EWOULDBLOCK && err != EINTR)
 			break;
 		(void)usleep(LOCK_WAIT_US);
 	}
-	rc = errno == EINTR ? -EAGAIN : -errno;
 	(void)close(fd);
-	return rc;
+	return -err;
 }
 
 static int append(const char *dir, const struct state_toggle *t, struct buf *error)

@@ -33,11 +33,6 @@ static const char *op_name(enum tg_ctl_op op)
 	return names[op];
 }
 
-const char *client_path(struct ctl *c)
-{
-	return c->socket_path ? c->socket_path : TG_CTL_RUN_DIR "/" TG_CTL_SOCKET;
-}
-
 /* -ENAMETOOLONG, or the errno of socket() or connect(). */
 static int dial(const char *path, uint64_t timeout_ms)
 {
@@ -282,10 +277,22 @@ static int open_answer(struct ctl *c, const json_t *answer, json_t **ret)
 	return 0;
 }
 
+/* Lists are arrays, everything else is an object. */
+static bool has_type(enum tg_ctl_op op, const json_t *result)
+{
+	static const char list[] = ".list";
+	const char *name = op_name(op);
+	size_t n = strlen(name), tail = sizeof(list) - 1;
+
+	if (n > tail && strcmp(name + n - tail, list) == 0)
+		return json_is_array(result);
+	return json_is_object(result);
+}
+
 int client_call(struct ctl *c, enum tg_ctl_op op, json_t *args, json_t **ret)
 {
 	struct client k;
-	json_t *answer = NULL;
+	json_t *answer = NULL, *result = NULL;
 	int rc = client_open(&k, c);
 
 	if (rc) {
@@ -296,7 +303,13 @@ int client_call(struct ctl *c, enum tg_ctl_op op, json_t *args, json_t **ret)
 	rc = client_send(&k, op, args);
 	if (rc == 0)
 		rc = client_recv(&k, &answer);
-	rc = rc ? said_broken(c, rc) : open_answer(c, answer, ret);
+	rc = rc ? said_broken(c, rc) : open_answer(c, answer, &result);
+	if (rc == 0 && !has_type(op, result)) {
+		json_decref(result);
+		rc = said_broken(c, -EPROTO);
+	}
+	if (rc == 0)
+		*ret = result;
 	json_decref(answer);
 	client_close(&k);
 	return rc;
@@ -325,9 +338,12 @@ int client_follow(struct ctl *c, enum tg_ctl_op op, json_t *args,
 		json_t *answer = NULL, *event = NULL;
 
 		rc = client_recv(&k, &answer);
-		rc = rc ? said_broken(c, rc) : open_answer(c, answer, &event);
+		if (rc == -ENODATA)
+			rc = out_error(c, "no_daemon", NULL, "tidegated ended the connection");
+		else
+			rc = rc ? said_broken(c, rc) : open_answer(c, answer, &event);
 		if (rc == 0)
-			rc = each(c, event);
+			rc = json_is_object(event) ? each(c, event) : said_broken(c, -EPROTO);
 		if (rc == 0 && (fflush(stdout) || ferror(stdout)))
 			rc = CTL_FAILED;
 		json_decref(event);

@@ -134,8 +134,9 @@ static int usage(struct ctl *c, const char *what, const char *word)
 {
 	char hint[256];
 
-	(void)snprintf(hint, sizeof(hint), "tidegate %s %s%s%s", c->object, c->cmd->name,
-		       *c->cmd->args ? " " : "", c->cmd->args);
+	(void)snprintf(hint, sizeof(hint), "tidegate %s%s%s%s%s", c->object,
+		       *c->cmd->name ? " " : "", c->cmd->name, *c->cmd->args ? " " : "",
+		       c->cmd->args);
 	return out_error(c, "usage", hint, "%s%s%s", what, word ? ": " : "", word ? word : "");
 }
 

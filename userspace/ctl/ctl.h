@@ -25,6 +25,7 @@ enum ctl_exit {
 
 struct ctl_cmd;
 struct config;
+struct kern;
 
 struct ctl {
 	bool json, pretty;
@@ -33,10 +34,12 @@ struct ctl {
 	const char *socket_path; /* -s, or NULL: see client_path() */
 	uint64_t timeout_ms;	 /* for one answer of the daemon */
 	bool batch;		 /* inside `tidegate batch` */
+	bool batch_array;	 /* and its output is one document */
 	uint32_t documents;	 /* JSON documents printed for this command */
 	const char *object;	 /* for messages */
 	const struct ctl_cmd *cmd;
 	struct config *config; /* loaded once, by conf_load() */
+	bool config_tried;
 };
 
 /* ------------------------------------------------------------- commands */
@@ -89,11 +92,16 @@ int out_error(struct ctl *c, const char *code, const char *hint, const char *fmt
 int out_json(struct ctl *c, const json_t *v);
 /* The same for text made by jsonw (with c->pretty). */
 int out_json_text(struct ctl *c, struct slice text);
+/* A value as JSON on stdout, without a new line: for lines of text. */
+void out_inline(const json_t *v);
 /* A line on stdout for people, nothing with -j. Foreign bytes are the caller's to escape. */
 void out_text(const struct ctl *c, const char *fmt, ...) PRINTF(2, 3);
 /* @s made fit for a terminal, on stdout, without a new line. */
 void out_escaped(struct slice s);
-/* As text_escape(), and also for characters that reorder or hide text. @cap >= 1. */
+/*
+ * As text_escape(), and also for characters that reorder or hide text; what does not
+ * fit ends in "...". @cap >= 1.
+ */
 size_t out_escape(struct slice s, char *dst, size_t cap);
 
 enum out_kind {
@@ -104,6 +112,7 @@ enum out_kind {
 	OUT_LEFT,  /* RFC 3339 time, as time to come; `-` if there is none */
 	OUT_BYTES, /* number, with a unit */
 	OUT_MS,	   /* milliseconds, as a duration */
+	OUT_LINES, /* out_fields(): text whole and with its lines; else as OUT_TEXT */
 };
 
 /* A column of a list or a line of one object. */
@@ -111,12 +120,19 @@ struct out_col {
 	const char *title;
 	const char *key; /* of the object; "off.reason" goes into an object */
 	enum out_kind kind;
-	bool shrinks; /* may be cut when the terminal is too narrow */
+	unsigned flags; /* OUT_SHRINKS, ... */
+};
+enum {
+	OUT_SHRINKS = 1,  /* may be cut when the terminal is too narrow */
+	OUT_OPTIONAL = 2, /* left out of a list when no row has it */
+	OUT_WIDE = 4,	  /* left out when the terminal is too narrow, the last one first */
 };
 
 /* An array of objects as a table that fits the terminal, or as it is with -j. */
 int out_list(struct ctl *c, const json_t *array, const struct out_col *cols, size_t n,
 	     const char *none);
+/* The table alone, for commands that print more around it. */
+void out_table(const json_t *array, const struct out_col *cols, size_t n);
 /* One object, a line a field; fields that @cols does not name follow. */
 int out_fields(struct ctl *c, const json_t *object, const struct out_col *cols, size_t n);
 
@@ -147,6 +163,44 @@ MUST_CHECK int client_call(struct ctl *c, enum tg_ctl_op op, json_t *args, json_
 /* A question with many answers: @each is called for each until it returns non-zero. */
 int client_follow(struct ctl *c, enum tg_ctl_op op, json_t *args,
 		  int (*each)(struct ctl *c, const json_t *event));
+
+/* ------------------------------------- without the daemon (conf.c, pins.c) */
+
+/* The file that -c names, or the usual one. */
+const char *conf_path(const struct ctl *c);
+/* The configuration, loaded once; or an exit code after all its errors were said. */
+MUST_CHECK int conf_load(struct ctl *c, const struct config **ret);
+/*
+ * The same for what also works with defaults: NULL if there is none or it is wrong. A 3 a.m.
+ * repair must not depend on a file that may be what is broken.
+ */
+const struct config *conf_try(struct ctl *c);
+const char *conf_state_dir(struct ctl *c);
+
+/* The pinned maps: 0 and *ret (kern_close()), or an exit code after the error was said. */
+MUST_CHECK int pins_open(struct ctl *c, struct kern **ret);
+/* The same, saying nothing: 0 or negative errno. */
+MUST_CHECK int pins_try(struct ctl *c, struct kern **ret);
+
+/*
+ * The targets with the daemon down: as target.list would show them, from the state
+ * files and the maps. 0 and *ret, or an exit code after the error was said.
+ */
+MUST_CHECK int pins_targets(struct ctl *c, json_t **ret);
+/* The same, saying nothing: 0 or negative errno. */
+MUST_CHECK int pins_targets_try(struct ctl *c, json_t **ret);
+/* One address more, or less, for a target, in the map only: until the daemon starts again. */
+MUST_CHECK int pins_address(struct ctl *c, const char *name, const char *address, bool add);
+/* Switches a target in the map and writes it down for the daemon. */
+struct pins_switch {
+	const char *name, *mode, *reason; /* mode as in target.set; reason may be NULL */
+	uint64_t for_ms;		  /* 0: until it is reset */
+};
+MUST_CHECK int pins_switch(struct ctl *c, const struct pins_switch *s, json_t **ret);
+
+/* A command that lists one kind of pinned object: "map", "prog" or "link". In cmd_map.c. */
+int pins_describe(struct ctl *c, int argc, char **argv, const char *what,
+		  const struct out_col *cols, size_t n);
 
 /* -------------------------------------------------------------- objects */
 

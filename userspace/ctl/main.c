@@ -13,10 +13,17 @@ enum { DEFAULT_TIMEOUT_MS = 10000 };
 static int cmd_help(struct ctl *c, int argc, char **argv);
 
 static const struct ctl_cmd objects[] = {
+	{"status", cmd_status, "", "is it all right, and if not, what to do"},
+	{"target", cmd_target, "", "what is guarded: list it, switch it"},
 	{"agent", cmd_agent, "", "who connects: the cgroups and uids that are watched"},
+	{"session", cmd_session, "", "connections through the gate"},
 	{"approval", cmd_approval, "", "requests that wait for a decision"},
 	{"grant", cmd_grant, "", "approved access that has an end"},
-	{"session", cmd_session, "", "connections through the gate"},
+	{"policy", cmd_policy, "", "check, test and explain the configuration"},
+	{"map", cmd_map, "", "the pinned BPF maps"},
+	{"prog", cmd_prog, "", "the pinned BPF programs"},
+	{"link", cmd_link, "", "where the programs are attached"},
+	{"feature", cmd_feature, "", "what this kernel can do, and what its gaps leave open"},
 	{"batch", cmd_batch, "FILE", "run the commands in FILE, a line each (`-`: stdin)"},
 	{"version", cmd_version, "", "version, features and libraries"},
 	{"help", cmd_help, "[OBJECT]", "this text, or that of an object"},

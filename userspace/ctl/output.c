@@ -41,9 +41,9 @@ static size_t hides(struct slice s)
 
 size_t out_escape(struct slice s, char *dst, size_t cap)
 {
-	size_t o = 0;
+	static const char cut[] = "...";
+	size_t o = 0, room = 0; /* room: the longest that has place for the mark */
 
-	dst[0] = '\0';
 	while (s.n) {
 		struct slice one = slice_of(s.p, utf8_length(s));
 		char esc[16];
@@ -56,12 +56,20 @@ size_t out_escape(struct slice s, char *dst, size_t cap)
 					     one.p[1], one.p[2]);
 		else
 			n = text_escape(one, esc, sizeof(esc));
-		if (n > cap - 1 - o)
+		if (n >= cap - o) {
+			/* What is cut must not look whole. */
+			o = room;
+			if (cap >= sizeof(cut))
+				o += text_escape(SLICE_LIT("..."), dst + o, cap - o);
 			break;
-		memcpy(dst + o, esc, n + 1);
+		}
+		memcpy(dst + o, esc, n);
 		o += n;
+		if (o + sizeof(cut) <= cap)
+			room = o;
 		s = slice_from(s, one.n);
 	}
+	dst[o] = '\0';
 	return o;
 }
 
@@ -91,25 +99,49 @@ void out_text(const struct ctl *c, const char *fmt, ...)
 	va_end(ap);
 }
 
-/*
- * JSON escapes less than a terminal needs: DEL and the C1 controls may stand in a
- * string. They can occur nowhere else, so they are escaped in the finished text.
- */
+/* A character that JSON lets stand but a terminal acts on: its length and code point, or 0. */
+static size_t acts(struct slice s, uint32_t *ret)
+{
+	size_t n = hides(s);
+
+	if (n)
+		*ret = (uint32_t)(s.p[0] & 15) << 12 | (uint32_t)(s.p[1] & 63) << 6 | (s.p[2] & 63);
+	else if (s.p[0] == 0x7f)
+		*ret = s.p[0];
+	else if (s.p[0] == 0xc2 && s.n > 1 && s.p[1] >= 0x80 && s.p[1] < 0xa0)
+		*ret = s.p[1];
+	else
+		return 0;
+	return n ? n : s.p[0] == 0x7f ? 1 : 2;
+}
+
+/* Such characters can occur in strings only, so they are escaped in the finished text. */
 static void put_json(struct slice s)
 {
 	size_t plain = 0;
 
-	for (size_t i = 0; i < s.n; i++) {
-		bool c1 = s.p[i] == 0xc2 && i + 1 < s.n && s.p[i + 1] >= 0x80 && s.p[i + 1] < 0xa0;
+	while (plain < s.n) {
+		uint32_t cp = 0;
+		size_t n = acts(slice_from(s, plain), &cp);
 
-		if (s.p[i] != 0x7f && !c1)
+		if (n == 0) {
+			plain++;
 			continue;
-		(void)fwrite(s.p + plain, 1, i - plain, stdout);
-		(void)printf("\\u%04x", c1 ? s.p[i + 1] : s.p[i]);
-		i += c1;
-		plain = i + 1;
+		}
+		(void)fwrite(s.p, 1, plain, stdout);
+		(void)printf("\\u%04x", cp);
+		s = slice_from(s, plain + n);
+		plain = 0;
 	}
-	(void)fwrite(s.p + plain, 1, s.n - plain, stdout);
+	(void)fwrite(s.p, 1, s.n, stdout);
+}
+
+void out_inline(const json_t *v)
+{
+	char *text = json_dumps(v, JSON_COMPACT | JSON_ENCODE_ANY);
+
+	put_json(slice_str(text ? text : "null"));
+	free(text);
 }
 
 int out_json_text(struct ctl *c, struct slice text)
@@ -117,7 +149,8 @@ int out_json_text(struct ctl *c, struct slice text)
 	while (text.n && text.p[text.n - 1] == '\n')
 		text.n--;
 	put_json(text);
-	(void)putchar('\n');
+	if (!c->batch_array)
+		(void)putchar('\n');
 	c->documents++;
 	return ferror(stdout) ? CTL_FAILED : CTL_OK;
 }

@@ -25,7 +25,8 @@ void out_duration(uint64_t ms, char *dst, size_t cap)
 		if (s < units[i].s)
 			continue;
 		rest = s % units[i].s;
-		if (i + 1 < ARRAY_SIZE(units) && rest / units[i + 1].s)
+		/* Two units only where the second still says something: 5m30s, but 25m. */
+		if (i + 1 < ARRAY_SIZE(units) && s / units[i].s < 10 && rest / units[i + 1].s)
 			(void)snprintf(dst, cap, "%llu%c%llu%c",
 				       (unsigned long long)(s / units[i].s), units[i].name,
 				       (unsigned long long)(rest / units[i + 1].s),
@@ -160,6 +161,7 @@ static void cell(const json_t *o, const struct out_col *col, char *dst)
 		}
 		break;
 	case OUT_TEXT:
+	case OUT_LINES:
 	case OUT_NUM:
 		break;
 	}
@@ -227,10 +229,33 @@ static size_t terminal_width(void)
 	return SIZE_MAX;
 }
 
-/* Takes columns from the widest that may shrink until the row fits or nothing is left to take. */
-static void fit(size_t *width, const struct out_col *cols, size_t n)
+/* Columns that a row needs if all that may shrink did. */
+static size_t least(const size_t *width, const struct out_col *cols, size_t n)
 {
-	size_t limit = terminal_width(), total = (n - 1) * GAP;
+	size_t total = n ? (n - 1) * GAP : 0;
+
+	for (size_t i = 0; i < n; i++)
+		total += cols[i].flags & OUT_SHRINKS ? min_size(width[i], SHRUNK_MIN) : width[i];
+	return total;
+}
+
+/* Leaves out, from the right, what a narrow terminal can do without. The number left. */
+static size_t drop_wide(size_t *width, struct out_col *cols, size_t n, size_t limit)
+{
+	for (size_t i = n; i > 0 && least(width, cols, n) > limit; i--) {
+		if (!(cols[i - 1].flags & OUT_WIDE))
+			continue;
+		memmove(&cols[i - 1], &cols[i], (n - i) * sizeof(*cols));
+		memmove(&width[i - 1], &width[i], (n - i) * sizeof(*width));
+		n--;
+	}
+	return n;
+}
+
+/* Takes columns from the widest that may shrink until the row fits or nothing is left to take. */
+static void shrink(size_t *width, const struct out_col *cols, size_t n, size_t limit)
+{
+	size_t total = (n - 1) * GAP;
 
 	for (size_t i = 0; i < n; i++)
 		total += width[i];
@@ -238,7 +263,7 @@ static void fit(size_t *width, const struct out_col *cols, size_t n)
 		size_t widest = n;
 
 		for (size_t i = 0; i < n; i++)
-			if (cols[i].shrinks && width[i] > SHRUNK_MIN &&
+			if ((cols[i].flags & OUT_SHRINKS) && width[i] > SHRUNK_MIN &&
 			    (widest == n || width[i] > width[widest]))
 				widest = i;
 		if (widest == n)
@@ -253,13 +278,31 @@ static bool right_aligned(enum out_kind kind)
 	return kind == OUT_NUM || kind == OUT_BYTES;
 }
 
-static void list_text(const json_t *array, const struct out_col *cols, size_t n)
+static bool all_empty(const json_t *array, const struct out_col *col)
 {
-	size_t width[COLS_MAX];
 	char text[CELL_MAX];
 	const json_t *o;
 	size_t row;
 
+	json_array_foreach((json_t *)(uintptr_t)array, row, o)
+	{
+		cell(o, col, text);
+		if (strcmp(text, "-") != 0)
+			return false;
+	}
+	return true;
+}
+
+void out_table(const json_t *array, const struct out_col *all, size_t n_all)
+{
+	struct out_col cols[COLS_MAX];
+	size_t width[COLS_MAX], n = 0, row, limit = terminal_width();
+	char text[CELL_MAX];
+	const json_t *o;
+
+	for (size_t i = 0; i < n_all; i++)
+		if (!(all[i].flags & OUT_OPTIONAL) || !all_empty(array, &all[i]))
+			cols[n++] = all[i];
 	for (size_t i = 0; i < n; i++)
 		width[i] = width_of(cols[i].title, strlen(cols[i].title));
 	json_array_foreach((json_t *)(uintptr_t)array, row, o)
@@ -269,7 +312,8 @@ static void list_text(const json_t *array, const struct out_col *cols, size_t n)
 			width[i] = max_size(width[i], width_of(text, strlen(text)));
 		}
 	}
-	fit(width, cols, n);
+	n = drop_wide(width, cols, n, limit);
+	shrink(width, cols, n, limit);
 	for (size_t i = 0; i < n; i++) {
 		put_cell(cols[i].title, width[i], right_aligned(cols[i].kind), i + 1 == n);
 		(void)fputs(i + 1 == n ? "\n" : "  ", stdout);
@@ -295,7 +339,7 @@ int out_list(struct ctl *c, const json_t *array, const struct out_col *cols, siz
 	if (json_array_size(array) == 0)
 		out_text(c, "%s\n", none);
 	else
-		list_text(array, cols, n);
+		out_table(array, cols, n);
 	return ferror(stdout) ? CTL_FAILED : CTL_OK;
 }
 
@@ -308,6 +352,20 @@ static bool named(const char *key, const struct out_col *cols, size_t n)
 			return true;
 	}
 	return false;
+}
+
+/* Nothing is cut: an approver must see all of what is asked. */
+static void put_lines(const char *title, size_t width, struct slice s)
+{
+	for (bool first = true; first || s.n; first = false) {
+		const uint8_t *nl = s.n ? memchr(s.p, '\n', s.n) : NULL;
+		size_t n = nl ? (size_t)(nl - s.p) : s.n;
+
+		(void)printf("%-*s  ", (int)width, first ? title : "");
+		out_escaped(slice_of(s.p, n));
+		(void)putchar('\n');
+		s = slice_from(s, n + (nl != NULL));
+	}
 }
 
 int out_fields(struct ctl *c, const json_t *object, const struct out_col *cols, size_t n)
@@ -323,11 +381,19 @@ int out_fields(struct ctl *c, const json_t *object, const struct out_col *cols, 
 		return out_json(c, object);
 	for (size_t i = 0; i < n; i++)
 		width = max_size(width, strlen(cols[i].title));
+	json_object_foreach((json_t *)(uintptr_t)object, key,
+			    v) if (!json_is_null(v) && !named(key, cols, n)) width =
+		max_size(width, min_size(strlen(key), SHRUNK_MIN * 3));
 	for (size_t i = 0; i < n; i++) {
 		const json_t *member = at(object, cols[i].key);
 
 		if (!member || json_is_null(member))
 			continue;
+		if (cols[i].kind == OUT_LINES && json_is_string(member)) {
+			put_lines(cols[i].title, width,
+				  slice_of(json_string_value(member), json_string_length(member)));
+			continue;
+		}
 		cell(object, &cols[i], text);
 		(void)printf("%-*s  %s\n", (int)width, cols[i].title, text);
 	}

@@ -58,7 +58,7 @@ static void json_head(struct ctl *c, char **words, int n, bool first)
 	for (int i = 0; i < n; i++)
 		(void)json_array_append_new(command, json_string(words[i]));
 	text = json_dumps(command, JSON_COMPACT);
-	(void)printf("%s{\"command\":%s,\"output\":", first ? "" : ",", text ? text : "[]");
+	(void)printf("%s{\"command\":%s,\"output\":", first ? "" : ",\n", text ? text : "[]");
 	free(text);
 	json_decref(command);
 	c->documents = 0;
@@ -112,6 +112,7 @@ int cmd_batch(struct ctl *c, int argc, char **argv)
 	if (!f)
 		return out_error(c, "failed", NULL, "cannot open %s: %s", argv[0], strerror(errno));
 	c->batch = true;
+	c->batch_array = c->json;
 	if (c->json)
 		(void)putchar('[');
 	while (rc == CTL_OK && getline(&line, &cap, f) >= 0)
@@ -123,6 +124,6 @@ int cmd_batch(struct ctl *c, int argc, char **argv)
 	free(line);
 	if (f != stdin)
 		(void)fclose(f);
-	c->batch = false;
+	c->batch = c->batch_array = false;
 	return rc;
 }

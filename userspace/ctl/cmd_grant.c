@@ -3,18 +3,22 @@
 #include "ctl/ctl.h"
 
 static const struct out_col cols[] = {
-	{"ID", "id", OUT_TEXT, false},	       {"AGENT", "agent", OUT_TEXT, true},
-	{"TARGET", "target", OUT_TEXT, true},  {"SCOPE", "scope", OUT_TEXT, true},
-	{"VIA", "via", OUT_TEXT, false},       {"BY", "by", OUT_TEXT, true},
-	{"ENDS IN", "until", OUT_LEFT, false}, {"SESSIONS", "sessions", OUT_NUM, false},
-	{"REASON", "reason", OUT_TEXT, true},
+	{"ID", "id", OUT_TEXT, 0},
+	{"AGENT", "agent", OUT_TEXT, OUT_SHRINKS},
+	{"TARGET", "target", OUT_TEXT, OUT_SHRINKS},
+	{"SCOPE", "scope", OUT_TEXT, OUT_SHRINKS | OUT_OPTIONAL},
+	{"VIA", "via", OUT_TEXT, 0},
+	{"BY", "by", OUT_TEXT, OUT_SHRINKS},
+	{"ENDS IN", "until", OUT_LEFT, 0},
+	{"SESSIONS", "sessions", OUT_NUM, 0},
+	{"REASON", "reason", OUT_TEXT, OUT_SHRINKS | OUT_OPTIONAL},
 };
 
 static const struct out_col fields[] = {
-	{"id", "id", OUT_TEXT, false},	       {"agent", "agent", OUT_TEXT, false},
-	{"target", "target", OUT_TEXT, false}, {"scope", "scope", OUT_TEXT, false},
-	{"via", "via", OUT_TEXT, false},       {"by", "by", OUT_TEXT, false},
-	{"since", "since", OUT_TIME, false},   {"until", "until", OUT_TIME, false},
+	{"id", "id", OUT_TEXT, 0},	   {"agent", "agent", OUT_TEXT, 0},
+	{"target", "target", OUT_TEXT, 0}, {"scope", "scope", OUT_TEXT, 0},
+	{"via", "via", OUT_TEXT, 0},	   {"by", "by", OUT_TEXT, 0},
+	{"since", "since", OUT_TIME, 0},   {"until", "until", OUT_TIME, 0},
 };
 
 static int do_list(struct ctl *c, int argc, char **argv)

@@ -6,34 +6,34 @@
 #include <unistd.h>
 
 static const struct out_col cols[] = {
-	{"ID", "id", OUT_TEXT, false},
-	{"KIND", "kind", OUT_TEXT, false},
-	{"AGENT", "agent", OUT_TEXT, true},
-	{"TARGET", "target", OUT_TEXT, true},
-	{"WAITS", "since", OUT_AGO, false},
-	{"LEFT", "until", OUT_LEFT, false},
-	{"IN TX", "in_transaction", OUT_TEXT, false},
-	{"APPROVERS", "approvers", OUT_TEXT, true},
-	{"TEXT", "text", OUT_TEXT, true},
+	{"ID", "id", OUT_TEXT, 0},
+	{"KIND", "kind", OUT_TEXT, 0},
+	{"AGENT", "agent", OUT_TEXT, OUT_SHRINKS},
+	{"TARGET", "target", OUT_TEXT, OUT_SHRINKS},
+	{"WAITS", "since", OUT_AGO, 0},
+	{"LEFT", "until", OUT_LEFT, 0},
+	{"IN TX", "in_transaction", OUT_TEXT, 0},
+	{"APPROVERS", "approvers", OUT_TEXT, OUT_SHRINKS | OUT_OPTIONAL | OUT_WIDE},
+	{"TEXT", "text", OUT_TEXT, OUT_SHRINKS | OUT_OPTIONAL},
 };
 
 static const struct out_col fields[] = {
-	{"id", "id", OUT_TEXT, false},
-	{"kind", "kind", OUT_TEXT, false},
-	{"agent", "agent", OUT_TEXT, false},
-	{"target", "target", OUT_TEXT, false},
-	{"user", "user", OUT_TEXT, false},
-	{"session", "session", OUT_TEXT, false},
-	{"effect", "effect", OUT_TEXT, false},
-	{"rule", "rule", OUT_TEXT, false},
-	{"approvers", "approvers", OUT_TEXT, false},
-	{"approved by", "approved_by", OUT_TEXT, false},
-	{"needed", "min_approvals", OUT_TEXT, false},
-	{"since", "since", OUT_TIME, false},
-	{"until", "until", OUT_TIME, false},
-	{"in transaction", "in_transaction", OUT_TEXT, false},
-	{"digest", "digest", OUT_TEXT, false},
-	{"text", "text", OUT_TEXT, false},
+	{"id", "id", OUT_TEXT, 0},
+	{"kind", "kind", OUT_TEXT, 0},
+	{"agent", "agent", OUT_TEXT, 0},
+	{"target", "target", OUT_TEXT, 0},
+	{"user", "user", OUT_TEXT, 0},
+	{"session", "session", OUT_TEXT, 0},
+	{"effect", "effect", OUT_TEXT, 0},
+	{"rule", "rule", OUT_TEXT, 0},
+	{"approvers", "approvers", OUT_TEXT, 0},
+	{"approved by", "approved_by", OUT_TEXT, 0},
+	{"needed", "min_approvals", OUT_TEXT, 0},
+	{"since", "since", OUT_TIME, 0},
+	{"until", "until", OUT_TIME, 0},
+	{"in transaction", "in_transaction", OUT_TEXT, 0},
+	{"digest", "digest", OUT_TEXT, 0},
+	{"text", "text", OUT_LINES, 0},
 };
 
 enum { WATCH_SECONDS = 1 };
@@ -116,13 +116,13 @@ static int do_show(struct ctl *c, int argc, char **argv)
 	return rc;
 }
 
-/* approved_by < min_approvals: it still waits for others. */
+/* It may still wait for others. */
 static void say_approved(const struct ctl *c, const json_t *a)
 {
 	size_t have = json_array_size(json_object_get(a, "approved_by"));
 	json_int_t need = json_integer_value(json_object_get(a, "min_approvals"));
 
-	if ((json_int_t)have < need)
+	if (json_is_false(json_object_get(a, "decided")))
 		out_text(c, "counted; %zu of %lld approvals\n", have, (long long)need);
 	else
 		out_text(c, "approved\n");

@@ -3,38 +3,38 @@
 #include "ctl/ctl.h"
 
 static const struct out_col cols[] = {
-	{"ID", "id", OUT_TEXT, false},
-	{"AGENT", "agent", OUT_TEXT, true},
-	{"TARGET", "target", OUT_TEXT, true},
-	{"USER", "user", OUT_TEXT, true},
-	{"DATABASE", "database", OUT_TEXT, true},
-	{"STATE", "state", OUT_TEXT, false},
-	{"PID", "pid", OUT_NUM, false},
-	{"COMM", "comm", OUT_TEXT, true},
-	{"AGE", "since", OUT_AGO, false},
-	{"COMMANDS", "commands", OUT_NUM, false},
-	{"IN", "bytes_in", OUT_BYTES, false},
-	{"OUT", "bytes_out", OUT_BYTES, false},
+	{"ID", "id", OUT_TEXT, 0},
+	{"AGENT", "agent", OUT_TEXT, OUT_SHRINKS},
+	{"TARGET", "target", OUT_TEXT, OUT_SHRINKS},
+	{"USER", "user", OUT_TEXT, OUT_SHRINKS | OUT_WIDE},
+	{"DATABASE", "database", OUT_TEXT, OUT_SHRINKS | OUT_WIDE},
+	{"STATE", "state", OUT_TEXT, 0},
+	{"PID", "pid", OUT_NUM, OUT_WIDE},
+	{"COMM", "comm", OUT_TEXT, OUT_SHRINKS | OUT_WIDE},
+	{"AGE", "since", OUT_AGO, 0},
+	{"COMMANDS", "commands", OUT_NUM, OUT_WIDE},
+	{"IN", "bytes_in", OUT_BYTES, OUT_WIDE},
+	{"OUT", "bytes_out", OUT_BYTES, OUT_WIDE},
 };
 
 static const struct out_col fields[] = {
-	{"id", "id", OUT_TEXT, false},
-	{"agent", "agent", OUT_TEXT, false},
-	{"target", "target", OUT_TEXT, false},
-	{"user", "user", OUT_TEXT, false},
-	{"database", "database", OUT_TEXT, false},
-	{"state", "state", OUT_TEXT, false},
-	{"held", "held", OUT_TEXT, false},
-	{"grant", "grant", OUT_TEXT, false},
-	{"since", "since", OUT_TIME, false},
-	{"pid", "pid", OUT_TEXT, false},
-	{"comm", "comm", OUT_TEXT, false},
-	{"exe", "exe", OUT_TEXT, false},
-	{"cgroup", "cgroup", OUT_TEXT, false},
-	{"worker", "worker", OUT_TEXT, false},
-	{"commands", "commands", OUT_TEXT, false},
-	{"bytes in", "bytes_in", OUT_TEXT, false},
-	{"bytes out", "bytes_out", OUT_TEXT, false},
+	{"id", "id", OUT_TEXT, 0},
+	{"agent", "agent", OUT_TEXT, 0},
+	{"target", "target", OUT_TEXT, 0},
+	{"user", "user", OUT_TEXT, 0},
+	{"database", "database", OUT_TEXT, 0},
+	{"state", "state", OUT_TEXT, 0},
+	{"held", "held", OUT_TEXT, 0},
+	{"grant", "grant", OUT_TEXT, 0},
+	{"since", "since", OUT_TIME, 0},
+	{"pid", "pid", OUT_TEXT, 0},
+	{"comm", "comm", OUT_TEXT, 0},
+	{"exe", "exe", OUT_TEXT, 0},
+	{"cgroup", "cgroup", OUT_TEXT, 0},
+	{"worker", "worker", OUT_TEXT, 0},
+	{"commands", "commands", OUT_TEXT, 0},
+	{"bytes in", "bytes_in", OUT_TEXT, 0},
+	{"bytes out", "bytes_out", OUT_TEXT, 0},
 };
 
 static int do_list(struct ctl *c, int argc, char **argv)
@@ -83,22 +83,19 @@ static int print_event(struct ctl *c, const json_t *event)
 		return out_json(c, event);
 	for (size_t i = 0; i < ARRAY_SIZE(first); i++) {
 		v = json_object_get(event, first[i]);
+		(void)fputs(i ? " " : "", stdout);
 		out_escaped(slice_of(json_string_value(v), json_string_length(v)));
-		(void)putchar(' ');
 	}
 	json_object_foreach((json_t *)(uintptr_t)event, key, v)
 	{
-		char *text;
-
 		if (strcmp(key, "time") == 0 || strcmp(key, "session") == 0 ||
 		    strcmp(key, "event") == 0 || json_is_null(v))
 			continue;
-		text = json_dumps(v, JSON_COMPACT | JSON_ENCODE_ANY);
+		/* Quoted as in JSON: what an agent writes cannot look like another field. */
+		(void)putchar(' ');
 		out_escaped(slice_str(key));
 		(void)putchar('=');
-		out_escaped(slice_str(text));
-		(void)putchar(' ');
-		free(text);
+		out_inline(v);
 	}
 	(void)putchar('\n');
 	return ferror(stdout) ? CTL_FAILED : CTL_OK;

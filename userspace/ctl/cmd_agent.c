@@ -3,11 +3,11 @@
 #include "ctl/ctl.h"
 
 static const struct out_col cols[] = {
-	{"ID", "id", OUT_NUM, false},
-	{"NAME", "name", OUT_TEXT, true},
-	{"SESSIONS", "sessions", OUT_NUM, false},
-	{"UIDS", "uids", OUT_TEXT, true},
-	{"CGROUPS", "cgroups", OUT_TEXT, true},
+	{"ID", "id", OUT_NUM, 0},
+	{"NAME", "name", OUT_TEXT, OUT_SHRINKS},
+	{"SESSIONS", "sessions", OUT_NUM, 0},
+	{"UIDS", "uids", OUT_TEXT, OUT_SHRINKS},
+	{"CGROUPS", "cgroups", OUT_TEXT, OUT_SHRINKS},
 };
 
 static int do_list(struct ctl *c, int argc, char **argv)

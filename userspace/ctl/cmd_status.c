@@ -1,0 +1,269 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * tidegate status: is it all right, and if not, what is to be done. Targets that
+ * are off come first and loud; counters only if they are not zero.
+ */
+#include "base/reason.h"
+#include "ctl/ctl.h"
+#include "kern/kern.h"
+
+enum { LABEL = 11, COUNTER = 26 };
+
+static const struct {
+	const char *label, *what;
+} kernel_words[] = {
+#define X(name, label, what) {label, what},
+	TG_KERNEL_COUNTERS(X)
+#undef X
+};
+
+static void put(const json_t *v)
+{
+	if (json_is_string(v))
+		out_escaped(slice_of(json_string_value(v), json_string_length(v)));
+	else if (json_is_integer(v))
+		(void)printf("%lld", (long long)json_integer_value(v));
+	else
+		(void)putchar('-');
+}
+
+/* "label      text", or the text below the last label. */
+static void label(const char *name)
+{
+	(void)printf("%-*s", LABEL, name);
+}
+
+static void duration(const json_t *ms)
+{
+	char text[32];
+
+	out_duration((uint64_t)json_integer_value(ms), text, sizeof(text));
+	(void)fputs(text, stdout);
+}
+
+static void print_off(const json_t *targets)
+{
+	static const struct out_col cols[] = {
+		{"OFF: UNGUARDED", "name", OUT_TEXT, 0},
+		{"BY", "off.by", OUT_TEXT, 0},
+		{"SINCE", "off.since", OUT_AGO, 0},
+		{"ENDS IN", "off.until", OUT_LEFT, 0},
+		{"REASON", "off.reason", OUT_TEXT, OUT_SHRINKS},
+	};
+
+	if (json_array_size(targets) == 0)
+		return;
+	(void)putchar('\n');
+	out_table(targets, cols, ARRAY_SIZE(cols));
+	(void)puts("Agents reach these directly. `tidegate target reset NAME` ends that.");
+}
+
+static void print_workers(const json_t *workers)
+{
+	json_int_t sessions = 0, restarts = 0;
+	const json_t *w;
+	size_t i;
+
+	json_array_foreach((json_t *)(uintptr_t)workers, i, w)
+	{
+		sessions += json_integer_value(json_object_get(w, "sessions"));
+		restarts += json_integer_value(json_object_get(w, "restarts"));
+	}
+	label("workers");
+	(void)printf("%zu, with %lld sessions", json_array_size(workers), (long long)sessions);
+	if (restarts)
+		(void)printf("; %lld restarts: see the journal of tidegated", (long long)restarts);
+	(void)putchar('\n');
+}
+
+static void print_idp(const json_t *idp)
+{
+	const json_t *ok = json_object_get(idp, "ok");
+
+	label("idp");
+	if (!json_is_object(idp) || json_object_size(idp) == 0) {
+		(void)puts("none: the built-in approver decides, see `tidegate approval list`");
+		return;
+	}
+	put(json_object_get(idp, "issuer"));
+	if (json_is_boolean(ok))
+		(void)fputs(json_is_true(ok) ? ": ok" : ": NOT USABLE", stdout);
+	if (json_is_string(json_object_get(idp, "detail"))) {
+		(void)fputs(", ", stdout);
+		put(json_object_get(idp, "detail"));
+	}
+	(void)putchar('\n');
+}
+
+static void print_warnings(const json_t *warnings)
+{
+	const json_t *w;
+	size_t i;
+
+	json_array_foreach((json_t *)(uintptr_t)warnings, i, w)
+	{
+		label(i ? "" : "warnings");
+		put(w);
+		(void)putchar('\n');
+	}
+}
+
+static const char *words(const char *name, bool kernel, const char **ret_todo)
+{
+	*ret_todo = "";
+	for (size_t i = 0; kernel && i < ARRAY_SIZE(kernel_words); i++)
+		if (strcmp(kernel_words[i].label, name) == 0)
+			return kernel_words[i].what;
+	for (uint16_t r = 0; !kernel && r < TG_R_COUNT; r++) {
+		if (strcmp(reason_label(r), name) != 0)
+			continue;
+		*ret_todo = reason_todo(r);
+		return reason_what(r);
+	}
+	return "";
+}
+
+static void print_counters(const char *title, const json_t *counters, bool kernel)
+{
+	const json_t *v;
+	const char *name;
+	bool first = true;
+
+	json_object_foreach((json_t *)(uintptr_t)counters, name, v)
+	{
+		const char *todo, *what = words(name, kernel, &todo);
+		char safe[64];
+
+		if (json_integer_value(v) == 0)
+			continue;
+		(void)out_escape(slice_str(name), safe, sizeof(safe));
+		(void)printf("%s%s%-*s %10lld%s%s%s%s\n", first ? title : "", first ? "\n" : "",
+			     COUNTER, safe, (long long)json_integer_value(v), *what ? "  " : "",
+			     what, *todo ? "; " : "", todo);
+		first = false;
+	}
+}
+
+static void print_status(const json_t *s)
+{
+	(void)fputs("tidegated ", stdout);
+	put(json_object_get(s, "version"));
+	(void)fputs(", pid ", stdout);
+	put(json_object_get(s, "pid"));
+	(void)fputs(", up ", stdout);
+	duration(json_object_get(s, "uptime_ms"));
+	(void)putchar('\n');
+	print_off(json_object_get(s, "targets_off"));
+	(void)putchar('\n');
+	label("bpf");
+	put(json_object_get(s, "bpf"));
+	(void)putchar('\n');
+	print_workers(json_object_get(s, "workers"));
+	print_idp(json_object_get(s, "idp"));
+	print_warnings(json_object_get(s, "warnings"));
+	print_counters("\nRefused, ended or replaced since the start:",
+		       json_object_get(s, "counters"), false);
+	print_counters("\nIn the kernel:", json_object_get(s, "kernel"), true);
+}
+
+/* --------------------------------------------- while the daemon is down */
+
+static json_t *kernel_counters(struct kern *k)
+{
+	uint64_t n[TG_K_COUNT] = {0};
+	json_t *o = json_object();
+
+	if (kern_counters(k, n) == 0)
+		for (size_t i = 0; i < TG_K_COUNT; i++)
+			(void)json_object_set_new(o, kernel_words[i].label,
+						  json_integer((json_int_t)n[i]));
+	return o;
+}
+
+static json_t *only_off(const json_t *targets)
+{
+	json_t *list = json_array(), *t;
+	size_t i;
+
+	json_array_foreach((json_t *)(uintptr_t)targets, i, t)
+	{
+		const char *mode = json_string_value(json_object_get(t, "mode"));
+
+		if (mode && strcmp(mode, "off") == 0)
+			(void)json_array_append(list, t);
+	}
+	return list;
+}
+
+/*
+ * What the maps tell. Quietly nothing where nothing is pinned: that the daemon is
+ * down has been said, and that agents are not guarded either follows.
+ */
+static json_t *down(struct ctl *c)
+{
+	json_t *o = json_pack("{s:b}", "running", 0), *targets = NULL;
+	struct kern *k = NULL;
+
+	if (pins_try(c, &k)) {
+		(void)json_object_set_new(o, "pinned", json_false());
+		return o;
+	}
+	(void)json_object_set_new(o, "pinned", json_true());
+	(void)json_object_set_new(o, "kernel", kernel_counters(k));
+	kern_close(k);
+	if (pins_targets_try(c, &targets) == 0) {
+		(void)json_object_set_new(o, "targets_off", only_off(targets));
+		json_decref(targets);
+	}
+	return o;
+}
+
+static int status_down(struct ctl *c)
+{
+	json_t *o = down(c);
+
+	if (c->json) {
+		(void)out_json(c, o);
+	} else {
+		(void)printf("tidegated is NOT RUNNING: nobody listens at %s\n%s\n", client_path(c),
+			     json_is_true(json_object_get(o, "pinned"))
+				     ? "Agents are refused at every target that is neither off nor "
+				       "fail-open. Start it:\n`systemctl start tidegated`"
+				     : "Nothing is pinned either: agents reach targets UNGUARDED. "
+				       "Start it:\n`systemctl start tidegated`");
+		print_off(json_object_get(o, "targets_off"));
+		print_counters("\nIn the kernel:", json_object_get(o, "kernel"), true);
+	}
+	json_decref(o);
+	return CTL_NO_DAEMON;
+}
+
+static int do_status(struct ctl *c, int argc, char **argv)
+{
+	json_t *s;
+	int rc = ctl_args(c, &argc, argv, NULL, 0, 0, 0);
+
+	if (rc)
+		return rc;
+	if (client_present(c) == 0)
+		return status_down(c);
+	rc = client_call(c, TG_CTL_STATUS, NULL, &s);
+	if (rc)
+		return rc;
+	if (c->json)
+		rc = out_json(c, s);
+	else
+		print_status(s);
+	json_decref(s);
+	return rc;
+}
+
+static const struct ctl_cmd cmds[] = {
+	{"show", do_status, "",
+	 "is it all right, and if not, what to do; exit status 3: no daemon"},
+};
+
+int cmd_status(struct ctl *c, int argc, char **argv)
+{
+	return ctl_dispatch(c, "status", cmds, ARRAY_SIZE(cmds), NULL, argc, argv);
+}
