@@ -24,6 +24,7 @@ typedef __u64 tg_u64;
 #define TG_COMM_LEN    16
 #define TG_PATH_LEN    256 /* cgroup path from the hierarchy's root, with its NUL */
 #define TG_MAX_LEVEL   16  /* deepest cgroup that can be watched; what is below it is covered */
+#define TG_DAEMON_UIDS 4
 #define TG_COUNTER_MAX 64  /* room in the pinned map, so that new counters keep the layout */
 
 /*
@@ -108,10 +109,15 @@ struct tg_path {
 	char path[TG_PATH_LEN];
 };
 
-/* One element: lets the programs skip look-ups that cannot hit. */
+/*
+ * One element: lets the programs skip look-ups that cannot hit, and tells the admin
+ * utility what must never be watched.
+ */
 struct tg_config {
-	tg_u32 level_mask; /* bit n: a cgroup of level n is watched */
-	tg_u32 uid_agents; /* how many uids are watched */
+	tg_u32 level_mask;    /* bit n: a cgroup of level n is watched */
+	tg_u32 uid_agents;    /* how many uids are watched */
+	tg_u64 daemon_cgroup; /* where the daemon runs; 0: none has run */
+	tg_u32 daemon_uids[TG_DAEMON_UIDS]; /* of its processes; unused ones are 0, so root */
 };
 
 /* Counted reasons of the kernel side. X(NAME, "label", "meaning") */
@@ -150,7 +156,7 @@ _Static_assert(sizeof(struct tg_sock) == 104, "layout");
 _Static_assert(sizeof(struct tg_listener) == 24, "layout");
 _Static_assert(sizeof(struct tg_tuple) == 48, "layout");
 _Static_assert(sizeof(struct tg_path) == TG_PATH_LEN, "layout");
-_Static_assert(sizeof(struct tg_config) == 8, "layout");
+_Static_assert(sizeof(struct tg_config) == 32, "layout");
 _Static_assert(TG_K_COUNT <= TG_COUNTER_MAX, "room");
 
 #endif

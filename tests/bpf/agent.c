@@ -197,11 +197,46 @@ static bool socket_carried_out(void)
 
 static bool never_itself(void)
 {
-	CHECK_EQ(kern_agent_cgroup_set(env.k, "/daemon", AGENT), -EBUSY);
-	CHECK_EQ(kern_agent_cgroup_set(env.k, "/", AGENT), -EBUSY);
-	CHECK_EQ(kern_agent_uid_set(env.k, 0, AGENT), -EBUSY);
-	CHECK_EQ(kern_agent_cgroup_set(env.k, "/daemo", AGENT), 0);
-	CHECK_EQ(kern_agent_cgroup_delete(env.k, "/daemo"), 0);
+	uint32_t worker = UID_OTHER;
+	struct kern *utility = NULL;
+	struct buf error;
+
+	buf_init(&error, 512);
+	CHECK_EQ(kern_agent_self(env.k, &worker, 1, &error), 0);
+	CHECK_EQ(kern_open(&env.paths, &utility, &error), 0);
+	for (int i = 0; i < 2; i++) {
+		struct kern *k = i ? utility : env.k;
+
+		CHECK_EQ(kern_agent_cgroup_set(k, "/daemon", AGENT), -EBUSY);
+		CHECK_EQ(kern_agent_cgroup_set(k, "/", AGENT), -EBUSY);
+		CHECK_EQ(kern_agent_uid_set(k, 0, AGENT), -EBUSY);
+		CHECK_EQ(kern_agent_uid_set(k, UID_OTHER, AGENT), -EBUSY);
+		CHECK_EQ(kern_agent_cgroup_set(k, "/daemo", AGENT), 0);
+		CHECK_EQ(kern_agent_cgroup_delete(k, "/daemo"), 0);
+	}
+	kern_close(utility);
+	CHECK_EQ(kern_agent_self(env.k, NULL, 0, &error), 0);
+	buf_done(&error);
+	return true;
+}
+
+/* Watched while no daemon ran: the daemon that then starts inside says so. */
+static bool started_inside(void)
+{
+	struct buf error;
+
+	buf_init(&error, 512);
+	CHECK(cgroup_join("/agents"));
+	CHECK_EQ(kern_agent_self(env.k, NULL, 0, &error), -EBUSY);
+	CHECK(error.n > 0 && memmem(buf_data(&error), error.n, "/agents", 7));
+	CHECK(cgroup_join("/daemon"));
+	buf_reset(&error);
+	CHECK_EQ(kern_agent_uid_set(env.k, UID_AGENT, AGENT), 0);
+	CHECK_EQ(kern_agent_self(env.k, &(uint32_t){UID_AGENT}, 1, &error), -EBUSY);
+	CHECK(error.n > 0 && memmem(buf_data(&error), error.n, "4711", 4));
+	CHECK_EQ(kern_agent_uid_delete(env.k, UID_AGENT), 0);
+	CHECK_EQ(kern_agent_self(env.k, NULL, 0, &error), 0);
+	buf_done(&error);
 	return true;
 }
 
@@ -240,6 +275,7 @@ const struct row agent_rows[] = {
 	{"agent: socket carried into the cgroup", socket_carried_in},
 	{"agent: socket carried out of the cgroup", socket_carried_out},
 	{"agent: the daemon itself cannot be one", never_itself},
+	{"agent: the daemon started inside a watched cgroup", started_inside},
 	{"agent: malformed paths", bad_paths},
 	{"agent: cgroup ids and paths", ids_and_paths},
 	{0},

@@ -55,8 +55,7 @@ static int load(const struct kern_paths *paths, struct kern **k, char *text, siz
 
 	buf_init(&error, cap - 1);
 	r = kern_load(paths, k, &error);
-	memcpy(text, buf_data(&error), error.n);
-	text[error.n] = '\0';
+	snprintf(text, cap, "%.*s", (int)error.n, error.n ? (const char *)buf_data(&error) : "");
 	buf_done(&error);
 	return r;
 }
@@ -408,7 +407,10 @@ static json_t *described(const char *what)
 
 	buf_init(&out, 1 << 20);
 	jsonw_init(&w, &out, false);
-	return kern_describe(env.k, &w, what) || jsonw_end(&w) ? NULL : parsed(&out);
+	if (!kern_describe(env.k, &w, what) && !jsonw_end(&w))
+		return parsed(&out);
+	buf_done(&out);
+	return NULL;
 }
 
 static json_t *dumped(const char *map)
@@ -418,7 +420,10 @@ static json_t *dumped(const char *map)
 
 	buf_init(&out, 1 << 20);
 	jsonw_init(&w, &out, false);
-	return kern_map_dump(env.k, map, &w) || jsonw_end(&w) ? NULL : parsed(&out);
+	if (!kern_map_dump(env.k, map, &w) && !jsonw_end(&w))
+		return parsed(&out);
+	buf_done(&out);
+	return NULL;
 }
 
 /* bpftool must say the same of each id. */

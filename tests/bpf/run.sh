@@ -11,4 +11,18 @@ if [ "$(id -u)" -ne 0 ]; then
 	exit 0
 fi
 make -s O="$O" "$O/tests/bpf/test_bpf"
+# What a run that crashed left behind; its name ends in its pid.
+sweep()
+{
+	for left in /sys/fs/bpf/tgtest-* $(findmnt -n -t cgroup2 -o TARGET | head -1)/tgtest-*; do
+		pid=${left##*tgtest-}
+		pid=${pid%-x}
+		[ -d "$left" ] && [ ! -d "/proc/$pid" ] || continue
+		case $left in
+		/sys/fs/bpf/*) rm -rf "$left" ;;
+		*) find "$left" -depth -type d -exec rmdir {} + ;;
+		esac
+	done
+}
+sweep
 exec "$O/tests/bpf/test_bpf" "$@"

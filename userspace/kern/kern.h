@@ -55,18 +55,22 @@ MUST_CHECK int kern_addr_each(struct kern *k,
 
 /* --- agents */
 /*
- * Watches a cgroup by path: also when it is made later, or removed and made again. In the
- * daemon (kern_load) -EBUSY refuses a cgroup that holds the daemon itself: its own
- * connections would come back to it. -E2BIG: deeper than TG_MAX_LEVEL.
+ * Tells which cgroup (the caller's) and which uids (root is always one; at most
+ * TG_DAEMON_UIDS) are the daemon's, so that nobody can watch them: what the daemon connects to must
+ * never be steered back to it. Called by kern_load, and by the daemon again with its workers' uids.
+ * -EBUSY and why in *error: an earlier run left one of them watched.
+ */
+MUST_CHECK int kern_agent_self(struct kern *k, const uint32_t *uids, size_t n, struct buf *error);
+/*
+ * Watches a cgroup by path: also when it is made later, or removed and made again.
+ * -EBUSY: the daemon runs in it. -E2BIG: deeper than TG_MAX_LEVEL. -EINVAL: no path, or the root.
  */
 MUST_CHECK int kern_agent_cgroup_set(struct kern *k, const char *path, uint32_t agent);
 MUST_CHECK int kern_agent_cgroup_delete(struct kern *k, const char *path);
 MUST_CHECK int kern_agent_cgroup_each(struct kern *k,
 				      int (*fn)(void *ctx, const char *path, uint32_t agent),
 				      void *ctx);
-/*
- * -EBUSY: the daemon's own uid. The caller refuses the workers' uid by itself.
- */
+/* -EBUSY: a uid of the daemon. */
 MUST_CHECK int kern_agent_uid_set(struct kern *k, uint32_t uid, uint32_t agent);
 MUST_CHECK int kern_agent_uid_delete(struct kern *k, uint32_t uid);
 MUST_CHECK int kern_agent_uid_each(struct kern *k,

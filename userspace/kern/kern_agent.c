@@ -22,13 +22,29 @@ static unsigned int level_of(const char *full)
 	return n;
 }
 
+static const uint32_t config_key;
+
+static int config_get(const struct kern *k, struct tg_config *ret)
+{
+	return bpf_map_lookup_elem(k->map[KM_CONFIG], &config_key, ret) ? -errno : 0;
+}
+
+static int config_set(struct kern *k, const struct tg_config *c)
+{
+	return bpf_map_update_elem(k->map[KM_CONFIG], &config_key, c, BPF_ANY) ? -errno : 0;
+}
+
 /* The programs skip levels and look-ups that cannot hit. */
 static int config_update(struct kern *k)
 {
-	struct tg_config c = {0};
 	struct tg_path path, *at = NULL;
-	uint32_t uid, *uid_at = NULL, zero = 0;
+	uint32_t uid, *uid_at = NULL;
+	struct tg_config c;
+	int r = config_get(k, &c);
 
+	if (r)
+		return r;
+	c.level_mask = c.uid_agents = 0;
 	while (!bpf_map_get_next_key(k->map[KM_PATHS], at, &path)) {
 		c.level_mask |= 1u << level_of(path.path);
 		at = &path;
@@ -37,7 +53,7 @@ static int config_update(struct kern *k)
 		c.uid_agents++;
 		uid_at = &uid;
 	}
-	return bpf_map_update_elem(k->map[KM_CONFIG], &zero, &c, BPF_ANY) ? -errno : 0;
+	return config_set(k, &c);
 }
 
 static bool is_gone(const struct kern *k, uint64_t id)
@@ -85,12 +101,17 @@ static int set_locked(struct kern *k, const char *path, const struct tg_path *fu
 	return r ? r : bind_path(k, path, agent);
 }
 
-/* The daemon's own connections must never come back to it. */
-static bool watches_self(const struct kern *k, const char *full)
+/* The daemon's own connections must never come back to it, also not by the utility's hand. */
+static bool watches_daemon(const struct kern *k, const char *full)
 {
-	char self[KERN_PATH_MAX];
+	char path[KERN_PATH_MAX], daemon[KERN_PATH_MAX];
+	struct tg_config c;
 
-	return k->loaded && !kern_cgroup_self(self, sizeof(self)) && kern_cgroup_below(self, full);
+	if (config_get(k, &c) || !c.daemon_cgroup ||
+	    kern_cgroup_path(k, c.daemon_cgroup, path, sizeof(path)))
+		return false;
+	return !kern_path(daemon, sizeof(daemon), "%s%s", k->cg_prefix, path) &&
+	       kern_cgroup_below(daemon, full);
 }
 
 int kern_agent_cgroup_set(struct kern *k, const char *path, uint32_t agent)
@@ -104,7 +125,7 @@ int kern_agent_cgroup_set(struct kern *k, const char *path, uint32_t agent)
 		return -EINVAL; /* the root of the hierarchy holds the daemon too */
 	if (level_of(full.path) > TG_MAX_LEVEL)
 		return -E2BIG;
-	if (watches_self(k, full.path))
+	if (watches_daemon(k, full.path))
 		return -EBUSY;
 	lock = kern_pin_lock(k->dir);
 	if (lock < 0)
@@ -222,9 +243,13 @@ static int uid_change(struct kern *k, uint32_t uid, const uint32_t *agent)
 
 int kern_agent_uid_set(struct kern *k, uint32_t uid, uint32_t agent)
 {
-	if (k->loaded && (uid == geteuid() || uid == getuid()))
-		return -EBUSY;
-	return uid_change(k, uid, &agent);
+	struct tg_config c;
+	int r = config_get(k, &c);
+
+	for (size_t i = 0; !r && i < TG_DAEMON_UIDS; i++)
+		if (uid == c.daemon_uids[i])
+			r = -EBUSY;
+	return r ? r : uid_change(k, uid, &agent);
 }
 
 int kern_agent_uid_delete(struct kern *k, uint32_t uid)
@@ -259,7 +284,7 @@ static int check_path(void *ctx, const char *path, uint32_t agent)
 	struct tg_path full;
 	int r = kern_cgroup_full(c->k, path, &full);
 
-	if (r || !watches_self(c->k, full.path))
+	if (r || !watches_daemon(c->k, full.path))
 		return r;
 	(void)kern_say(c->error, 0,
 		       "the daemon runs in cgroup %s, which is watched for an agent: "
@@ -268,21 +293,47 @@ static int check_path(void *ctx, const char *path, uint32_t agent)
 	return -EBUSY;
 }
 
-int kern_agent_check_self(struct kern *k, struct buf *error)
+static int check_uids(struct kern *k, const struct tg_config *c, struct buf *error)
 {
-	struct self_check c = {.k = k, .error = error};
-	uint32_t agent, uid = geteuid();
-	int r = kern_agent_cgroup_each(k, check_path, &c);
+	uint32_t agent;
+
+	for (size_t i = 0; i < TG_DAEMON_UIDS; i++)
+		if (!bpf_map_lookup_elem(k->map[KM_UIDS], &c->daemon_uids[i], &agent))
+			return kern_say(error, -EBUSY,
+					"uid %u of the daemon is watched for an agent: "
+					"remove that agent",
+					c->daemon_uids[i]);
+	return 0;
+}
+
+int kern_agent_self(struct kern *k, const uint32_t *uids, size_t n, struct buf *error)
+{
+	struct self_check check = {.k = k, .error = error};
+	char path[KERN_PATH_MAX];
+	struct tg_config c;
+	int fd, r = n <= TG_DAEMON_UIDS ? config_get(k, &c) : -E2BIG;
 
 	if (r)
 		return r;
-	if (!bpf_map_lookup_elem(k->map[KM_UIDS], &uid, &agent)) {
-		(void)kern_say(error, 0,
-			       "the daemon's own uid %u is watched for an agent: remove that agent",
-			       uid);
-		return -EBUSY;
+	memset(c.daemon_uids, 0, sizeof(c.daemon_uids));
+	for (size_t i = 0; i < n; i++)
+		c.daemon_uids[i] = uids[i];
+	c.daemon_cgroup = 0;
+	r = kern_cgroup_self(path, sizeof(path));
+	/* Outside the part of the hierarchy in use it cannot be watched at all. */
+	if (!r && kern_cgroup_below(path, k->cg_prefix[0] ? k->cg_prefix : "/")) {
+		const char *below = path + strlen(k->cg_prefix);
+
+		fd = kern_cgroup_open(k, *below ? below : "/");
+		r = fd < 0 ? fd : kern_cgroup_fd_id(fd, &c.daemon_cgroup);
+		if (fd >= 0)
+			(void)close(fd);
 	}
-	return 0;
+	if (!r)
+		r = config_set(k, &c);
+	if (!r)
+		r = check_uids(k, &c, error);
+	return r ? r : kern_agent_cgroup_each(k, check_path, &check);
 }
 
 /* --- second line: once a second */

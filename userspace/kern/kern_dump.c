@@ -133,6 +133,12 @@ static void config_json(struct kern *k, struct jsonw *w, const void *key, const 
 	memcpy(&c, value, sizeof(c));
 	jsonw_kv_u64(w, "level_mask", c.level_mask);
 	jsonw_kv_u64(w, "uid_agents", c.uid_agents);
+	jsonw_kv_u64(w, "daemon_cgroup", c.daemon_cgroup);
+	jsonw_name(w, "daemon_uids");
+	jsonw_array(w);
+	for (size_t i = 0; i < TG_DAEMON_UIDS; i++)
+		jsonw_u64(w, c.daemon_uids[i]);
+	jsonw_array_end(w);
 }
 
 static void tuple_json(struct kern *k, struct jsonw *w, const void *key, const void *value)

@@ -20,8 +20,7 @@ const char *const kern_map_names[KM_COUNT] = {
 /* libbpf says what is wrong only by its print callback, which has no context argument. */
 static char last_warning[256];
 
-static int PRINTF(2, 0)
-keep_warning(enum libbpf_print_level level, const char *fmt, va_list ap)
+static int PRINTF(2, 0) keep_warning(enum libbpf_print_level level, const char *fmt, va_list ap)
 {
 	char line[256];
 
@@ -174,7 +173,7 @@ static int load_locked(struct kern *k, const char *bpf_dir, struct buf *error)
 	if (!r)
 		r = open_maps(k);
 	if (!r)
-		r = kern_agent_check_self(k, error);
+		r = kern_agent_self(k, NULL, 0, error);
 	return r;
 }
 
@@ -186,7 +185,6 @@ int kern_load(const struct kern_paths *paths, struct kern **ret, struct buf *err
 
 	if (!k)
 		return -ENOMEM;
-	k->loaded = true;
 	last_warning[0] = '\0';
 	print = libbpf_set_print(keep_warning);
 	r = kern_path(k->dir, sizeof(k->dir), "%s/%s", paths->bpf_dir, TG_ABI_VERSION);

@@ -40,7 +40,6 @@ struct kern {
 	int cg_fd;
 	int map[KM_COUNT];
 	int record_fd; /* read-only tg_records */
-	bool loaded;   /* by kern_load: this process is the daemon */
 };
 
 /* --- kern_pin.c: the pin directory. All return 0 or -errno. */
@@ -76,8 +75,5 @@ int kern_detach_egress(const struct kern *k, uint64_t id);
 int kern_attach_egress_uid(const struct kern *k, bool on);
 /* Can a program sit on this raw tracepoint? */
 bool kern_has_raw_tp(void);
-
-/* --- kern_agent.c: after a load, what is pinned must not watch the daemon itself. */
-int kern_agent_check_self(struct kern *k, struct buf *error);
 
 #endif
