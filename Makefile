@@ -146,7 +146,11 @@ $(O)/fuzz-obj/%.o: %.c Makefile | $(SKEL)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CLANG) $(CPPFLAGS) $(FUZZ_FLAGS) -MMD -MP -c $< -o $@
 
-$(O)/tests/fuzz/engine/fuzz_%: $(O)/fuzz-obj/tests/fuzz/fuzz_%.o $(LIB_SRCS:%.c=$(O)/fuzz-obj/%.o)
+$(O)/fuzz-obj/libtidegate.a: $(LIB_SRCS:%.c=$(O)/fuzz-obj/%.o)
+	$(call say,AR,$@)
+	$(Q)rm -f $@ && $(AR) rcs $@ $^
+
+$(O)/tests/fuzz/engine/fuzz_%: $(O)/fuzz-obj/tests/fuzz/fuzz_%.o $(O)/fuzz-obj/libtidegate.a
 	$(call say,LD,$@)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CLANG) -fsanitize=fuzzer,address,undefined $^ $(PKG_LIBS) -lm -o $@

@@ -254,7 +254,7 @@ static int prepare(struct parent *p, struct child *c, enum role role, uint32_t i
 {
 	*c = (struct child){.p = p, .role = role, .index = index, .stats_fd = -1, .journal_fd = -1};
 	if (role == ROLE_WORKER)
-		(void)snprintf(c->name, sizeof(c->name), "worker %u", index);
+		(void)snprintf(c->name, sizeof(c->name), "worker %u", index & 0xffff);
 	else
 		(void)snprintf(c->name, sizeof(c->name), "%s", role_names[role]);
 	(void)uv_timer_init(&p->loop, &c->restart);
