@@ -36,7 +36,7 @@ _tidegate()
 		-c | --config | -s | --socket | -f | --pins)
 			opts+=("$w" "${COMP_WORDS[++i]}")
 			;;
-		--reason | --for | --timeout | --agent | --target)
+		--reason | --for | --timeout | --agent | --target | -d | --dir | --last | --rows | --speed | --format)
 			((i++))
 			;;
 		-*) ;;
@@ -88,7 +88,7 @@ _tidegate_names()
 	grant:create:3 | policy:explain:3) reply=$(_tidegate_ask target list | _tidegate_member name) ;;
 	grant:[!l]*:2) reply=$(_tidegate_ask grant list | _tidegate_member id) ;;
 	map:dump:2) reply=$(_tidegate_ask map list | _tidegate_member name) ;;
-	recording:[!l]*:2) reply=$(_tidegate_ask recording list | _tidegate_member session) ;;
+	recording:[!l]*:2) reply=$(_tidegate_ask recording list | _tidegate_member id) ;;
 	policy:check:2 | policy:test:2)
 		compopt -o filenames 2>/dev/null
 		reply=$(compgen -f -- "$cur")

@@ -221,11 +221,13 @@ static void put_fault(struct reader *r, json_t *o, int err)
 	else
 		(void)snprintf(text, sizeof(text), "%s", strerror(-err));
 	(void)json_object_set_new(o, "error", json_string(text));
+	(void)json_object_set_new(o, "state", json_string("damaged"));
 }
 
 static void put_end(json_t *o, const struct reader_record *rec)
 {
 	json_t *end = json_of(rec);
+	bool recovered = json_is_true(json_object_get(end, "recovered"));
 	const char *start = json_string_value(json_object_get(o, "time"));
 	uint64_t then;
 
@@ -233,10 +235,9 @@ static void put_end(json_t *o, const struct reader_record *rec)
 	if (json_integer_value(json_object_get(end, "missing")) > 0)
 		(void)json_object_set(o, "missing", json_object_get(end, "missing"));
 	(void)json_object_set(o, "reason", json_object_get(end, "reason"));
-	(void)json_object_set_new(o, "state",
-				  json_string(json_is_true(json_object_get(end, "recovered"))
-						      ? "recovered"
-						      : "finished"));
+	if (!json_object_get(o, "error"))
+		(void)json_object_set_new(o, "state",
+					  json_string(recovered ? "recovered" : "finished"));
 	if (start && text_parse_time(slice_str(start), &then) == 0 && rec->wall_ns >= then)
 		(void)json_object_set_new(
 			o, "duration_ms",

@@ -20,17 +20,26 @@ enum {
 	WAIT_MAX_MS = 3000,    /* the longest pause of a replay */
 };
 
+#define NAME(name, from)                                                           \
+	{                                                                          \
+		.title = name, .key = from, .kind = OUT_TEXT, .flags = OUT_SHRINKS \
+	}
 #define COL(name, from, as)                            \
 	{                                              \
 		.title = name, .key = from, .kind = as \
 	}
 
 static const struct out_col cols[] = {
-	COL("ID", "id", OUT_TEXT),	  COL("TIME", "time", OUT_TIME),
-	COL("AGENT", "agent", OUT_TEXT),  COL("TARGET", "target", OUT_TEXT),
-	COL("USER", "user", OUT_TEXT),	  COL("LENGTH", "duration_ms", OUT_MS),
-	COL("BYTES", "bytes", OUT_BYTES), COL("STORED", "stored_bytes", OUT_BYTES),
-	COL("STATE", "state", OUT_TEXT),  COL("ENDED BY", "reason", OUT_TEXT),
+	COL("ID", "id", OUT_TEXT),
+	COL("TIME", "time", OUT_TIME),
+	NAME("AGENT", "agent"),
+	NAME("TARGET", "target"),
+	NAME("USER", "user"),
+	COL("LENGTH", "duration_ms", OUT_MS),
+	COL("BYTES", "bytes", OUT_BYTES),
+	COL("STORED", "stored_bytes", OUT_BYTES),
+	COL("STATE", "state", OUT_TEXT),
+	COL("ENDED BY", "reason", OUT_TEXT),
 };
 
 static const struct out_col fields[] = {

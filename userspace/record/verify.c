@@ -17,6 +17,7 @@ struct verifier {
 	void *ctx;
 	struct verify_result res;
 	uint64_t off;  /* of the frame that is looked at */
+	bool unread;   /* the content of a frame could not be looked at */
 	uint16_t more; /* type of a record that goes on, or 0 */
 };
 
@@ -130,6 +131,7 @@ static int check_frame(struct verifier *v, const struct tg_rec_frame *f)
 	if (!v->res.frames)
 		memcpy(v->res.session.b, f->session, sizeof(f->session));
 	err = frame_load(v->fd, v->off, f, v->dctx, &v->hasher, v->stored, v->raw, &what);
+	v->unread |= err == -EBADMSG;
 	if (err == -EBADMSG)
 		fault(v, v->res.frames, what);
 	else if (err)
@@ -193,12 +195,10 @@ static void check_rest(struct verifier *v, enum frame_kind kind)
 		    magic == TG_REC_TABLE_MAGIC)
 			fault(v, v->res.frames, "is longer than the finished file leaves room for");
 	}
-	if (v->res.finished && !v->res.ended)
+	if (v->res.finished && !v->res.ended && !v->unread)
 		fault(v, VERIFY_FILE, "is finished, but has no end record");
 	if (v->res.ended && v->more)
 		fault(v, VERIFY_FILE, "ends inside of a record");
-	if (!v->res.frames && !v->res.faults)
-		fault(v, VERIFY_FILE, "holds no whole frame");
 }
 
 static int walk(struct verifier *v)

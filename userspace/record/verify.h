@@ -34,6 +34,7 @@ struct verify_result {
 typedef void verify_fault_fn(void *ctx, const struct reader_fault *fault);
 
 /*
+ * A file without a whole frame has no fault: its session may just have begun.
  * @fd stays the caller's. 0: all was looked at (result and faults tell the rest), or
  * negative errno if that was not possible.
  */
