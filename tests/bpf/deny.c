@@ -2,6 +2,7 @@
 /* Connections, datagrams, sockets and packets that must not get through. */
 #include <errno.h>
 #include <netinet/ip.h>
+#include <netinet/ip6.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <unistd.h>
@@ -400,6 +401,48 @@ static bool backstop_raw(void)
 	return true;
 }
 
+enum { FRAGMENT = 44, DSTOPTS = 60 };
+
+/* The same over IPv6, with extension headers in front (RFC 8200 section 4). */
+static int forge6(void *arg)
+{
+	struct {
+		struct ip6_hdr ip;
+		uint8_t ext[3][8]; /* next header, length in 8 bytes less one, ... */
+		struct tcphdr tcp;
+	} p = {.ip = {.ip6_flow = htonl(6u << 28), .ip6_hlim = 64, .ip6_nxt = DSTOPTS},
+	       .ext = {{DSTOPTS, 0, 1, 4}, {FRAGMENT, 0, 1, 4}, {IPPROTO_TCP}},
+	       .tcp = {.dest = htons(PORT_TARGET), .source = htons(999), .doff = 5, .syn = 1}};
+	int fd = socket(AF_INET6, SOCK_RAW, IPPROTO_RAW);
+	struct sockaddr_storage ss;
+	socklen_t len;
+
+	ss = addr_of(ADDR6, 0, &len);
+	p.ip.ip6_dst = p.ip.ip6_src = ((struct sockaddr_in6 *)&ss)->sin6_addr;
+	p.ip.ip6_plen = htons(sizeof(p) - sizeof(p.ip));
+	if (fd < 0)
+		return errno;
+	if (!cgroup_join("/daemon") || kern_agent_cgroup_set(env.k, "/plain", AGENT))
+		return 240;
+	if (sendto(fd, &p, sizeof(p), 0, (struct sockaddr *)&ss, len) > 0)
+		return 241;
+	p.tcp.dest = htons(PORT_FREE); /* the port is what made the difference */
+	if (sendto(fd, &p, sizeof(p), 0, (struct sockaddr *)&ss, len) != sizeof(p))
+		return 242;
+	p.ext[2][3] = 8; /* a later fragment: no port to be seen */
+	if (sendto(fd, &p, sizeof(p), 0, (struct sockaddr *)&ss, len) > 0)
+		return 243;
+	close(fd);
+	return 0;
+}
+
+static bool backstop_raw6(void)
+{
+	CHECK_EQ(client("/plain", 0, forge6, NULL), 0);
+	CHECK_EQ(counted(TG_K_EGRESS_DROPPED), 2);
+	return true;
+}
+
 /* "Any port of loopback" covers the daemon's own port: steered packets still flow. */
 static bool backstop_spares_steered(void)
 {
@@ -437,6 +480,7 @@ const struct row deny_rows[] = {
 	{"backstop: IPv6 connection older than the target", backstop6},
 	{"backstop: agent by uid", backstop_uid},
 	{"backstop: raw socket older than the agent", backstop_raw},
+	{"backstop: the same over IPv6, extension headers", backstop_raw6},
 	{"backstop: spares steered packets", backstop_spares_steered},
 	{0},
 };
