@@ -229,7 +229,7 @@ static const struct cfg_key mask_keys[] = {
 const struct cfg_section cfg_mask_section = SECTION("mask", mask_keys);
 
 static const struct cfg_key daemon_keys[] = {
-	{.name = "workers", COUNT(1, 256), AT(config, workers),
+	{.name = "workers", COUNT(1, 64), AT(config, workers),
 	 .help = "worker processes; without it one for each online CPU"},
 	{.name = "user", .kind = KEY_STRING, AT(config, user), .dflt = "tidegate",
 	 .help = "user that workers run as"},

@@ -167,6 +167,10 @@ static inline void parent_count(struct parent *p, uint16_t reason)
 		p->reason[reason]++;
 }
 
+/* --- pin.c */
+/* `tidegated --pin`: the exit code. */
+int parent_pin(const char *config_path);
+
 /* --- parent.c */
 int parent_main(const char *config_path);
 /* 0 or -EINVAL with messages in @error; the old configuration stays then. */

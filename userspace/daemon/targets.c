@@ -147,20 +147,47 @@ static int bind_names(struct parent *p)
 static void add_wanted(struct wanted_list *l, uint32_t target, const uint8_t addr[16],
 		       uint8_t prefix, uint16_t port)
 {
-	struct wanted *w;
+	struct wanted w = {.target = target};
 
-	if (l->n == WANTED_MAX)
-		return;
-	w = &l->w[l->n++];
-	*w = (struct wanted){.target = target};
-	w->key.prefixlen = 32u + prefix;
-	w->key.protocol = IPPROTO_TCP;
-	w->key.port_be = htons(port);
-	memcpy(w->key.addr, addr, 16);
+	w.key.prefixlen = 32u + prefix;
+	w.key.protocol = IPPROTO_TCP;
+	w.key.port_be = htons(port);
+	memcpy(w.key.addr, addr, 16);
+	/* Two names may have an address in common. */
+	for (uint32_t i = 0; i < l->n; i++)
+		if (l->w[i].target == target && memcmp(&l->w[i].key, &w.key, sizeof(w.key)) == 0)
+			return;
+	if (l->n < WANTED_MAX)
+		l->w[l->n++] = w;
 }
 
-static void resolve(struct wanted_list *l, const struct ptarget *t, const struct cfg_addr *a,
-		    struct buf *error)
+/*
+ * A name that cannot be resolved now, early at boot or while DNS is down: what the
+ * target's names were the last time stays guarded.
+ */
+static uint32_t remembered(struct wanted_list *l, const struct parent *p, const struct ptarget *t)
+{
+	const struct state_target *old;
+	struct state_targets st;
+	struct tg_addr_key key;
+	uint32_t n = l->n;
+	struct buf unused;
+
+	buf_init(&unused, 4096);
+	old = state_targets_load(p->cfg->state_dir, &st, &unused) == 0
+		      ? state_target_find(&st, t->name)
+		      : NULL;
+	for (uint32_t i = 0; old && i < old->naddresses; i++)
+		if (state_addr_parse(slice_str(old->addresses[i]), &key) == 0)
+			add_wanted(l, t->id, key.addr, (uint8_t)(key.prefixlen - 32),
+				   ntohs(key.port_be));
+	state_targets_done(&st);
+	buf_done(&unused);
+	return l->n - n;
+}
+
+static void resolve(struct wanted_list *l, const struct parent *p, const struct ptarget *t,
+		    const struct cfg_addr *a, struct buf *error)
 {
 	struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *list, *it;
 	uint8_t addr[16];
@@ -173,8 +200,8 @@ static void resolve(struct wanted_list *l, const struct ptarget *t, const struct
 	}
 	rc = getaddrinfo(a->host, NULL, &hints, &list);
 	if (rc) {
-		(void)!buf_printf(error, "target %s: cannot resolve %s: %s\n", t->name, a->host,
-				  gai_strerror(rc));
+		(void)!buf_printf(error, "target %s: cannot resolve %s: %s; %u addresses of before\n",
+				  t->name, a->host, gai_strerror(rc), remembered(l, p, t));
 		return;
 	}
 	for (it = list; it; it = it->ai_next) {
@@ -474,7 +501,7 @@ int targets_apply(struct parent *p, struct buf *error)
 		const struct ptarget *t = container_of(it, struct ptarget, link);
 
 		for (uint32_t i = 0; !rc && t->cfg && i < t->cfg->naddrs; i++)
-			resolve(l, t, &t->cfg->addrs[i], error);
+			resolve(l, p, t, &t->cfg->addrs[i], error);
 	}
 	if (!rc && p->kern)
 		rc = apply_kernel(p, l);
