@@ -2,13 +2,16 @@
 # SPDX-License-Identifier: MIT
 """The OpenID Connect client against a real provider: what it grants, and all it refuses.
 
-    test_ident.py PROBE INSTALLED_IDP
+    test_ident.py PROBES INSTALLED_IDP
+
+PROBES is the folder with oidc_probe and authd_probe.
 """
 import json
 import os
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -16,7 +19,8 @@ import traceback
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from idp_server import Idp  # noqa: E402
 
-PROBE, INSTALLED = sys.argv[1], sys.argv[2]
+PROBE, AUTHD = (os.path.join(sys.argv[1], name) for name in ("oidc_probe", "authd_probe"))
+INSTALLED = sys.argv[2]
 RS = "https://db.example/"
 DISCOVERY = "/.well-known/openid-configuration"
 TESTS = []
@@ -511,6 +515,134 @@ def configurations_that_are_refused(idp):
         p.send('ask 7 a b"c')
         r = p.read()
         assert r["id"] == 7 and r["error"], r
+
+
+# ------------------------------------------------------------------ the processes around it
+class Daemon(Probe):
+    """A real authd and a real keyd, sandboxed, with their parent played by authd_probe."""
+
+    def __init__(self, idp, **kv):
+        self.idp, self.next_id = idp, 0
+        self.dir = tempfile.mkdtemp(prefix="tidegate-authd-")
+        os.chmod(self.dir, 0o711)
+        self.write("secret", "basic-secret\n")
+        self.write("key.pem", open(idp.file("jwt-es256.key.pem"), encoding="utf-8").read())
+        self.proc = subprocess.Popen([AUTHD, self.config(**kv)], stdin=subprocess.PIPE, text=True,
+                                     stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        assert {self.read()["event"], self.read()["event"]} == {"authd ready", "keyd ready"}
+
+    def write(self, name, text):
+        path = os.path.join(self.dir, name)
+        with open(path, "w", encoding="utf-8", opener=lambda p, f: os.open(p, f, 0o600)) as f:
+            f.write(text)
+        return path
+
+    def config(self, name="a.yaml", issuer=None, jwt=False, idp=True, more="", timeout="2s"):
+        client = (f"id: jwt-es256, auth: private_key_jwt, key_file: {self.dir}/key.pem, "
+                  "algorithm: ES256, key_id: jwt-es256-1" if jwt else
+                  f"id: basic, auth: client_secret_basic, secret_file: {self.dir}/secret")
+        section = (f"idp:\n  issuer: {issuer or self.idp.issuer}\n  allow_http: true\n"
+                   f"  client: {{ {client} }}\n  audience: {RS}es256\n  resource: {RS}es256\n"
+                   f"  timeout: {timeout}\n{more}") if idp else ""
+        return self.write(name, section + "agents: { a: { uid: [1000] } }\n"
+                          "targets: { t: { address: '127.0.0.1:5432', protocol: postgresql } }\n"
+                          "policy:\n  - agents: [a]\n    targets: [t]\n"
+                          "    access: { approval: none }\n"
+                          "    commands: [{ effect: any, do: allow }]\n")
+
+    def close(self):
+        self.proc.stdin.close()
+        assert self.proc.stdout.read() == "", "something was left to say"
+        assert self.proc.wait(timeout=20) == 0
+        subprocess.run(["rm", "-rf", self.dir], check=True)
+
+
+@test
+def processes_secret_and_key(idp):
+    for jwt in (False, True):
+        with Daemon(idp, jwt=jwt) as d:
+            for scope in ("db.read", "db.write"):
+                r = d.get(scope)
+                expect(r, "none")
+                assert r["subject"] == ("jwt-es256" if jwt else "basic") and r["ttl_ms"], r
+            expect(d.get("nonsense"), "idp_denied")
+            s = d.state()
+            assert s["state"] == "up" and s["granted"] == 2, s
+
+
+@test
+def processes_resolve_names_in_the_sandbox(idp):
+    named = idp.issuer.replace("127.0.0.1", "localhost")
+    doc = {"issuer": named, "token_endpoint": named + "/token", "jwks_uri": named + "/jwks"}
+    idp.faults({"path": DISCOVERY, "status": 200, "body": doc, "count": -1})
+    with Daemon(idp, issuer=named) as d:
+        # All the way to the token, whose issuer is the other spelling.
+        expect(d.get(), "idp_bad_answer", "the token's issuer is `" + idp.issuer)
+
+
+@test
+def processes_over_tls(idp):
+    tls = Idp(INSTALLED, OP_TLS="1")
+    try:
+        os.chmod(tls.dir, 0o755)
+        with Daemon(tls, more=f"  ca_file: {tls.file('ca.crt.pem')}\n") as d:
+            expect(d.get(), "none")
+        with Daemon(tls) as d:
+            expect(d.get(), "idp_unreachable", "certificate")
+    finally:
+        tls.close()
+
+
+@test
+def processes_keyd_dies(idp):
+    with Daemon(idp) as d:
+        d.send("keyd stop")
+        assert d.read() == {"event": "keyd gone", "status": 9}
+        want = d.ask()
+        time.sleep(0.4)
+        d.send("keyd start")
+        got = [d.read(), d.read()]
+        assert {"event": "keyd ready", "status": 0} in got, got
+        r = next(x for x in got if "id" in x)
+        assert r["id"] == want
+        expect(r, "none")
+    with Daemon(idp, timeout="500ms") as d:
+        d.send("keyd stop")
+        d.read()
+        expect(d.get(), "idp_timeout", "credential")
+
+
+@test
+def processes_cancel(idp):
+    idp.faults({"path": "/token", "delay_ms": 300, "count": -1})
+    with Daemon(idp) as d:
+        gone = d.ask()
+        d.send(f"cancel {gone}")
+        expect(d.get("db.write"), "none")
+
+
+@test
+def processes_take_a_new_configuration(idp):
+    with Daemon(idp) as d:
+        expect(d.get(), "none")
+        # Nothing that concerns them: what is known stays known.
+        d.send("config " + d.config("b.yaml") + "")
+        expect(d.get(), "none")
+        assert d.state()["granted"] == 2
+        # Another client, while a question waits: it is asked anew.
+        idp.faults({"path": "/token", "delay_ms": 400, "count": 1})
+        want = d.ask()
+        time.sleep(0.1)
+        d.send("config " + d.config("c.yaml", jwt=True))
+        assert d.read() == {"event": "keyd gone", "status": 0}
+        d.send("keyd start")
+        got = [d.read(), d.read()]
+        r = next(x for x in got if "id" in x)
+        assert r["id"] == want and r["subject"] == "jwt-es256", r
+        expect(r, "none")
+        d.send("config " + d.config("d.yaml", idp=False))
+        assert d.read()["event"] == "keyd gone"
+        expect(d.get(), "idp_unreachable", "no identity provider")
 
 
 def main():

@@ -10,6 +10,7 @@
 #include <seccomp.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -71,9 +72,13 @@ static int restrict_files(const char *const *readable)
 			.allowed_access = FS_READ,
 			.parent_fd = open(*readable, O_PATH | O_CLOEXEC),
 		};
+		struct stat st;
 
 		if (under.parent_fd < 0)
 			continue; /* not on this host */
+		/* A right that only folders have is refused for anything else. */
+		if (fstat(under.parent_fd, &st) == 0 && !S_ISDIR(st.st_mode))
+			under.allowed_access = LANDLOCK_ACCESS_FS_READ_FILE;
 		if (syscall(SYS_landlock_add_rule, fd, LANDLOCK_RULE_PATH_BENEATH, &under, 0))
 			rc = -errno;
 		close(under.parent_fd);
