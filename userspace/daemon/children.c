@@ -162,12 +162,14 @@ static void died(struct child *c, int status)
 {
 	struct parent *p = c->p;
 	bool stable = clock_boot_ns() - c->started_boot_ns > STABLE_NS_S * 1000000000ull;
+	/* keyd ends by itself when there are secrets to read again. */
+	bool renewed = c->role == ROLE_KEYD && WIFEXITED(status) && WEXITSTATUS(status) == 0;
 
 	if (WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS)
 		log_error("%s used a system call that its sandbox forbids", c->name);
 	else if (WIFSIGNALED(status))
 		log_error("%s died: %s", c->name, strsignal(WTERMSIG(status)));
-	else if (!p->stopping || WEXITSTATUS(status))
+	else if ((!p->stopping && !renewed) || WEXITSTATUS(status))
 		log_error("%s exited with status %d", c->name, WEXITSTATUS(status));
 	c->pid = 0;
 	c->ready = false;
@@ -181,6 +183,10 @@ static void died(struct child *c, int status)
 	}
 	if (p->stopping)
 		return;
+	if (renewed) {
+		(void)uv_timer_start(&c->restart, on_restart, 0, 0);
+		return;
+	}
 	c->restarts++;
 	/* One that dies at once, again and again, is given time. */
 	(void)uv_timer_start(&c->restart, on_restart,
