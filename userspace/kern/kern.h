@@ -56,9 +56,10 @@ MUST_CHECK int kern_addr_each(struct kern *k,
 /* --- agents */
 /*
  * Tells which cgroup (the caller's) and which uids (root is always one; at most
- * TG_DAEMON_UIDS) are the daemon's, so that nobody can watch them: what the daemon connects to must
- * never be steered back to it. Called by kern_load, and by the daemon again with its workers' uids.
- * -EBUSY and why in *error: an earlier run left one of them watched.
+ * TG_DAEMON_UIDS) are the daemon's, so that nobody can watch them: what it connects to must
+ * never be steered back to it. kern_load tells the cgroup; the daemon calls this when it has
+ * brought the agents in line with its configuration, with its workers' uids. -EBUSY and why in
+ * *error: one of them is watched all the same, from an earlier run.
  */
 MUST_CHECK int kern_agent_self(struct kern *k, const uint32_t *uids, size_t n, struct buf *error);
 /*
@@ -85,7 +86,11 @@ MUST_CHECK int kern_agents_refresh(struct kern *k);
  * for each socket of a SO_REUSEPORT group, and for each namespace. Port in host order.
  */
 MUST_CHECK int kern_listener_set(struct kern *k, int fd4, int fd6, uint16_t port);
-/* Forgets them in all namespaces: steered targets are refused from here on. */
+/*
+ * Forgets them in all namespaces: steered targets are refused from here on. Not for a daemon
+ * that ends: its closed socket refuses as well, and while the port is remembered nobody else can
+ * bind it.
+ */
 MUST_CHECK int kern_listener_clear(struct kern *k);
 
 /* --- connections */

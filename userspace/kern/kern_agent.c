@@ -306,31 +306,49 @@ static int check_uids(struct kern *k, const struct tg_config *c, struct buf *err
 	return 0;
 }
 
-int kern_agent_self(struct kern *k, const uint32_t *uids, size_t n, struct buf *error)
+/* Outside the part of the hierarchy that is in use it cannot be watched at all: 0. */
+static int own_cgroup(const struct kern *k, uint64_t *ret)
 {
-	struct self_check check = {.k = k, .error = error};
 	char path[KERN_PATH_MAX];
+	const char *below;
+	int fd, r = kern_cgroup_self(path, sizeof(path));
+
+	if (r)
+		return r;
+	*ret = 0;
+	if (!kern_cgroup_below(path, k->cg_prefix[0] ? k->cg_prefix : "/"))
+		return 0;
+	below = path + strlen(k->cg_prefix);
+	fd = kern_cgroup_open(k, *below ? below : "/");
+	if (fd < 0)
+		return fd;
+	r = kern_cgroup_fd_id(fd, ret);
+	(void)close(fd);
+	return r;
+}
+
+int kern_agent_tell_self(struct kern *k, const uint32_t *uids, size_t n)
+{
 	struct tg_config c;
-	int fd, r = n <= TG_DAEMON_UIDS ? config_get(k, &c) : -E2BIG;
+	int r = n <= TG_DAEMON_UIDS ? config_get(k, &c) : -E2BIG;
 
 	if (r)
 		return r;
 	memset(c.daemon_uids, 0, sizeof(c.daemon_uids));
 	for (size_t i = 0; i < n; i++)
 		c.daemon_uids[i] = uids[i];
-	c.daemon_cgroup = 0;
-	r = kern_cgroup_self(path, sizeof(path));
-	/* Outside the part of the hierarchy in use it cannot be watched at all. */
-	if (!r && kern_cgroup_below(path, k->cg_prefix[0] ? k->cg_prefix : "/")) {
-		const char *below = path + strlen(k->cg_prefix);
+	r = own_cgroup(k, &c.daemon_cgroup);
+	return r ? r : config_set(k, &c);
+}
 
-		fd = kern_cgroup_open(k, *below ? below : "/");
-		r = fd < 0 ? fd : kern_cgroup_fd_id(fd, &c.daemon_cgroup);
-		if (fd >= 0)
-			(void)close(fd);
-	}
+int kern_agent_self(struct kern *k, const uint32_t *uids, size_t n, struct buf *error)
+{
+	struct self_check check = {.k = k, .error = error};
+	struct tg_config c;
+	int r = kern_agent_tell_self(k, uids, n);
+
 	if (!r)
-		r = config_set(k, &c);
+		r = config_get(k, &c);
 	if (!r)
 		r = check_uids(k, &c, error);
 	return r ? r : kern_agent_cgroup_each(k, check_path, &check);

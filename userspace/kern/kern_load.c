@@ -173,7 +173,7 @@ static int load_locked(struct kern *k, const char *bpf_dir, struct buf *error)
 	if (!r)
 		r = open_maps(k);
 	if (!r)
-		r = kern_agent_self(k, NULL, 0, error);
+		r = kern_agent_tell_self(k, NULL, 0);
 	return r;
 }
 

@@ -76,4 +76,7 @@ int kern_attach_egress_uid(const struct kern *k, bool on);
 /* Can a program sit on this raw tracepoint? */
 bool kern_has_raw_tp(void);
 
+/* --- kern_agent.c: kern_agent_self without the check. */
+int kern_agent_tell_self(struct kern *k, const uint32_t *uids, size_t n);
+
 #endif
