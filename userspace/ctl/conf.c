@@ -58,6 +58,12 @@ const struct config *conf_try(struct ctl *c)
 	return c->config;
 }
 
+void conf_done(struct ctl *c)
+{
+	config_free(c->config);
+	c->config = NULL;
+}
+
 const char *conf_state_dir(struct ctl *c)
 {
 	const struct config *conf = conf_try(c);

@@ -176,6 +176,7 @@ MUST_CHECK int conf_load(struct ctl *c, const struct config **ret);
  */
 const struct config *conf_try(struct ctl *c);
 const char *conf_state_dir(struct ctl *c);
+void conf_done(struct ctl *c);
 
 /* The pinned maps: 0 and *ret (kern_close()), or an exit code after the error was said. */
 MUST_CHECK int pins_open(struct ctl *c, struct kern **ret);

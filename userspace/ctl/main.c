@@ -180,6 +180,7 @@ int main(int argc, char **argv)
 						  : cmd_version(&c, 0, NULL);
 	else if (rc == 0)
 		rc = argc ? ctl_run(&c, argc, argv) : ctl_run(&c, 1, none);
+	conf_done(&c);
 	if (fflush(stdout) || ferror(stdout)) {
 		(void)fprintf(stderr, "Error: the output could not be written\n");
 		rc = rc ? rc : CTL_FAILED;
