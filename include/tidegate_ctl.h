@@ -54,7 +54,7 @@ enum { TG_CTL_MAX = 4 << 20 };
 	X(SESSION_KILL, "session.kill", "{id, reason?} -> {killed: n}")                            \
 	X(SESSION_FOLLOW, "session.follow",                                                        \
 	  "{id?} -> {time, session, agent, target, event: open|statement|execute|result|masked|"   \
-	  "error|decision|end, ...} as they happen")                                               \
+	  "error|decision|end, data: {...}} as they happen")                                       \
 	X(GRANT_LIST, "grant.list", "-> [{id, agent, target, scope, via, by, since, until, sessions, " \
 				    "reason?}]")                                                   \
 	X(GRANT_CREATE, "grant.create", "{agent, target, for_ms, reason} -> the grant")            \

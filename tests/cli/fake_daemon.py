@@ -125,7 +125,8 @@ def session_list(args):
 
 def session_show(args):
     row = dict(find("session", sessions(), "id", args["id"]))
-    row["inspector"] = {"phase": "ready", "transaction": "idle", "statements": 1}
+    row["live"] = {"pending_to_server": 0, "inspector": {
+        "phase": "ready", "transaction": "idle", "statements": ["s\x1b1", "s2"]}, "masked": 0}
     return row
 
 
@@ -139,7 +140,7 @@ def session_follow(args):
              "target": "orders-db"}
     yield dict(first, event="statement", text="select\x1b[2J 1", effects=["read"], decision="allow",
                rule=None)
-    yield dict(first, event="result", tag="SELECT 1", rows=1)
+    yield dict(first, event="result", data={"tag": "SELECT 1", "rows": 1, "time": "x"})
     yield dict(first, event="end", reason="client_closed")
 
 

@@ -269,6 +269,8 @@ static int replace(const char *tmp, const char *path, const char *dir, const cha
 		else if (errno != EINTR)
 			rc = -errno;
 	}
+	if (rc == 0 && write(fd, "\n", 1) != 1)
+		rc = -EIO;
 	if (rc == 0 && fsync(fd))
 		rc = -errno;
 	if (close(fd) && rc == 0)

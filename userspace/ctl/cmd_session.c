@@ -72,31 +72,47 @@ static int do_show(struct ctl *c, int argc, char **argv)
 	return rc;
 }
 
-/* time session event, then whatever else the event has, as name=value. */
-static int print_event(struct ctl *c, const json_t *event)
+static bool in(const char *const *list, size_t n, const char *key)
 {
-	static const char *const first[] = {"time", "session", "event"};
+	for (size_t i = 0; i < n; i++)
+		if (strcmp(list[i], key) == 0)
+			return true;
+	return false;
+}
+
+/* Quoted as in JSON: what an agent writes cannot look like another field. */
+static void print_fields(const json_t *o, const char *const *but, size_t n)
+{
 	const json_t *v;
 	const char *key;
 
-	if (c->json)
-		return out_json(c, event);
-	for (size_t i = 0; i < ARRAY_SIZE(first); i++) {
-		v = json_object_get(event, first[i]);
-		(void)fputs(i ? " " : "", stdout);
-		out_escaped(slice_of(json_string_value(v), json_string_length(v)));
-	}
-	json_object_foreach((json_t *)(uintptr_t)event, key, v)
+	json_object_foreach((json_t *)(uintptr_t)o, key, v)
 	{
-		if (strcmp(key, "time") == 0 || strcmp(key, "session") == 0 ||
-		    strcmp(key, "event") == 0 || json_is_null(v))
+		if (json_is_null(v) || in(but, n, key))
 			continue;
-		/* Quoted as in JSON: what an agent writes cannot look like another field. */
 		(void)putchar(' ');
 		out_escaped(slice_str(key));
 		(void)putchar('=');
 		out_inline(v);
 	}
+}
+
+/* time session event, then whatever else the event has, as name=value. */
+static int print_event(struct ctl *c, const json_t *event)
+{
+	static const char *const first[] = {"time", "session", "event", "data"};
+
+	if (c->json)
+		return out_json(c, event);
+	for (size_t i = 0; i < 3; i++) {
+		const json_t *v = json_object_get(event, first[i]);
+
+		(void)fputs(i ? " " : "", stdout);
+		out_escaped(v ? slice_of(json_string_value(v), json_string_length(v))
+			      : SLICE_LIT("-"));
+	}
+	print_fields(event, first, ARRAY_SIZE(first));
+	print_fields(json_object_get(event, "data"), NULL, 0);
 	(void)putchar('\n');
 	return ferror(stdout) ? CTL_FAILED : CTL_OK;
 }

@@ -9,7 +9,7 @@
 #include "base/clock.h"
 #include "base/text.h"
 
-enum { CELL_MAX = 4096, GAP = 2, SHRUNK_MIN = 8, COLS_MAX = 16 };
+enum { CELL_MAX = 4096, GAP = 2, SHRUNK_MIN = 8, COLS_MAX = 16, NEST_MAX = 8 };
 
 void out_duration(uint64_t ms, char *dst, size_t cap)
 {
@@ -354,6 +354,18 @@ static bool named(const char *key, const struct out_col *cols, size_t n)
 	return false;
 }
 
+/* Of the names of what put_rest() will print, at least @width. */
+static size_t rest_width(const json_t *object, const struct out_col *cols, size_t n, size_t width)
+{
+	const json_t *v;
+	const char *key;
+
+	json_object_foreach((json_t *)(uintptr_t)object, key,
+			    v) if (!json_is_null(v) && !json_is_object(v) && !named(key, cols, n))
+		width = max_size(width, min_size(strlen(key), SHRUNK_MIN * 3));
+	return width;
+}
+
 /* Nothing is cut: an approver must see all of what is asked. */
 static void put_lines(const char *title, size_t width, struct slice s)
 {
@@ -368,10 +380,32 @@ static void put_lines(const char *title, size_t width, struct slice s)
 	}
 }
 
-int out_fields(struct ctl *c, const json_t *object, const struct out_col *cols, size_t n)
+/* Members that @cols does not name; objects below their name, a step further in. */
+static void put_rest(const json_t *object, const struct out_col *cols, size_t n, size_t width,
+		     int in)
 {
+	char name[64], text[CELL_MAX];
 	const json_t *v;
 	const char *key;
+
+	json_object_foreach((json_t *)(uintptr_t)object, key, v)
+	{
+		if (json_is_null(v) || named(key, cols, n))
+			continue;
+		(void)out_escape(slice_str(key), name, sizeof(name));
+		if (json_is_object(v) && in < 2 * NEST_MAX) {
+			(void)printf("%*s%s\n", in, "", name);
+			put_rest(v, NULL, 0, rest_width(v, NULL, 0, 0), in + 2);
+			continue;
+		}
+		text[0] = '\0';
+		(void)plain(v, text, 0);
+		(void)printf("%*s%-*s  %s\n", in, "", (int)width, name, text);
+	}
+}
+
+int out_fields(struct ctl *c, const json_t *object, const struct out_col *cols, size_t n)
+{
 	char text[CELL_MAX];
 	size_t width = 0;
 
@@ -381,9 +415,7 @@ int out_fields(struct ctl *c, const json_t *object, const struct out_col *cols, 
 		return out_json(c, object);
 	for (size_t i = 0; i < n; i++)
 		width = max_size(width, strlen(cols[i].title));
-	json_object_foreach((json_t *)(uintptr_t)object, key,
-			    v) if (!json_is_null(v) && !named(key, cols, n)) width =
-		max_size(width, min_size(strlen(key), SHRUNK_MIN * 3));
+	width = rest_width(object, cols, n, width);
 	for (size_t i = 0; i < n; i++) {
 		const json_t *member = at(object, cols[i].key);
 
@@ -397,17 +429,7 @@ int out_fields(struct ctl *c, const json_t *object, const struct out_col *cols, 
 		cell(object, &cols[i], text);
 		(void)printf("%-*s  %s\n", (int)width, cols[i].title, text);
 	}
-	json_object_foreach((json_t *)(uintptr_t)object, key, v)
-	{
-		char name[64];
-
-		if (json_is_null(v) || named(key, cols, n))
-			continue;
-		(void)out_escape(slice_str(key), name, sizeof(name));
-		text[0] = '\0';
-		(void)plain(v, text, 0);
-		(void)printf("%-*s  %s\n", (int)width, name, text);
-	}
+	put_rest(object, cols, n, width, 0);
 	return ferror(stdout) ? CTL_FAILED : CTL_OK;
 }
 
