@@ -98,6 +98,7 @@ static void take_config(struct worker *w, struct ipc_msg *m)
 	list_init(&c->views);
 	wconf_unref(w->conf);
 	w->conf = c;
+	journal_set_durable(w->journal, c->cfg->durability == DURABLE_DISK);
 	list_each(it, &w->sessions)
 		session_recheck(container_of(it, struct session, link), c);
 }
@@ -380,6 +381,8 @@ static void on_after(uv_check_t *h)
 	pending = journal_work(w->journal, FRAMES_PER_ROUND);
 	if (w->again || w->waiting_room)
 		resume_all(w, worker_has_room(w));
+	if (journal_wants_sync(w->journal))
+		worker_want_sync(w);
 	if (w->sync_wanted && !w->sync_running)
 		start_sync(w);
 	pending |= w->again;

@@ -424,8 +424,8 @@ static void relieve(struct journal *j, unsigned frames)
 			break;
 		rec_seal(container_of(it, struct rec, tail_link));
 	}
-	/* Nobody can go on before the disk has what is in limbo. */
-	if (j->starved && !j->nfree && j->nlimbo && journal_sync(j) == 0)
+	/* Nobody can go on before the disk has what is in limbo, and nobody saw to it. */
+	if (j->nlimbo && j->nfree < min_size(low, 32) && journal_sync(j) == 0)
 		collect_released(j);
 }
 
@@ -543,6 +543,11 @@ int journal_sync(struct journal *j)
 	}
 	(void)pthread_mutex_unlock(&j->sync_mutex);
 	return err;
+}
+
+bool journal_wants_sync(const struct journal *j)
+{
+	return j->nlimbo > j->nslots / 4;
 }
 
 void journal_set_durable(struct journal *j, bool on)

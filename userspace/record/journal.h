@@ -123,6 +123,11 @@ void journal_idle(struct journal *j, uint64_t now_boot_ns, uint64_t idle_ns);
 bool journal_work(struct journal *j, unsigned frames);
 /* All tails to their files, for a clean exit; those whose file is missing stay. */
 void journal_drain(struct journal *j);
+/*
+ * Many slots wait for journal_sync(), see journal_set_durable(): when they run out,
+ * journal_work() calls it itself, and blocks.
+ */
+bool journal_wants_sync(const struct journal *j);
 /* Blocks until all that is in the journal is on the disk (fdatasync); may run in a thread. */
 MUST_CHECK int journal_sync(struct journal *j);
 void journal_get_stats(const struct journal *j, struct journal_stats *ret);
