@@ -196,10 +196,10 @@ static const struct fn_effect effects[] = {
 	/* dblink */
 	{.names = "dblink dblink_exec dblink_open dblink_send_query",
 	 .effects = SQL_PROCEDURE,
-	 .flags = FN_LITERALS | FN_CARRY | FN_RUNS_TEXT | FN_ALL_COLUMNS | FN_SECRET},
+	 .flags = FN_LITERALS | FN_CARRY | FN_RUNS_TEXT | FN_ALL_COLUMNS},
 	{.names = "dblink_connect dblink_connect_u",
 	 .effects = SQL_PROCEDURE,
-	 .flags = FN_LITERALS | FN_CARRY | FN_SECRET},
+	 .flags = FN_LITERALS | FN_CARRY},
 	{.names = "dblink_fetch dblink_get_result dblink_get_notify dblink_build_sql_insert "
 		  "dblink_build_sql_update dblink_build_sql_delete",
 	 .effects = SQL_PROCEDURE,

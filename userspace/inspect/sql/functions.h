@@ -20,7 +20,6 @@ enum fn_flag {
 	FN_SETTING = 1u << 7,	/* the first argument names a setting */
 	FN_ALL_COLUMNS = 1u << 8, /* gives values of columns that nothing names */
 	FN_ROW = 1u << 9,	/* row.f is f(row) and shows what is in the row */
-	FN_SECRET = 1u << 10,	/* a constant argument may hold a password */
 };
 
 struct fn_known {

@@ -178,7 +178,7 @@ void gather_unknown(struct gather *g, uint16_t why)
 void gather_secret(struct gather *g, size_t off, size_t n)
 {
 	for (uint32_t i = 0; i < g->nsecrets; i++)
-		if (g->secrets[i].off == off && g->secrets[i].n == n)
+		if (g->secrets[i].off <= off && off + n <= g->secrets[i].off + g->secrets[i].n)
 			return;
 	if (!room(g, &g->secrets, g->nsecrets, &g->cap_secrets, sizeof(*g->secrets), 4))
 		return;
@@ -188,7 +188,7 @@ void gather_secret(struct gather *g, size_t off, size_t n)
 void gather_copy_column(struct gather *g, struct slice name)
 {
 	if (g->copy.ncolumns == UINT16_MAX) {
-		gather_unknown(g, TG_R_SQL_TOO_DEEP);
+		gather_unknown(g, TG_R_SQL_TOO_LONG);
 		return;
 	}
 	if (!room(g, &g->copy_columns, g->copy.ncolumns, &g->cap_copy_columns,

@@ -342,11 +342,17 @@ static void space(struct lex *l)
 	emit(l, ' ');
 }
 
-enum tok { T_END, T_SPACE, T_WORD, T_NAME, T_STRING, T_NUMBER, T_DOLLAR, T_OTHER };
+enum tok { T_END, T_SPACE, T_WORD, T_NAME, T_STRING, T_NUMBER, T_DOLLAR, T_COMMA, T_OTHER };
+
+/* A word may become a column or a statement, an operator an expression. */
+static const uint8_t costs[] = {
+	[T_WORD] = 6,	[T_NAME] = 6,	[T_STRING] = 3, [T_NUMBER] = 2,
+	[T_DOLLAR] = 3, [T_COMMA] = 1, [T_OTHER] = 4,
+};
 
 static enum tok next(struct lex *l)
 {
-	const uint8_t *p = l->p, *old;
+	const uint8_t *p = l->p;
 
 	if (p == l->end)
 		return T_END;
@@ -378,9 +384,8 @@ static enum tok next(struct lex *l)
 				return T_SPACE;
 			}
 			if (*p == '.' && classes[p[1]] == C_DIGIT) {
-				old = p;
 				number(l);
-				return l->p > old ? T_NUMBER : T_OTHER;
+				return T_NUMBER;
 			}
 		}
 		break;
@@ -392,7 +397,7 @@ static enum tok next(struct lex *l)
 	}
 	emit(l, *p);
 	l->p++;
-	return T_OTHER;
+	return *p == ',' || *p == '(' || *p == ')' || *p == '.' ? T_COMMA : T_OTHER;
 }
 
 /* Bytes >= 0x80 and zero bytes count wherever they are, also in constants. */
@@ -422,48 +427,42 @@ void sql_skeleton(struct slice text, uint8_t *dst, struct sql_skeleton *ret)
 	if (ret->nul)
 		ret->exact = false;
 	while ((t = next(&l)) != T_END)
-		if (t != T_SPACE)
-			ret->tokens++;
+		ret->cost += costs[t];
 	ret->n = (size_t)(l.dst - dst);
 }
 
-bool sql_lex_string(struct slice text, size_t from, size_t *ret_off, size_t *ret_n)
+/* The word that @n bytes at @p are, quoted or not, ends with @want. */
+static bool ends_with(const uint8_t *p, size_t n, const char *want)
 {
-	struct sql_skeleton ignored = {0};
-	struct lex l = {.p = text.p + from, .end = text.p + text.n, .out = &ignored};
-	enum tok t;
+	size_t w = strlen(want);
 
-	if (from > text.n)
-		return false;
-	while ((t = next(&l)) != T_END) {
-		if (t != T_STRING)
-			continue;
-		*ret_off = (size_t)(l.str - text.p);
-		*ret_n = (size_t)(l.str_end - l.str);
-		return true;
-	}
-	return false;
+	if (n && p[n - 1] == '"')
+		n--;
+	return n >= w && strncasecmp((const char *)p + n - w, want, w) == 0;
 }
 
-void sql_lex_after_word(struct slice text, const char *want, sql_lex_fn *fn, void *ctx)
+bool sql_strings_next(struct sql_strings *it)
 {
 	struct sql_skeleton ignored = {0};
-	struct lex l = {.p = text.p, .end = text.p + text.n, .out = &ignored};
-	size_t n = strlen(want);
-	bool armed = false;
+	struct lex l = {.p = it->text.p + it->at, .end = it->text.p + it->text.n, .out = &ignored};
 	enum tok t;
 
+	it->follows = false;
 	for (;;) {
 		const uint8_t *at = l.p;
 
 		t = next(&l);
 		if (t == T_END)
-			return;
-		if (t == T_SPACE)
-			continue;
-		if (armed && t == T_STRING)
-			fn(ctx, (size_t)(l.str - text.p), (size_t)(l.str_end - l.str));
-		armed = t == T_WORD && (size_t)(l.p - at) == n &&
-			strncasecmp((const char *)at, want, n) == 0;
+			return false;
+		if (t == T_STRING)
+			break;
+		if (t == T_WORD || t == T_NAME)
+			it->follows = it->word && ends_with(at, (size_t)(l.p - at), it->word);
+		else if (t != T_SPACE && *at != '=' && *at != ':' && *at != '>')
+			it->follows = false;
 	}
+	it->off = (size_t)(l.str - it->text.p);
+	it->n = (size_t)(l.str_end - l.str);
+	it->at = (size_t)(l.p - it->text.p);
+	return true;
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The way of a text: skeleton, cache, and on a miss the parser. What the lexer
- * does not follow to the end, or whose meaning depends on its constants, is parsed
- * each time.
+ * does not follow to the end, or whose meaning depends on its constants, is
+ * found again only if the whole text is the same.
  */
 #include "inspect/sql/sql.h"
 
@@ -22,12 +22,12 @@ enum {
 	DEFAULT_SHAPES = 4096,
 	DEFAULT_DEPTH = 512,
 	DEFAULT_NODES = 1024 * 1024,
-	/*
-	 * The parser takes up to 130 bytes and 130 ns for a token: this many
-	 * keep it under 32 MiB and 20 ms.
-	 */
-	MAX_TOKENS = 150 * 1000,
+	/* In units of sql_skeleton.cost: keeps the parser under 24 MiB and 20 ms. */
+	MAX_COST = 400 * 1000,
+	/* A longer text whose meaning depends on its constants is not kept. */
+	KEPT_TEXT = 2048,
 	KEPT_BUFFER = 64 * 1024,
+	WHOLE_TEXT = 0x80, /* no bit of enum sql_lexer */
 };
 
 struct sql {
@@ -113,7 +113,10 @@ static const struct sql_info *parse(struct sql *s, struct slice text, uint8_t *z
 	gather_reset(&s->gather);
 	s->gather.shape = shape;
 	info = tree_classify(s->tree, text, (const char *)z, &s->gather);
-	return info ? info : sql_info_refusal(TG_R_NO_MEMORY);
+	if (info)
+		return info;
+	/* No memory, or more objects than an info can list. */
+	return sql_info_refusal(s->gather.failed ? TG_R_NO_MEMORY : TG_R_SQL_TOO_LONG);
 }
 
 /* A byte of a character must not be taken for a quote, nor a backslash for itself. */
@@ -123,13 +126,29 @@ static bool is_unsafe(const struct sql_skeleton *k, uint32_t lexer)
 	       (lexer & SQL_LEX_BACKSLASH && k->backslash);
 }
 
+/* The same for all texts with this skeleton. An error may be one of a constant's value. */
+static bool is_shape(const struct sql_info *info)
+{
+	return !(info->flags & SQL_F_LITERALS) && !info->error.n && info->shape;
+}
+
+/*
+ * The key of a text that stands only for itself: the text, and what no
+ * skeleton ends with. It is made where the parser's copy of the text goes.
+ */
+static struct slice whole_key(struct sql *s, struct slice text, size_t at, uint32_t lexer)
+{
+	memcpy(s->buf + at, text.p, text.n);
+	s->buf[at + text.n] = (uint8_t)(lexer | WHOLE_TEXT);
+	return slice_of(s->buf + at, text.n + 1);
+}
+
 const struct sql_info *sql_classify(struct sql *s, struct slice text, uint32_t lexer)
 {
 	const struct sql_info *info;
 	struct sql_skeleton k;
-	struct slice key;
-	uint64_t hash;
-	bool usable;
+	struct slice key, whole = {0};
+	uint64_t hash, shape;
 
 	if (text.n > s->limits.text_bytes || text.n > UINT32_MAX / 4)
 		return sql_info_refusal(TG_R_SQL_TOO_LONG);
@@ -138,24 +157,29 @@ const struct sql_info *sql_classify(struct sql *s, struct slice text, uint32_t l
 	sql_skeleton(text, s->buf, &k);
 	if (is_unsafe(&k, lexer))
 		return sql_info_refusal(TG_R_SQL_UNPARSED);
-	if (k.tokens > MAX_TOKENS)
+	if (k.cost > MAX_COST)
 		return sql_info_refusal(TG_R_SQL_TOO_LONG);
 	s->buf[k.n] = (uint8_t)lexer;
 	key = slice_of(s->buf, k.n + 1);
-	hash = sql_hash64(key.p, key.n);
-	usable = k.exact;
-	if (usable) {
-		info = cache_get(s->cache, hash, key);
-		if (info) {
-			s->stats.hits++;
-			return sql_info_ref(info);
-		}
+	shape = hash = sql_hash64(key.p, key.n);
+	info = k.exact ? cache_get(s->cache, hash, key) : NULL;
+	if (!info && text.n <= KEPT_TEXT) {
+		whole = whole_key(s, text, k.n + 1, lexer);
+		hash = sql_hash64(whole.p, whole.n);
+		info = cache_get(s->cache, hash, whole);
 	}
-	info = parse(s, text, s->buf + k.n + 1, hash);
-	/* An error may be one of a constant's value; the next text may be without it. */
-	if (usable && !(info->flags & SQL_F_LITERALS) && !info->error.n && info->shape) {
+	if (info) {
+		s->stats.hits++;
+		return sql_info_ref(info);
+	}
+	info = parse(s, text, s->buf + k.n + 1, shape);
+	if (k.exact && is_shape(info)) {
 		s->stats.misses++;
-		s->stats.evicted += cache_put(s->cache, hash, key, info);
+		s->stats.evicted += cache_put(s->cache, shape, key, info);
+	} else if (text.n <= KEPT_TEXT && !info->nsecrets && info->shape) {
+		s->stats.misses++;
+		whole = whole_key(s, text, k.n + 1, lexer);
+		s->stats.evicted += cache_put(s->cache, hash, whole, info);
 	} else {
 		s->stats.uncached++;
 	}

@@ -63,7 +63,8 @@ enum sql_flag {
 	SQL_F_FETCH = 1u << 8,	      /* FETCH handle */
 	SQL_F_DEALLOCATE = 1u << 9,   /* DEALLOCATE handle (empty: all), DISCARD ALL */
 	SQL_F_USER_FUNCTION = 1u << 10, /* calls a function or operator that is not known to be built in */
-	SQL_F_LITERALS = 1u << 11,    /* the meaning depends on literals: never served from the cache */
+	SQL_F_LITERALS = 1u << 11,    /* the meaning depends on literals: holds for this very text, not
+					 for all texts of its shape */
 	SQL_F_MULTI = 1u << 12,	      /* more than one statement */
 	SQL_F_TX_BEGIN = 1u << 13,
 	SQL_F_TX_END = 1u << 14,

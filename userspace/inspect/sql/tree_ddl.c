@@ -121,11 +121,11 @@ static void note_object(struct walk *w, const struct item *it, uint32_t effects,
 /* The string that follows @from in the text is not to be stored. */
 static void secret_behind(struct walk *w, size_t from)
 {
-	size_t off, n;
+	struct sql_strings it = {.text = w->text, .at = from};
 
 	w->g->flags |= SQL_F_LITERALS;
-	if (sql_lex_string(w->text, from, &off, &n))
-		gather_secret(w->g, off, n);
+	if (from <= w->text.n && sql_strings_next(&it))
+		gather_secret(w->g, it.off, it.n);
 }
 
 static void secret_options(struct walk *w, const List *options)
@@ -160,6 +160,10 @@ static void visit_alter_table(struct walk *w, const struct item *it)
 		case AT_NoForceRowSecurity:
 			note_relation(w, it, SQL_PRIVILEGE, s->relation);
 			break;
+		case AT_AddInherit:
+		case AT_DropInherit:
+			note_node(w, it, SQL_DDL, SQL_OBJ_RELATION, c->def);
+			continue;
 		case AT_AlterColumnType: /* USING computes the new values */
 		case AT_AddColumn:	 /* DEFAULT, GENERATED */
 			push(w, it, c->def, (it->ctx & ~(uint32_t)CTX_TOP) | CTX_CARRY);
@@ -169,6 +173,32 @@ static void visit_alter_table(struct walk *w, const struct item *it)
 		}
 		push(w, it, c, it->ctx);
 	}
+}
+
+static void note_all(struct walk *w, const struct item *it, const List *relations)
+{
+	const ListCell *cell;
+
+	foreach (cell, relations)
+		note_node(w, it, SQL_DDL, SQL_OBJ_RELATION, lfirst(cell));
+}
+
+/* The parents get another child, the referenced another trigger. */
+static void visit_create(struct walk *w, const struct item *it)
+{
+	note_all(w, it, ((const CreateStmt *)it->node)->inhRelations);
+	push_kids(w, it, it->ctx);
+}
+
+static void visit_partition(struct walk *w, const struct item *it)
+{
+	note_relation(w, it, SQL_DDL, ((const PartitionCmd *)it->node)->name);
+	push_kids(w, it, it->ctx);
+}
+
+static void visit_like(struct walk *w, const struct item *it)
+{
+	note_relation(w, it, SQL_READ, ((const TableLikeClause *)it->node)->relation);
 }
 
 static void visit_foreign_table(struct walk *w, const struct item *it)
@@ -190,13 +220,23 @@ static void visit_foreign_table(struct walk *w, const struct item *it)
 		w->g->flags |= SQL_F_LITERALS;
 	}
 	secret_options(w, s->options);
+	note_all(w, it, s->base.inhRelations);
 	push_kids(w, it, it->ctx);
 }
 
 static void visit_constraint(struct walk *w, const struct item *it)
 {
 	const Constraint *c = (const Constraint *)it->node;
+	const ListCell *cell;
 
+	note_relation(w, it, SQL_DDL, c->pktable);
+	foreach (cell, c->exclusions) {
+		/* a pair: IndexElem and the operator's name */
+		const List *pair = lfirst(cell);
+
+		push(w, it, linitial(pair), it->ctx);
+		operator_used(w, it, lsecond(pair));
+	}
 	push_kids(w, it, c->contype == CONSTR_GENERATED ? it->ctx | CTX_CARRY : it->ctx);
 }
 
@@ -414,13 +454,15 @@ static void visit_alter_subscription(struct walk *w, const struct item *it)
 const struct visitor tree_ddl_visitors[] = {
 	{T_Constraint, visit_constraint},
 	{T_DefElem, visit_option},
+	{T_PartitionCmd, visit_partition},
 	{T_PublicationTable, visit_publication_table},
+	{T_TableLikeClause, visit_like},
 };
 const uint32_t tree_nddl_visitors = sizeof(tree_ddl_visitors) / sizeof(tree_ddl_visitors[0]);
 
 const struct statement tree_definitions[] = {
 	/* relations */
-	ROW_O(CreateStmt, SQL_DDL, NODE, RELATION, relation),
+	ROW_OV(CreateStmt, SQL_DDL, NODE, RELATION, relation, visit_create),
 	ROW_OV(CreateForeignTableStmt, SQL_DDL, NODE, RELATION, base.relation, visit_foreign_table),
 	ROW_V(AlterTableStmt, SQL_DDL, visit_alter_table),
 	ROW_O(IndexStmt, SQL_DDL, NODE, RELATION, relation),

@@ -3,7 +3,6 @@
 #include "inspect/sql/tree_pg.h"
 
 #include "base/reason.h"
-#include "inspect/sql/lexer.h"
 #include "inspect/sql/settings.h"
 
 const char *const_string(const void *node)
@@ -130,7 +129,7 @@ static void user_function(struct walk *w, const struct item *it, const char *sch
 	note(w, it, SQL_PROCEDURE, SQL_OBJ_FUNCTION, schema, name);
 }
 
-static void operator_used(struct walk *w, const struct item *it, const List *name)
+void operator_used(struct walk *w, const struct item *it, const List *name)
 {
 	const char *op = name_part(name, 0), *schema = name_part(name, 1);
 
@@ -178,22 +177,6 @@ static void relation_in_text(struct walk *w, const struct item *it, uint32_t eff
 		effects = effects & SQL_WRITE ? SQL_READ : effects & ~(uint32_t)SQL_DDL;
 	for (uint32_t left = effects; left; left &= left - 1)
 		gather_access(w->g, left & -left, SQL_OBJ_RELATION, schema, s);
-}
-
-static void secrets_in_args(struct walk *w, const FuncCall *f)
-{
-	const ListCell *cell;
-	size_t off, n;
-
-	foreach (cell, f->args) {
-		const A_Const *c = lfirst(cell);
-		const char *s = const_string(c);
-
-		if (!s || !strcasestr(s, "password") || !IsA(c, A_Const) || c->location < 0)
-			continue;
-		if (sql_lex_string(w->text, (size_t)c->location, &off, &n))
-			gather_secret(w->g, off, n);
-	}
 }
 
 static void setting_set(struct walk *w, const struct item *it, const FuncCall *f)
@@ -244,8 +227,6 @@ static uint32_t known_function(struct walk *w, const struct item *it, const Func
 	if (k.flags & FN_RUNS_TEXT &&
 	    !(strcmp(name, "ts_rewrite") == 0 && list_length(f->args) == 3))
 		gather_unknown(w->g, TG_R_SQL_UNPARSED);
-	if (k.flags & FN_SECRET)
-		secrets_in_args(w, f);
 	return k.flags & FN_CARRY ? it->ctx | CTX_CARRY : it->ctx;
 }
 

@@ -68,7 +68,7 @@ const struct kid tree_kids[] = {
 	KID(AlterTableCmd, def),
 	KID(ColumnDef, typeName), KID(ColumnDef, raw_default), KID(ColumnDef, collClause),
 	KID(ColumnDef, constraints), KID(ColumnDef, fdwoptions),
-	KID(Constraint, raw_expr), KID(Constraint, exclusions), KID(Constraint, options),
+	KID(Constraint, raw_expr), KID(Constraint, options),
 	KID(Constraint, where_clause),
 	KID(CreateOpClassItem, class_args), KID(CreateOpClassItem, storedtype),
 	KID(DefElem, arg),

@@ -150,6 +150,8 @@ void note_node(struct walk *w, const struct item *it, uint32_t effects, enum sql
 	       const Node *node);
 void note_relation(struct walk *w, const struct item *it, uint32_t effects, const RangeVar *r);
 void note_effects(struct walk *w, const struct item *it, uint32_t effects);
+/* A user's operator is a user's function. */
+void operator_used(struct walk *w, const struct item *it, const List *name);
 void name_word(struct walk *w, const char *s, uint32_t bits);
 
 /* Small readers. */
