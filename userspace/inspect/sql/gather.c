@@ -7,7 +7,7 @@
 #include "inspect/sql/hash.h"
 #include "inspect/sql/sql.h"
 
-enum { FIRST_WORDS = 64, FIRST_ACCESSES = 32, REFS_CONSTANT = -1 };
+enum { FIRST_WORDS = 64, FIRST_ACCESSES = 32, MAX_SECRETS = 64, REFS_CONSTANT = -1 };
 
 struct info_block {
 	int refs; /* REFS_CONSTANT: never freed */
@@ -30,7 +30,7 @@ void gather_done(struct gather *g)
 static void trim(struct gather *g)
 {
 	if (g->cap_words > 16 * FIRST_WORDS || g->cap_access > 16 * FIRST_ACCESSES ||
-	    g->cap_secrets > 64 || g->cap_copy_columns > 2048)
+	    g->cap_copy_columns > 2048)
 		gather_done(g);
 }
 
@@ -177,9 +177,20 @@ void gather_unknown(struct gather *g, uint16_t why)
 
 void gather_secret(struct gather *g, size_t off, size_t n)
 {
+	size_t end = off + n;
+
 	for (uint32_t i = 0; i < g->nsecrets; i++)
-		if (g->secrets[i].off <= off && off + n <= g->secrets[i].off + g->secrets[i].n)
+		if (g->secrets[i].off <= off && end <= g->secrets[i].off + g->secrets[i].n)
 			return;
+	if (g->nsecrets == MAX_SECRETS) {
+		struct sql_secret *last = &g->secrets[MAX_SECRETS - 1];
+
+		/* So many are no accident: hide everything from the last one on. */
+		end = max_size(end, last->off + last->n);
+		off = min_size(off, last->off);
+		*last = (struct sql_secret){.off = (uint32_t)off, .n = (uint32_t)(end - off)};
+		return;
+	}
 	if (!room(g, &g->secrets, g->nsecrets, &g->cap_secrets, sizeof(*g->secrets), 4))
 		return;
 	g->secrets[g->nsecrets++] = (struct sql_secret){.off = (uint32_t)off, .n = (uint32_t)n};
@@ -295,7 +306,7 @@ const struct sql_info *gather_pack(struct gather *g)
 	struct packer k;
 
 	finish(g);
-	if (g->failed || g->naccess > UINT16_MAX || g->nsecrets > UINT16_MAX)
+	if (g->failed || g->naccess > UINT16_MAX)
 		return NULL;
 	bytes = need(g, &nnames);
 	b = malloc(bytes);

@@ -7,6 +7,8 @@
  */
 #include "inspect/sql/lexer.h"
 
+enum { MAX_OPERATOR = 63 };
+
 enum cls {
 	C_BAD, /* not in the grammar */
 	C_SPACE,
@@ -35,8 +37,11 @@ static const uint8_t classes[256] = {
 };
 
 struct lex {
-	const uint8_t *p, *end;
+	const uint8_t *start, *p, *end;
 	uint8_t *dst;
+	uint8_t *blank; /* a copy of the text in which comments become spaces, or NULL */
+	unsigned run;	/* operator characters in a row */
+	bool after_string; /* nothing but white space and comments since a constant */
 	struct sql_skeleton *out;
 	/* The string constant that was read last, without its quotes. */
 	const uint8_t *str, *str_end;
@@ -102,27 +107,50 @@ static const uint8_t *skip_block(const uint8_t *p, const uint8_t *end)
 	return NULL;
 }
 
+/* The comment from @from to @to. */
+static void blank(struct lex *l, const uint8_t *from, const uint8_t *to)
+{
+	l->out->comments = true;
+	if (l->blank)
+		memset(l->blank + (from - l->start), ' ', (size_t)(to - from));
+}
+
+/*
+ * Unlike a line comment, one of these keeps two constants apart that a newline
+ * joins otherwise, so one stays there, empty.
+ */
+static void blank_block(struct lex *l, const uint8_t *from, const uint8_t *to)
+{
+	blank(l, from, to);
+	if (l->blank && l->after_string)
+		memcpy(l->blank + (from - l->start), "/**/", 4);
+	l->after_string = false;
+}
+
 /*
  * Behind a closing quote: a newline among white space and line comments, then
  * another quote, goes on with the same constant. Returns where that quote is.
  */
-static const uint8_t *continuation(const uint8_t *p, const uint8_t *end)
+static const uint8_t *continuation(struct lex *l, const uint8_t *p)
 {
+	const uint8_t *comment;
 	bool newline = false;
 
-	for (; p < end; p++) {
+	for (; p < l->end; p++) {
 		if (*p == '\n' || *p == '\r') {
 			newline = true;
-		} else if (*p == '-' && end - p >= 2 && p[1] == '-') {
-			p = skip_line(p, end);
-			if (p == end)
+		} else if (*p == '-' && l->end - p >= 2 && p[1] == '-') {
+			comment = p;
+			p = skip_line(p, l->end);
+			blank(l, comment, p);
+			if (p == l->end)
 				return NULL;
 			newline = true;
 		} else if (classes[*p] != C_SPACE) {
 			break;
 		}
 	}
-	return p < end && *p == '\'' && newline ? p : NULL;
+	return p < l->end && *p == '\'' && newline ? p : NULL;
 }
 
 /* Inside '' without escapes, behind the quote: behind the closing one, or NULL. */
@@ -184,7 +212,7 @@ static void quoted(struct lex *l, bool escapes, uint8_t mark)
 		}
 		l->str_end = next - 1;
 		l->p = next;
-		p = continuation(next, l->end);
+		p = continuation(l, next);
 	} while (p);
 	emit(l, mark);
 }
@@ -329,12 +357,17 @@ static void space(struct lex *l)
 			l->p++;
 		} else if (*p == '-' && l->end - p >= 2 && p[1] == '-') {
 			l->p = skip_line(p, l->end);
+			blank(l, p, l->p);
 		} else if (*p == '/' && l->end - p >= 2 && p[1] == '*') {
 			l->p = skip_block(p, l->end);
-			if (!l->p) {
-				l->out->exact = false;
-				l->p = l->end;
+			if (l->p) {
+				blank_block(l, p, l->p);
+				continue;
 			}
+			/* Its opening stays, for the parser to complain about. */
+			l->out->exact = false;
+			l->p = l->end;
+			blank(l, p + 2, l->end);
 		} else {
 			break;
 		}
@@ -350,7 +383,20 @@ static const uint8_t costs[] = {
 	[T_DOLLAR] = 3, [T_COMMA] = 1, [T_OTHER] = 4,
 };
 
-static enum tok next(struct lex *l)
+static bool is_operator(uint8_t c)
+{
+	return classes[c] == C_OP && !memchr(",()[].;:", c, 8);
+}
+
+/* Too long for any operator; the server's lexer goes over such a run again for each character. */
+static void count_operator(struct lex *l, uint8_t c)
+{
+	l->run = is_operator(c) ? l->run + 1 : 0;
+	if (l->run > MAX_OPERATOR)
+		l->out->long_operator = true;
+}
+
+static enum tok read_token(struct lex *l)
 {
 	const uint8_t *p = l->p;
 
@@ -397,7 +443,19 @@ static enum tok next(struct lex *l)
 	}
 	emit(l, *p);
 	l->p++;
+	count_operator(l, *p);
 	return *p == ',' || *p == '(' || *p == ')' || *p == '.' ? T_COMMA : T_OTHER;
+}
+
+static enum tok next(struct lex *l)
+{
+	enum tok t = read_token(l);
+
+	if (t != T_SPACE)
+		l->after_string = t == T_STRING;
+	if (t != T_OTHER && t != T_COMMA)
+		l->run = 0;
+	return t;
 }
 
 /* Bytes >= 0x80 and zero bytes count wherever they are, also in constants. */
@@ -419,7 +477,7 @@ static void look_at_bytes(struct slice text, struct sql_skeleton *ret)
 void sql_skeleton(struct slice text, uint8_t *dst, struct sql_skeleton *ret)
 {
 	struct lex l = {
-		.p = text.p, .end = text.p + text.n, .dst = dst, .out = ret};
+		.start = text.p, .p = text.p, .end = text.p + text.n, .dst = dst, .out = ret};
 	enum tok t;
 
 	*ret = (struct sql_skeleton){.exact = true};
@@ -429,6 +487,19 @@ void sql_skeleton(struct slice text, uint8_t *dst, struct sql_skeleton *ret)
 	while ((t = next(&l)) != T_END)
 		ret->cost += costs[t];
 	ret->n = (size_t)(l.dst - dst);
+}
+
+void sql_blank_comments(struct slice text, uint8_t *copy)
+{
+	struct sql_skeleton ignored = {0};
+	struct lex l = {.start = text.p,
+			.p = text.p,
+			.end = text.p + text.n,
+			.out = &ignored,
+			.blank = copy};
+
+	while (next(&l) != T_END)
+		;
 }
 
 /* The word that @n bytes at @p are, quoted or not, ends with @want. */
@@ -444,7 +515,10 @@ static bool ends_with(const uint8_t *p, size_t n, const char *want)
 bool sql_strings_next(struct sql_strings *it)
 {
 	struct sql_skeleton ignored = {0};
-	struct lex l = {.p = it->text.p + it->at, .end = it->text.p + it->text.n, .out = &ignored};
+	struct lex l = {.start = it->text.p,
+			.p = it->text.p + it->at,
+			.end = it->text.p + it->text.n,
+			.out = &ignored};
 	enum tok t;
 
 	it->follows = false;

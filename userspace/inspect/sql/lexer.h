@@ -37,10 +37,18 @@ struct sql_skeleton {
 	bool nul;	/* has a zero byte */
 	bool high;	/* has a byte >= 0x80 */
 	bool backslash; /* has a backslash inside '' (not E'') */
+	bool comments;
+	bool long_operator; /* more operator characters in a row than an operator may have */
 };
 
 /* @dst holds at least text.n bytes. */
 void sql_skeleton(struct slice text, uint8_t *dst, struct sql_skeleton *ret);
+
+/*
+ * Overwrites the comments in @copy, which has the bytes of @text, with spaces: the parser's lexer
+ * takes quadratic time for a row of them. Positions stay.
+ */
+void sql_blank_comments(struct slice text, uint8_t *copy);
 
 /* Goes from one string constant of a text to the next. */
 struct sql_strings {

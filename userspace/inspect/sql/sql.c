@@ -104,12 +104,15 @@ static bool make_room(struct sql *s, size_t n)
 	return true;
 }
 
-static const struct sql_info *parse(struct sql *s, struct slice text, uint8_t *z, uint64_t shape)
+static const struct sql_info *parse(struct sql *s, struct slice text, uint8_t *z, uint64_t shape,
+				    bool comments)
 {
 	const struct sql_info *info;
 
 	memcpy(z, text.p, text.n);
 	z[text.n] = 0;
+	if (comments)
+		sql_blank_comments(text, z);
 	gather_reset(&s->gather);
 	s->gather.shape = shape;
 	info = tree_classify(s->tree, text, (const char *)z, &s->gather);
@@ -119,10 +122,10 @@ static const struct sql_info *parse(struct sql *s, struct slice text, uint8_t *z
 	return sql_info_refusal(s->gather.failed ? TG_R_NO_MEMORY : TG_R_SQL_TOO_LONG);
 }
 
-/* A byte of a character must not be taken for a quote, nor a backslash for itself. */
+/* Not for the parser. A byte of a character must not be taken for a quote, nor a backslash for itself. */
 static bool is_unsafe(const struct sql_skeleton *k, uint32_t lexer)
 {
-	return k->nul || (lexer & SQL_LEX_UNSAFE && k->high) ||
+	return k->nul || k->long_operator || (lexer & SQL_LEX_UNSAFE && k->high) ||
 	       (lexer & SQL_LEX_BACKSLASH && k->backslash);
 }
 
@@ -172,7 +175,7 @@ const struct sql_info *sql_classify(struct sql *s, struct slice text, uint32_t l
 		s->stats.hits++;
 		return sql_info_ref(info);
 	}
-	info = parse(s, text, s->buf + k.n + 1, shape);
+	info = parse(s, text, s->buf + k.n + 1, shape, k.comments);
 	if (k.exact && is_shape(info)) {
 		s->stats.misses++;
 		s->stats.evicted += cache_put(s->cache, shape, key, info);

@@ -107,6 +107,40 @@ const struct fn_table *tree_functions(const struct tree *t)
 	return t->fns;
 }
 
+/* Made by other parsers or by parse analysis, never by gram.y for a text of SQL. */
+static bool is_foreign(unsigned tag)
+{
+	switch (tag) {
+	case T_SetOperationStmt:
+	case T_PLAssignStmt:
+	case T_RangeTblEntry:
+	case T_RangeTblFunction:
+	case T_TableSampleClause:
+	case T_WithCheckOption:
+	case T_SortGroupClause:
+	case T_WindowClause:
+	case T_RowMarkClause:
+	case T_PartitionRangeDatum:
+	case T_WithClause: /* push_with() goes through it */
+		return true;
+	default:
+		return false;
+	}
+}
+
+unsigned tree_missing(const struct tree *t)
+{
+	unsigned n = 0;
+
+	for (unsigned tag = T_InsertStmt; tag <= T_PublicationTable; tag++)
+		n += !t->known[tag] && !is_foreign(tag);
+	/* A statement without a row has no effects, whatever its children do. */
+	for (unsigned tag = T_InsertStmt; tag <= T_AlterStatsStmt; tag++)
+		n += !t->statement[tag] && !is_foreign(tag) && tag != T_SelectStmt &&
+		     tag != T_AlterTableCmd && tag != T_ReplicaIdentityStmt;
+	return n;
+}
+
 /* ------------------------------------------------------------------- walk */
 
 static void stop(struct walk *w, uint16_t why)

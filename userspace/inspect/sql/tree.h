@@ -24,5 +24,10 @@ MUST_CHECK const struct sql_info *tree_classify(struct tree *t, struct slice tex
 
 int tree_grammar_major(void);
 const struct fn_table *tree_functions(const struct tree *t);
+/*
+ * How many kinds of statements and of parse tree nodes PostgreSQL has that the
+ * tables say nothing of, those apart that gram.y never makes. 0, or a test fails.
+ */
+unsigned tree_missing(const struct tree *t);
 
 #endif

@@ -7,9 +7,10 @@
 
 const char *const_string(const void *node)
 {
-	const A_Const *c = node;
+	const A_Const *c;
 
-	while (node && IsA(node, TypeCast))
+	/* As in 'x'::text::regclass; a longer chain of casts is no name. */
+	for (int i = 0; i < 3 && node && IsA(node, TypeCast); i++)
 		node = ((const TypeCast *)node)->arg;
 	if (!node || !IsA(node, A_Const))
 		return NULL;
@@ -45,6 +46,8 @@ void note(struct walk *w, const struct item *it, uint32_t effects, enum sql_obje
 		effects |= SQL_READ;
 	if (it->ctx & CTX_PLAN)
 		effects &= ~(uint32_t)(SQL_WRITE | SQL_DDL);
+	if (!name)
+		kind = SQL_OBJ_NONE;
 	for (uint32_t left = effects; left; left &= left - 1)
 		gather_access(w->g, left & -left, kind, slice_str(schema), slice_str(name));
 }
@@ -188,8 +191,7 @@ static void setting_set(struct walk *w, const struct item *it, const FuncCall *f
 		w->g->flags |= SQL_F_LEXER;
 	if (flags & SETTING_PRIVILEGE)
 		note(w, it, SQL_PRIVILEGE, SQL_OBJ_OTHER, NULL, name);
-	if (name)
-		note(w, it, SQL_SESSION, SQL_OBJ_OTHER, NULL, name);
+	note(w, it, SQL_SESSION, SQL_OBJ_OTHER, NULL, name);
 }
 
 static bool has_constant_arg(const FuncCall *f)

@@ -14,7 +14,7 @@ const struct kid tree_kids[] = {
 	LEAF(Integer), LEAF(Float), LEAF(Boolean), LEAF(String), LEAF(BitString),
 	LEAF(A_Const), LEAF(ParamRef), LEAF(SQLValueFunction), LEAF(SetToDefault),
 	LEAF(CurrentOfExpr), LEAF(RoleSpec), LEAF(Alias), LEAF(TriggerTransition),
-	LEAF(AccessPriv), LEAF(ReplicaIdentityStmt), LEAF(LockingClause),
+	LEAF(AccessPriv), LEAF(ReplicaIdentityStmt), LEAF(LockingClause), LEAF(CTESearchClause),
 	/* expressions */
 	LEAF(A_Star), LEAF(ColumnRef), LEAF(RangeVar),
 	KID(A_Expr, lexpr), KID(A_Expr, rexpr),
