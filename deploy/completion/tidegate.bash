@@ -54,7 +54,7 @@ _tidegate()
 	[1-9]*:-*)
 		# The options in the help of the command.
 		reply=$(_tidegate_ask "${words[0]}" help | sed 's/},{/\n/g' |
-			grep "\"name\":\"${words[1]}" | grep -o -e '--[a-z]*')
+			grep "\"name\":\"${words[1]}" | grep -o -e '--[a-z][a-z-]*')
 		;;
 	0:*) reply=$(_tidegate_ask help | sed 's/"options".*//' | _tidegate_member name) ;;
 	1:*)
