@@ -47,7 +47,11 @@ PG_MAJOR := $(shell sed -n 's/^\#define PG_MAJORVERSION "\([0-9]*\)".*/\1/p' /us
 PG_INC   := $(firstword $(wildcard /usr/include/postgresql/$(PG_MAJOR)/server))
 
 WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wvla \
-	-Wformat=2 -Wimplicit-fallthrough -Wundef -Wwrite-strings -Wno-unused-parameter
+	-Wformat=2 -Wundef -Wwrite-strings -Wno-unused-parameter
+# clang does not read the comment by which a library's macro says that it falls through.
+ifeq ($(findstring clang,$(CC)),)
+WARN += -Wimplicit-fallthrough
+endif
 ifeq ($(DEVELOPER),1)
 WARN += -Werror
 endif

@@ -22,7 +22,7 @@ build_packages=(
 	gcc make pkgconf clang llvm libc6-dev
 	libbpf-dev libelf-dev libuv1-dev libcurl4-openssl-dev libjansson-dev libzstd-dev libssl-dev
 	libfyaml-dev libseccomp-dev libcjose-dev libvectorscan-dev libxxhash-dev libpg-query-dev
-	postgresql-server-dev-@PG@ @BPFTOOL@
+	uthash-dev postgresql-server-dev-@PG@ @BPFTOOL@
 )
 demo_packages=(postgresql-@PG@ postgresql-client-@PG@ iproute2)
 test_packages=(

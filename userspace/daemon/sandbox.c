@@ -195,7 +195,7 @@ int sandbox_worker(void)
 	/* Look-ups in maps whose descriptor we were given, nothing else of bpf(). */
 	if (!rc)
 		rc = seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(bpf), 1,
-				      SCMP_A0(SCMP_CMP_EQ, BPF_MAP_LOOKUP_ELEM));
+				      SCMP_A0(SCMP_CMP_EQ, BPF_MAP_LOOKUP_ELEM, 0));
 	return load(f, rc);
 }
 
