@@ -196,6 +196,7 @@ static bool set_text(struct probe *p, const char *name, const char *v)
 		{"algs", &p->algs[0]},
 		{"origin", &p->origins[0]},
 		{"assertion_audience", &p->cfg.assertion_audience},
+		{"details", &p->cfg.details_type},
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(texts); i++)

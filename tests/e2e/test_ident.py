@@ -205,6 +205,29 @@ def scope_that_the_answer_takes_back(idp):
 
 
 @test
+def details_that_name_the_agent(idp):
+    try:
+        with Probe(idp.issuer, details="agent_access") as p:
+            expect(p.get(agent="agent-7"), "none")
+            idp.admin_call("/config", {"banned": "agent-8"})
+            expect(p.get(agent="agent-8"), "idp_denied", "invalid_authorization_details")
+            expect(p.get(agent="agent-7"), "none")
+            for details in ("drop", '[]', '[{"type":"agent_access","agent":"other"}]',
+                            '[{"type":"agent_access","agent":["agent-7"]}]',
+                            '[{"type":"other","agent":"agent-7"},{"type":"agent_access"}]'):
+                idp.admin_call("/config", {"details": details})
+                expect(p.get(agent="agent-7"), "idp_denied", "does not carry")
+            # More than asked is fine.
+            idp.admin_call("/config", {"details": '[{"type":"other"},{"type":"agent_access",'
+                                                  '"agent":"agent-7","locations":["db"]}]'})
+            expect(p.get(agent="agent-7"), "none")
+        with Probe(idp.issuer, details="unknown_type") as p:
+            expect(p.get(), "idp_denied", "invalid_authorization_details")
+    finally:
+        idp.admin_call("/config", {"banned": "", "details": ""})
+
+
+@test
 def clients_that_are_refused(idp):
     with Probe(idp.issuer, secret="wrong") as p:
         expect(p.get(), "idp_denied", "invalid_client", "check idp.client")

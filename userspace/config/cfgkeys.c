@@ -84,6 +84,9 @@ static const struct cfg_key idp_keys[] = {
 	 .help = "expected `aud` of tokens; without it the client's id"},
 	{.name = "resource", .kind = KEY_STRING, AT(cfg_idp, resource),
 	 .help = "resource parameter of token requests (RFC 8707)"},
+	{.name = "details_type", .kind = KEY_STRING, AT(cfg_idp, details_type),
+	 .help = "type of authorization_details that name the agent (RFC 9396); tokens must carry "
+		 "them"},
 	{.name = "ca_file", .kind = KEY_PATH, AT(cfg_idp, ca_file),
 	 .help = "PEM file with the authorities to trust instead of the system's"},
 	{.name = "algorithms", .kind = KEY_STRINGS, AT(cfg_idp, algorithms),

@@ -29,6 +29,7 @@ struct cfg_idp {
 	const char *key_id;	 /* kid, or NULL */
 	const char *audience;	 /* expected `aud` of tokens; NULL: client_id */
 	const char *resource;	 /* RFC 8707 resource parameter, or NULL */
+	const char *details_type; /* of authorization_details that name the agent, or NULL */
 	const char *ca_file;	 /* NULL: the system's */
 	const char *const *algorithms; /* allow-list for token signatures, NULL-terminated */
 	uint64_t timeout_ms;	 /* one request; default 5 s */

@@ -17,7 +17,7 @@
 
 enum {
 	KEYD_RETRY_MS = 250,
-	KEYD_RETRIES = 8, /* keyd is back within a second after a restart */
+	KEYD_RETRIES = 40, /* longer than any question lives by default */
 	STATE_MAX = 16 << 10,
 	ERRNO_MAX = 4095,
 };
@@ -54,11 +54,15 @@ struct authd {
 
 /* ------------------------------------------------------------ credentials */
 
+static void on_retry(uv_timer_t *t);
+
+/* The answer may be lost with the keyd that should have given it: then it is asked anew. */
 static void ask_keyd(struct credential *c)
 {
 	ipc_begin(c->a->ipc, IPC_KEY_CLIENT, c->id);
 	ipc_put_str(c->a->ipc, c->audience ? c->audience : "");
 	ipc_send(c->a->ipc);
+	(void)uv_timer_start(&c->retry, on_retry, KEYD_RETRY_MS, 0);
 }
 
 static void on_credential_closed(uv_handle_t *h)
@@ -79,10 +83,11 @@ static void on_retry(uv_timer_t *t)
 {
 	struct credential *c = container_of(t, struct credential, retry);
 
-	if (c->provider == c->a->provider)
-		ask_keyd(c);
-	else
+	/* Of a configuration that is gone: the new one has asked anew. */
+	if (c->provider != c->a->provider || ++c->tries == KEYD_RETRIES)
 		credential_free(c);
+	else
+		ask_keyd(c);
 }
 
 static void need_credential(void *ctx, uint64_t id, const char *audience)
@@ -121,11 +126,8 @@ static void key_answer(struct authd *a, struct ipc_msg *m)
 
 		if (c->id != m->id)
 			continue;
-		if (error == ENOTCONN && ++c->tries < KEYD_RETRIES) {
-			(void)uv_timer_start(&c->retry, on_retry, KEYD_RETRY_MS, 0);
-			return;
-		}
-		/* Of a configuration that is gone: the new one has asked anew. */
+		if (error == ENOTCONN)
+			return; /* being started */
 		if (c->provider == a->provider)
 			oidc_credential(a->oidc, c->oidc_id, bytes, -(int)error);
 		credential_free(c);
@@ -279,9 +281,10 @@ static bool same_idp(const struct cfg_idp *a, const struct cfg_idp *b)
 		return a == b;
 	return same_text(a->issuer, b->issuer) && same_text(a->client_id, b->client_id) &&
 	       a->auth == b->auth && same_text(a->audience, b->audience) &&
-	       same_text(a->resource, b->resource) && same_text(a->ca_file, b->ca_file) &&
-	       same_list(a->algorithms, b->algorithms) && a->timeout_ms == b->timeout_ms &&
-	       a->skew_ms == b->skew_ms && a->allow_http == b->allow_http;
+	       same_text(a->resource, b->resource) && same_text(a->details_type, b->details_type) &&
+	       same_text(a->ca_file, b->ca_file) && same_list(a->algorithms, b->algorithms) &&
+	       a->timeout_ms == b->timeout_ms && a->skew_ms == b->skew_ms &&
+	       a->allow_http == b->allow_http;
 }
 
 static int open_provider(struct authd *a, const struct cfg_idp *idp, struct oidc **ret)
@@ -293,6 +296,7 @@ static int open_provider(struct authd *a, const struct cfg_idp *idp, struct oidc
 		/* The client's own id is expected without being asked for. */
 		.audience = same_text(idp->audience, idp->client_id) ? NULL : idp->audience,
 		.resource = idp->resource,
+		.details_type = idp->details_type,
 		.ca_file = idp->ca_file,
 		.algorithms = idp->algorithms,
 		.secret_post = idp->auth == IDP_AUTH_SECRET_POST,

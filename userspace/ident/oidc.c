@@ -413,7 +413,8 @@ static int take_config(struct oidc *o, const struct oidc_config *cfg)
 	if (!copy_text(&o->arena, &c->issuer) || !copy_text(&o->arena, &c->client_id) ||
 	    !copy_text(&o->arena, &c->audience) || !copy_text(&o->arena, &c->resource) ||
 	    !copy_text(&o->arena, &c->ca_file) || !copy_text(&o->arena, &c->assertion_audience) ||
-	    !copy_list(&o->arena, &c->algorithms) || !copy_list(&o->arena, &c->extra_origins))
+	    !copy_text(&o->arena, &c->details_type) || !copy_list(&o->arena, &c->algorithms) ||
+	    !copy_list(&o->arena, &c->extra_origins))
 		return -ENOMEM;
 	o->rules = (struct discovery_rules){
 		.issuer = c->issuer,

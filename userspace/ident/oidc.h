@@ -19,10 +19,16 @@ struct oidc;
 
 /* Copied by oidc_new(). NULL and 0: the default. */
 struct oidc_config {
-	const char *issuer, *client_id;	  /* needed */
-	const char *audience;		  /* expected `aud`, and sent; NULL: client_id, not sent */
-	const char *resource;		  /* RFC 8707, sent; NULL: not sent */
-	const char *ca_file;		  /* PEM, read by oidc_new(); NULL: the system's */
+	const char *issuer, *client_id; /* needed */
+	const char *audience;		/* expected `aud`, and sent; NULL: client_id, not sent */
+	const char *resource;		/* RFC 8707, sent; NULL: not sent */
+	const char *ca_file;		/* PEM, read by oidc_new(); NULL: the system's */
+	/*
+	 * RFC 9396: if set, each request carries authorization_details of this type that name the
+	 * agent, and a token that does not carry them, too, grants nothing. NULL: the provider
+	 * is not told which agent asks.
+	 */
+	const char *details_type;
 	const char *const *algorithms;	  /* NULL-terminated; NULL: RS256 PS256 ES256 EdDSA */
 	const char *const *extra_origins; /* where endpoints may lie besides the issuer's origin */
 	const char *assertion_audience;	  /* NULL: the token endpoint */

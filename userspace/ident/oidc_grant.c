@@ -25,6 +25,8 @@ static const char *todo_for(const char *code)
 		{"unsupported_grant_type", "allow the client_credentials grant at the provider"},
 		{"invalid_scope", "register the scope at the provider and allow it for the client"},
 		{"invalid_target", "check idp.resource and idp.audience"},
+		{"invalid_authorization_details", "see what the provider allows the agent, and "
+						  "idp.details_type"},
 		{"access_denied", "the provider's own policy says no"},
 	};
 
@@ -120,14 +122,50 @@ static enum token_auth auth_kind(const struct oidc_config *c)
 	return c->secret_post ? TOKEN_AUTH_POST : TOKEN_AUTH_BASIC;
 }
 
+/* What the provider is asked to approve, and the token must say. NULL: no memory. */
+static json_t *details_of(const struct oidc_grant *g)
+{
+	return json_pack("{s:s, s:s}", "type", g->o->cfg.details_type, "agent", g->agent);
+}
+
+/* One element says all that was asked; what a provider adds to it does not matter. */
+static bool carries_details(const struct oidc_grant *g, const json_t *claims)
+{
+	const json_t *list = json_object_get(claims, "authorization_details");
+	json_t *asked = details_of(g), *value;
+	bool found = false;
+	const char *name;
+
+	for (size_t i = 0; asked && !found && i < json_array_size(list); i++) {
+		const json_t *one = json_array_get(list, i);
+
+		found = true;
+		json_object_foreach(asked, name, value) found =
+			found && json_equal(json_object_get(one, name), value);
+	}
+	json_decref(asked);
+	return found;
+}
+
+static char *details_text(const struct oidc_grant *g)
+{
+	json_t *list = json_pack("[o]", details_of(g));
+	char *text = list ? json_dumps(list, JSON_COMPACT | JSON_ENSURE_ASCII) : NULL;
+
+	json_decref(list);
+	return text;
+}
+
 void grant_ask(struct oidc_grant *g, struct slice credential)
 {
 	struct oidc *o = g->o;
+	char *details = o->cfg.details_type ? details_text(g) : NULL;
 	struct token_request t = {
 		.client_id = o->cfg.client_id,
 		.scope = g->scope,
 		.resource = o->cfg.resource,
 		.audience = o->cfg.audience,
+		.details = details,
 		.auth = auth_kind(&o->cfg),
 		.credential = credential,
 	};
@@ -137,7 +175,8 @@ void grant_ask(struct oidc_grant *g, struct slice credential)
 	buf_init(&body, TOKEN_REQUEST_MAX);
 	buf_init(&auth, TOKEN_REQUEST_MAX);
 	/* All room at once: a buffer that grew would leave copies of the secret behind. */
-	if (!buf_reserve(&body, TOKEN_REQUEST_MAX) || !buf_reserve(&auth, TOKEN_REQUEST_MAX))
+	if ((o->cfg.details_type && !details) || !buf_reserve(&body, TOKEN_REQUEST_MAX) ||
+	    !buf_reserve(&auth, TOKEN_REQUEST_MAX))
 		err = -ENOMEM;
 	else
 		err = token_request_build(&t, &body, &auth);
@@ -162,6 +201,7 @@ void grant_ask(struct oidc_grant *g, struct slice credential)
 		g->state = GRANT_ASKING;
 		err = curl_loop_start(o->http, &q, on_answer, g, &g->transfer);
 	}
+	free(details);
 	buf_wipe(&body);
 	buf_wipe(&auth);
 	if (err)
@@ -189,6 +229,12 @@ static void take(struct oidc_grant *g, const json_t *claims)
 	if (a->scope && !scope_covers(a->scope, g->scope, &missing)) {
 		oidc_decide(g, TG_R_IDP_DENIED, "the provider granted less than asked: not `%.*s`",
 			    (int)missing.n, (const char *)missing.p);
+		return;
+	}
+	if (g->o->cfg.details_type && !carries_details(g, claims)) {
+		oidc_decide(
+			g, TG_R_IDP_DENIED,
+			"the token does not carry the authorization details that name the agent");
 		return;
 	}
 	exp_ms = (uint64_t)(exp * 1000);

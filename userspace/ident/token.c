@@ -39,6 +39,8 @@ int token_request_build(const struct token_request *q, struct buf *ret_body, str
 		err = clientauth_param(ret_body, "resource", slice_str(q->resource));
 	if (!err && q->audience)
 		err = clientauth_param(ret_body, "audience", slice_str(q->audience));
+	if (!err && q->details)
+		err = clientauth_param(ret_body, "authorization_details", slice_str(q->details));
 	return err ? err : append_auth(q, ret_body, ret_header);
 }
 

@@ -18,6 +18,7 @@ enum token_auth { TOKEN_AUTH_BASIC, TOKEN_AUTH_POST, TOKEN_AUTH_ASSERTION };
 struct token_request {
 	const char *client_id, *scope;
 	const char *resource, *audience; /* NULL: not sent */
+	const char *details; /* authorization_details (RFC 9396), JSON; NULL: not sent */
 	enum token_auth auth;
 	struct slice credential; /* the secret, or the assertion */
 };

@@ -11,7 +11,7 @@
 // Admin port, JSON:
 //   POST /rotate {"keep": true|false}   new keys; the old ones stay published or not
 //   POST /faults [{"path", "status", "body", "headers", "fill": bytes, "delay_ms", "drop", "drip_ms", "count"}]
-//   POST /config {"at_ttl": seconds}
+//   POST /config {"at_ttl": seconds, "banned": agent, "details": "drop" or JSON to put into tokens}
 //   GET  /stats                         calls by path
 //   POST /stop
 import http from 'node:http';
@@ -72,7 +72,8 @@ function makeCertificates() {
 makeCertificates();
 
 // ------------------------------------------------------------------ the provider
-const base = { grant_types: ['client_credentials'], response_types: [], redirect_uris: [] };
+const base = { grant_types: ['client_credentials'], response_types: [], redirect_uris: [], authorization_details_types: ['agent_access', 'other'] };
+const parseDetails = (text) => (text === undefined ? undefined : JSON.parse(text));
 const secret = (id, method, value, more) => ({ ...base, client_id: id, client_secret: value, token_endpoint_auth_method: method, ...more });
 const signed = (id, alg) => ({ ...base, client_id: id, token_endpoint_auth_method: 'private_key_jwt', token_endpoint_auth_signing_alg: alg, jwks: { keys: [clientKey(id, alg)] } });
 const clients = [
@@ -105,6 +106,20 @@ function build() {
     features: {
       devInteractions: { enabled: false },
       clientCredentials: { enabled: true },
+      richAuthorizationRequests: {
+        enabled: true,
+        types: {
+          other: { validate: async () => {} },
+          agent_access: {
+            validate: async (ctx, detail) => {
+              if (typeof detail.agent !== 'string' || config.banned === detail.agent) throw new errors.InvalidAuthorizationDetails('this agent may not');
+            },
+          },
+        },
+        authorizationDetailsForGrantSource: async (ctx) => parseDetails(ctx.oidc.params.authorization_details),
+        authorizationDetailsForAccessToken: async (ctx) => (config.details === 'drop' ? undefined : parseDetails(config.details || ctx.oidc.params.authorization_details)),
+        authorizationDetailsForIntrospection: async (ctx, token) => token.rar,
+      },
       resourceIndicators: {
         enabled: true,
         defaultResource: async () => `${resources}rs256`,
