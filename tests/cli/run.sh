@@ -43,7 +43,8 @@ export PATH="$tmp/bin:$PATH" LC_ALL=C TZ=UTC COMPLETION="$here/../../deploy/comp
 [ $# -gt 0 ] || set -- "$here"/*.exact "$here"/*.glob
 python3 "$here/transcript.py" $update "$tmp/work" "$@" >"$tmp/report" || { cat "$tmp/report"; exit 1; }
 sed '$d' "$tmp/report"
-set -- $(tail -n 1 "$tmp/report")
-printf 'cli: %d passed, %d failed, %d skipped\n' "$1" "$2" 0
+tail -n 1 "$tmp/report" >"$tmp/counts"
+read -r passed failed <"$tmp/counts"
+printf 'cli: %d passed, %d failed, %d skipped\n' "$passed" "$failed" 0
 [ -s "$tmp/daemon.log" ] && { echo "cli: the fake daemon said:"; cat "$tmp/daemon.log"; exit 1; }
-[ "$2" -eq 0 ]
+[ "$failed" -eq 0 ]
