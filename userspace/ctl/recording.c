@@ -320,23 +320,30 @@ static int export_all(struct ctl *c, struct reader *r, const char *name, bool ar
 	struct reader_record rec;
 	uint64_t n = 0;
 	struct buf out;
+	bool some = false; /* an element is in the array */
 	int err, rc = CTL_OK;
 
 	buf_init(&out, OUTPUT_MAX);
+	/* In a batch each command's output is one document. */
+	array = array || c->batch_array;
 	if (array)
 		(void)putchar('[');
 	while ((err = reader_next(r, &rec)) && !ferror(stdout)) {
 		if (err == 1) {
 			buf_reset(&out);
 			err = export_jsonl(&rec, n, &out);
-			if (array && n)
+			if (array && some)
 				(void)putchar(',');
 			(void)fwrite(buf_slice(&out).p, 1, out.n, stdout);
+			some = true;
 			n++;
 		}
 		/* What stands behind a bad frame is still worth having. */
 		if (err < 0) {
+			if (array && some)
+				(void)putchar(',');
 			rc = corrupted(c, name, r, err);
+			some = true;
 			if (err != -EBADMSG)
 				break;
 		}
