@@ -9,7 +9,7 @@
 #include <errno.h>
 
 #include "base/reason.h"
-#include "inspect/sql/secrets.h"
+#include "inspect/sql/sqlsecret.h"
 #include "inspect/sql/tree.h"
 
 enum { FIRST_ITEMS = 256, FIRST_SCOPES = 16, KEPT_ITEMS = 4096 };
@@ -378,7 +378,7 @@ const struct sql_info *tree_classify(struct tree *t, struct slice text, const ch
 	PgQueryInternalParsetreeAndError parsed = pg_query_raw_parse(z);
 	const struct sql_info *ret;
 
-	secrets_find(text, z, g);
+	sqlsecret_find(text, z, g);
 	if (parsed.error) {
 		gather_unknown(g, TG_R_SQL_UNPARSED);
 		g->error = slice_str(parsed.error->message);

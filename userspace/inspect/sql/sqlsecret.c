@@ -3,7 +3,7 @@
  * PASSWORD 'x', password = 'x' in the text; the same, password=x and
  * scheme://user:x@host inside of its strings.
  */
-#include "inspect/sql/secrets.h"
+#include "inspect/sql/sqlsecret.h"
 
 #include <strings.h>
 
@@ -70,7 +70,7 @@ static void in_string(struct slice text, size_t off, size_t n, struct gather *g)
 	}
 }
 
-void secrets_find(struct slice text, const char *z, struct gather *g)
+void sqlsecret_find(struct slice text, const char *z, struct gather *g)
 {
 	struct sql_strings it = {.text = text, .word = word};
 
