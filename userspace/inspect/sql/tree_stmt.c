@@ -170,7 +170,7 @@ static void copy_option(struct walk *w, const DefElem *d, bool *ret_null, bool *
 	struct sql_copy *c = &w->g->copy;
 	const char *s = string_of(d->arg);
 
-	if (s)
+	if (d->arg)
 		w->g->flags |= SQL_F_LITERALS;
 	if (strcmp(d->defname, "format") == 0) {
 		c->csv = s && strcmp(s, "csv") == 0;
@@ -298,7 +298,12 @@ static void visit_explain(struct walk *w, const struct item *it)
 	foreach (cell, s->options) {
 		const DefElem *d = lfirst(cell);
 
-		if (strcmp(d->defname, "analyze") == 0 && !option_is_false(d->arg))
+		if (strcmp(d->defname, "analyze") != 0)
+			continue;
+		/* 0 and 1, 'off' and 'on' have one shape */
+		if (d->arg)
+			w->g->flags |= SQL_F_LITERALS;
+		if (!option_is_false(d->arg))
 			analyze = true;
 	}
 	w->g->flags |= SQL_F_EXPLAIN;
