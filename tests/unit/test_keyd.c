@@ -22,7 +22,7 @@
 #include "base/log.h"
 #include "daemon/ipc.h"
 #include "daemon/memfd.h"
-#include "daemon/secrets.h"
+#include "daemon/vault.h"
 #include "ident/b64.h"
 #include "ident/jwt.h"
 #include "jose_make.h"
@@ -409,7 +409,7 @@ static void test_files(void **state)
 
 		write_file(rows[i].name, rows[i].text, rows[i].mode);
 		buf_init(&b, 0);
-		err = secret_read(path_of(rows[i].name), who, &b, &stamp, &why);
+		err = vault_read(path_of(rows[i].name), who, &b, &stamp, &why);
 		if (err != rows[i].err)
 			fail_msg("%s: %d", rows[i].name, err);
 		assert_int_equal(err == 0, slice_eq_str(buf_slice(&b), "x"));
@@ -418,26 +418,26 @@ static void test_files(void **state)
 	/* The group may read it only if it is keyd's, or root's. */
 	write_file("group", "x", 0640);
 	who.gid = getegid();
-	assert_int_equal(secret_read(path_of("group"), who, &b, &stamp, &why), 0);
+	assert_int_equal(vault_read(path_of("group"), who, &b, &stamp, &why), 0);
 	buf_wipe(&b);
 	if (geteuid() == 0) {
 		assert_int_equal(chown(path_of("group"), 0, 12345), 0);
 		who.uid = who.gid = 65534;
-		assert_int_equal(secret_read(path_of("group"), who, &b, &stamp, &why), -EPERM);
+		assert_int_equal(vault_read(path_of("group"), who, &b, &stamp, &why), -EPERM);
 		assert_int_equal(chown(path_of("group"), 12345, 0), 0);
-		assert_int_equal(secret_read(path_of("group"), who, &b, &stamp, &why), -EPERM);
+		assert_int_equal(vault_read(path_of("group"), who, &b, &stamp, &why), -EPERM);
 		who.uid = 12345;
-		assert_int_equal(secret_read(path_of("group"), who, &b, &stamp, &why), 0);
+		assert_int_equal(vault_read(path_of("group"), who, &b, &stamp, &why), 0);
 		buf_wipe(&b);
 	}
 	who.uid = geteuid();
-	assert_int_equal(secret_read(path_of("missing"), who, &b, &stamp, &why), -ENOENT);
+	assert_int_equal(vault_read(path_of("missing"), who, &b, &stamp, &why), -ENOENT);
 	assert_int_equal(mkfifo(path_of("fifo"), 0600), 0);
-	assert_int_equal(secret_read(path_of("fifo"), who, &b, &stamp, &why), -EINVAL);
+	assert_int_equal(vault_read(path_of("fifo"), who, &b, &stamp, &why), -EINVAL);
 	memset(big, 'x', sizeof(big) - 1);
 	big[sizeof(big) - 1] = '\0';
 	write_file("big", big, 0600);
-	assert_int_equal(secret_read(path_of("big"), who, &b, &stamp, &why), -EFBIG);
+	assert_int_equal(vault_read(path_of("big"), who, &b, &stamp, &why), -EFBIG);
 }
 
 static int set_up(void **state)

@@ -21,7 +21,7 @@
 #include "daemon/ipc.h"
 #include "daemon/memfd.h"
 #include "daemon/sandbox.h"
-#include "daemon/secrets.h"
+#include "daemon/vault.h"
 #include "ident/clientauth.h"
 #include "ident/pgmd5.h"
 #include "net/url.h"
@@ -66,7 +66,7 @@ static void warm_up(struct keyd *k)
 	static const uint8_t md5_salt[PGMD5_SALT] = "salt";
 	static const struct slice text = {.p = (const uint8_t *)"x", .n = 1};
 	uint8_t key[SCRAM_KEY], proof[SCRAM_KEY], signature[SCRAM_KEY];
-	struct secret *s = secrets_of_client(&k->secrets);
+	struct secret *s = vault_of_client(&k->secrets);
 	char md5[PGMD5_TEXT];
 
 	if (scram_salted(text, &salt, key) || scram_answer(key, text, text, text, proof, signature))
@@ -91,7 +91,7 @@ static void begin(struct keyd *k)
 	int err;
 
 	(void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
-	err = secrets_load(k->cfg, k->account, &k->secrets);
+	err = vault_load(k->cfg, k->account, &k->secrets);
 	if (err)
 		fatal("secrets", err);
 	warm_up(k);
@@ -146,9 +146,9 @@ static void take_config(struct keyd *k, struct ipc_msg *m)
 		begin(k);
 		return;
 	}
-	if (!secrets_same(&k->secrets, k->cfg, cfg)) {
+	if (!vault_same(&k->secrets, k->cfg, cfg)) {
 		log_notice("secrets may have changed: starting again to read them");
-		secrets_free(&k->secrets);
+		vault_free(&k->secrets);
 		_exit(0); /* what libraries do at exit() is not in the sandbox */
 	}
 	config_free(k->cfg);
@@ -167,7 +167,7 @@ static void answer(struct keyd *k, const struct ipc_msg *m, int err, struct slic
 /* The secret of a target; an error says why there is none. */
 static int find(struct keyd *k, struct slice target, struct secret **ret)
 {
-	*ret = secrets_of_target(&k->secrets, target);
+	*ret = vault_of_target(&k->secrets, target);
 	return *ret ? (*ret)->error : -ENOENT;
 }
 
@@ -277,7 +277,7 @@ static int assert_client(struct keyd *k, const struct secret *s, struct slice au
 static void key_client(struct keyd *k, struct ipc_msg *m)
 {
 	struct slice audience = ipc_get_str(m);
-	struct secret *s = secrets_of_client(&k->secrets);
+	struct secret *s = vault_of_client(&k->secrets);
 	struct buf b;
 	int err;
 
@@ -334,7 +334,7 @@ static void on_parent_gone(void *ctx, struct ipc *ipc, bool bad)
 
 	if (bad)
 		log_error("a message of the parent could not be read");
-	secrets_free(&k->secrets);
+	vault_free(&k->secrets);
 	_exit(bad ? 1 : 0);
 }
 

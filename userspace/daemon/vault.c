@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "daemon/secrets.h"
+#include "daemon/vault.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -55,8 +55,8 @@ static int read_all(int fd, struct buf *ret)
 	}
 }
 
-int secret_read(const char *path, struct secret_reader who, struct buf *ret,
-		struct secret_stamp *ret_stamp, const char **ret_why)
+int vault_read(const char *path, struct secret_reader who, struct buf *ret,
+	       struct secret_stamp *ret_stamp, const char **ret_why)
 {
 	struct stat st;
 	int fd, err;
@@ -154,7 +154,7 @@ static int load_one(struct list *into, const char *target, const char *user, con
 		return -ENOMEM;
 	}
 	list_add_tail(into, &s->link);
-	s->error = secret_read(path, who, &s->text, &s->stamp, &why);
+	s->error = vault_read(path, who, &s->text, &s->stamp, &why);
 	if (!s->error) {
 		why = key_alg ? parse_key(s, key_alg) : trim_password(&s->text);
 		s->error = why ? -EINVAL : 0;
@@ -170,7 +170,7 @@ static const char *client_path(const struct cfg_idp *idp)
 	return idp->auth == IDP_AUTH_PRIVATE_KEY_JWT ? idp->key_file : idp->secret_file;
 }
 
-int secrets_load(const struct config *cfg, struct secret_reader who, struct list *ret)
+int vault_load(const struct config *cfg, struct secret_reader who, struct list *ret)
 {
 	int err = 0;
 
@@ -188,7 +188,7 @@ int secrets_load(const struct config *cfg, struct secret_reader who, struct list
 	return err;
 }
 
-void secrets_free(struct list *secrets)
+void vault_free(struct list *secrets)
 {
 	list_each(it, secrets) secret_free(container_of(it, struct secret, link));
 }
@@ -225,9 +225,9 @@ static bool same_client(const struct cfg_idp *a, const struct cfg_idp *b)
 	       same_text(a->issuer, b->issuer);
 }
 
-bool secrets_same(const struct list *secrets, const struct config *old, const struct config *cfg)
+bool vault_same(const struct list *secrets, const struct config *old, const struct config *cfg)
 {
-	const struct secret *s = secrets_of_client(secrets);
+	const struct secret *s = vault_of_client(secrets);
 	size_t have = 0, want = 0;
 
 	if (!same_client(old->idp, cfg->idp))
@@ -243,7 +243,7 @@ bool secrets_same(const struct list *secrets, const struct config *old, const st
 		if (!t->catalog_password_file)
 			continue;
 		want++;
-		s = secrets_of_target(secrets, slice_str(t->name));
+		s = vault_of_target(secrets, slice_str(t->name));
 		if (!s || !same_text(s->user, t->catalog_user ? t->catalog_user : "") ||
 		    !same_file(s, t->catalog_password_file))
 			return false;
@@ -252,7 +252,7 @@ bool secrets_same(const struct list *secrets, const struct config *old, const st
 	return have == want;
 }
 
-struct secret *secrets_of_target(const struct list *secrets, struct slice target)
+struct secret *vault_of_target(const struct list *secrets, struct slice target)
 {
 	list_each(it, secrets)
 	{
@@ -264,7 +264,7 @@ struct secret *secrets_of_target(const struct list *secrets, struct slice target
 	return NULL;
 }
 
-struct secret *secrets_of_client(const struct list *secrets)
+struct secret *vault_of_client(const struct list *secrets)
 {
 	list_each(it, secrets)
 	{

@@ -3,8 +3,8 @@
  * Secrets in files: read once by keyd, while it still may, and kept in locked
  * memory. A file that others could read is not used, and says so.
  */
-#ifndef TIDEGATE_DAEMON_SECRETS_H
-#define TIDEGATE_DAEMON_SECRETS_H
+#ifndef TIDEGATE_DAEMON_VAULT_H
+#define TIDEGATE_DAEMON_VAULT_H
 
 #include <openssl/evp.h>
 #include <sys/stat.h>
@@ -47,18 +47,18 @@ struct secret_reader {
 
 /* Everything that the configuration names; what cannot be read is logged and kept with its error.
  */
-MUST_CHECK int secrets_load(const struct config *cfg, struct secret_reader who, struct list *ret);
+MUST_CHECK int vault_load(const struct config *cfg, struct secret_reader who, struct list *ret);
 /* Wipes. */
-void secrets_free(struct list *secrets);
+void vault_free(struct list *secrets);
 
 /* True if a load now would give the same; @secrets were loaded for @old. */
-bool secrets_same(const struct list *secrets, const struct config *old, const struct config *cfg);
+bool vault_same(const struct list *secrets, const struct config *old, const struct config *cfg);
 
-struct secret *secrets_of_target(const struct list *secrets, struct slice target);
-struct secret *secrets_of_client(const struct list *secrets);
+struct secret *vault_of_target(const struct list *secrets, struct slice target);
+struct secret *vault_of_client(const struct list *secrets);
 
 /* 0; or why the file must not be used: -EPERM (owner, mode), -EINVAL, -EFBIG, or of open(). */
-MUST_CHECK int secret_read(const char *path, struct secret_reader who, struct buf *ret,
-			   struct secret_stamp *ret_stamp, const char **ret_why);
+MUST_CHECK int vault_read(const char *path, struct secret_reader who, struct buf *ret,
+			  struct secret_stamp *ret_stamp, const char **ret_why);
 
 #endif
