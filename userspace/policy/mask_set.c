@@ -3,6 +3,8 @@
 
 #include <errno.h>
 
+#include "policy/catalog_sql.h"
+
 static int compile_patterns(struct mask_set *m)
 {
 	struct slice *all;
@@ -58,6 +60,8 @@ int mask_set_new(const struct mask_rule **rules, uint32_t n, struct mask_set **r
 			add_detectors(m, (uint16_t)i);
 	}
 	rc = compile_patterns(m);
+	if (!rc && m->ncolumns)
+		rc = catalog_sql_make(m, &m->queries);
 	if (rc) {
 		mask_set_free(m);
 		return rc;
@@ -71,6 +75,7 @@ void mask_set_free(struct mask_set *m)
 	if (!m)
 		return;
 	patterns_free(m->patterns);
+	catalog_sql_free(m->queries);
 	free(m->rules);
 	free(m);
 }
