@@ -90,10 +90,7 @@ static void test_every_step(void **state)
 	r = recfix_begin(&f, number);
 	for (unsigned n = 0; n < 120; n++) {
 		snapshot(&f, &copy, &number, 1);
-		/* With no tail in the journal, somebody must know of the session. */
-		if (journal_recover(copy.j, TG_R_WORKER_DIED) == 0)
-			assert_int_equal(journal_adopt(copy.j, &session, TG_R_WORKER_DIED), 0);
-		recfix_work(&copy);
+		recover(&copy, 1);
 		recfix_expect(&copy, &session, n, len_mixed, true);
 		assert_int_equal(recfix_verify(&copy, &session, &res), 0);
 		assert_true(res.finished && res.recovered);
@@ -267,8 +264,8 @@ static void test_power_loss(void **state)
 		assert_int_equal(pwrite(fd, zeros, 4096, 4096 * page), 4096);
 		(void)close(fd);
 		recfix_crash(&copy);
-		/* Without its first page the slot looks free. */
-		assert_int_equal(journal_recover(copy.j, TG_R_WORKER_DIED), page ? 1 : 0);
+		/* Without its first page the slot looks free; the session is known. */
+		assert_int_equal(journal_recover(copy.j, TG_R_WORKER_DIED), 1);
 		recfix_work(&copy);
 		if (page) {
 			journal_get_stats(copy.j, &stats);
@@ -316,9 +313,54 @@ static void test_stale_slot(void **state)
 	assert_int_equal(pwrite(fd, &committed, 4, 80), 4);
 	(void)close(fd);
 	recfix_crash(&copy);
-	recover(&copy, 1);
+	recover(&copy, 2); /* session 8 was open too; its file is not here */
 	recfix_expect(&copy, &session, 1, len_mixed, true);
 	recfix_done(&copy);
+	recfix_done(&f);
+}
+
+/* Sessions that were open without a tail: as many as the journal has names for. */
+static void test_directory(void **state)
+{
+	enum { SESSIONS = 20, NAMES = 16 };
+	struct rec *r[SESSIONS];
+	struct verify_result res;
+	struct recfix f;
+
+	recfix_init(&f, 1);
+	for (unsigned i = 0; i < SESSIONS; i++) {
+		r[i] = recfix_begin(&f, 100 + i);
+		journal_idle(f.j, 2 * i, 0);
+		journal_idle(f.j, 2 * i + 1, 0);
+		recfix_work(&f);
+	}
+	/* One ends, and its name is free for another. */
+	rec_close(r[3], 1, TG_R_CLIENT_CLOSED);
+	recfix_work(&f);
+	(void)recfix_begin(&f, 200);
+	recfix_crash(&f);
+	recover(&f, NAMES);
+	for (unsigned i = 0; i < NAMES; i++) {
+		struct uuid session = recfix_session(i == 3 ? 200 : 100 + i);
+
+		assert_int_equal(recfix_verify(&f, &session, &res), 0);
+		assert_true(res.finished && res.recovered);
+		recfix_expect(&f, &session, 0, len_mixed, true);
+	}
+	expect_all_free(&f);
+	recfix_crash(&f);
+	recover(&f, 0);
+	/* What no name was left for is ended by whoever knows of it. */
+	for (unsigned i = NAMES; i < SESSIONS; i++) {
+		struct uuid session = recfix_session(100 + i);
+
+		assert_int_equal(recfix_verify(&f, &session, &res), 0);
+		assert_false(res.finished);
+		assert_int_equal(journal_adopt(f.j, &session, TG_R_WORKER_DIED), 0);
+		recfix_work(&f);
+		assert_int_equal(recfix_verify(&f, &session, &res), 0);
+		assert_true(res.finished && res.recovered);
+	}
 	recfix_done(&f);
 }
 
@@ -427,10 +469,11 @@ static void test_kill(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_every_step),     cmocka_unit_test(test_while_closing),
-		cmocka_unit_test(test_torn_file),      cmocka_unit_test(test_during_recovery),
-		cmocka_unit_test(test_power_loss),     cmocka_unit_test(test_stale_slot),
-		cmocka_unit_test(test_corrupted_file), cmocka_unit_test(test_kill),
+		cmocka_unit_test(test_every_step), cmocka_unit_test(test_while_closing),
+		cmocka_unit_test(test_torn_file),  cmocka_unit_test(test_during_recovery),
+		cmocka_unit_test(test_power_loss), cmocka_unit_test(test_stale_slot),
+		cmocka_unit_test(test_directory),  cmocka_unit_test(test_corrupted_file),
+		cmocka_unit_test(test_kill),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

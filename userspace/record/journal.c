@@ -13,6 +13,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <xxhash.h>
 
 #include "base/clock.h"
 #include "record/slot.h"
@@ -60,6 +61,7 @@ struct rec *journal_add(struct journal *j, const struct uuid *session)
 	r->j = j;
 	r->session = *session;
 	r->fd = -1;
+	r->dir = DIR_NONE;
 	list_init(&r->link);
 	list_init(&r->file_link);
 	list_init(&r->tail_link);
@@ -67,6 +69,41 @@ struct rec *journal_add(struct journal *j, const struct uuid *session)
 	r->hash_next = *head;
 	*head = r;
 	return r;
+}
+
+uint64_t dir_check(const struct dir_entry *e)
+{
+	return XXH3_64bits(e->session, sizeof(e->session)) | 1;
+}
+
+void dir_enter(struct rec *r)
+{
+	struct journal *j = r->j;
+
+	for (uint32_t i = j->dir_hint; i < j->ndir; i++) {
+		struct dir_entry *e = &j->dir[i];
+
+		if (e->check)
+			continue;
+		memcpy(e->session, r->session.b, sizeof(e->session));
+		__atomic_store_n(&e->check, dir_check(e), __ATOMIC_RELEASE);
+		r->dir = i;
+		j->dir_hint = i + 1;
+		return;
+	}
+	j->dir_hint = j->ndir;
+}
+
+static void dir_leave(struct rec *r)
+{
+	struct journal *j = r->j;
+
+	if (r->dir == DIR_NONE)
+		return;
+	__atomic_store_n(&j->dir[r->dir].check, 0, __ATOMIC_RELEASE);
+	if (r->dir < j->dir_hint)
+		j->dir_hint = r->dir;
+	r->dir = DIR_NONE;
 }
 
 static void close_file(struct rec *r)
@@ -339,7 +376,10 @@ static int work_one(struct rec *r)
 	uint64_t bytes;
 	int err;
 
-	if (r->bad_file)
+	/* Of a session that had no tail, nor a file: nothing had been put. */
+	if (r->bad_file == -ENOENT && r->dead && !r->scanned && list_empty(&r->pending))
+		r->complete = true;
+	else if (r->bad_file)
 		return r->bad_file;
 	if (!list_empty(&r->pending))
 		return write_slot(r);
@@ -374,8 +414,9 @@ static void work_session(struct journal *j)
 		return;
 	}
 	if (err) {
-		if (r->dead)
+		if (r->dead && !r->complete)
 			j->stats.recovered++;
+		dir_leave(r);
 		journal_remove(r);
 		return;
 	}
@@ -577,6 +618,7 @@ static int map_journal(struct journal *j, int fd)
 	if (!S_ISREG(st.st_mode) || st.st_size < JOURNAL_SLOT_BYTES)
 		return -EINVAL;
 	j->nslots = (uint32_t)min_size(st.st_size / JOURNAL_SLOT_BYTES, 1u << 20);
+	j->ndir = j->nslots * DIR_PER_SLOT;
 	j->map_bytes = (size_t)j->nslots * JOURNAL_SLOT_BYTES;
 	err = posix_fallocate(fd, 0, (off_t)j->map_bytes);
 	if (err)
@@ -586,6 +628,7 @@ static int map_journal(struct journal *j, int fd)
 		j->map = NULL;
 		return -errno;
 	}
+	j->dir = (struct dir_entry *)(void *)(j->map + (size_t)j->nslots * SLOT_BYTES);
 	j->slots = calloc(j->nslots, sizeof(*j->slots));
 	return j->slots ? 0 : -ENOMEM;
 }
@@ -597,7 +640,7 @@ static void sort_slots(struct journal *j)
 		struct slot *s = &j->slots[i];
 
 		list_init(&s->link);
-		s->head = (struct slot_head *)(void *)(j->map + (size_t)i * JOURNAL_SLOT_BYTES);
+		s->head = (struct slot_head *)(void *)(j->map + (size_t)i * SLOT_BYTES);
 		if (!__atomic_load_n(&s->head->used, __ATOMIC_ACQUIRE)) {
 			slot_release(j, s);
 			continue;

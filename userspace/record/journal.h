@@ -28,7 +28,8 @@
 struct journal;
 struct rec; /* the recording of one session */
 
-enum { JOURNAL_SLOT_BYTES = 17 * 4096 }; /* room in the journal for one tail */
+/* Room in the journal for one tail, and for the names of 16 sessions without one. */
+enum { JOURNAL_SLOT_BYTES = 17 * 4096 + 512 };
 
 struct journal_ops {
 	/* The file of @session is wanted; journal_file() is to be called, now or later. */
@@ -67,14 +68,14 @@ void journal_free(struct journal *j);
  */
 void journal_set_durable(struct journal *j, bool on);
 /*
- * Tails that a dead process left: asks for their files, appends them and marks the
- * sessions as ended by @reason. Returns how many sessions, or negative errno.
+ * Sessions that a dead process left: asks for their files, appends the tails that are in
+ * the journal and marks them as ended by @reason, also those that had no tail. Returns
+ * how many sessions, or negative errno.
  */
 MUST_CHECK int journal_recover(struct journal *j, uint16_t reason);
 /*
- * The same for a session of a dead process that has a file and no tail in the
- * journal: -EEXIST if it is known already (journal_recover() has found a tail).
- * A file that is finished already is left as it is.
+ * The same for a session whose journal is lost. -EEXIST if it is known here. A file that
+ * is finished already is left as it is.
  */
 MUST_CHECK int journal_adopt(struct journal *j, const struct uuid *session, uint16_t reason);
 

@@ -72,9 +72,40 @@ static struct rec *dead_session(struct journal *j, const struct uuid *session, u
 	return r;
 }
 
-int journal_recover(struct journal *j, uint16_t reason)
+/* Sessions that were open. Those that are known have a tail, or were begun by this process. */
+static int recover_directory(struct journal *j, uint16_t reason)
 {
 	int sessions = 0;
+
+	for (uint32_t i = 0; i < j->ndir; i++) {
+		struct dir_entry *e = &j->dir[i];
+		struct uuid session;
+		struct rec *r;
+
+		if (!e->check)
+			continue;
+		if (e->check != dir_check(e)) { /* power loss */
+			e->check = 0;
+			continue;
+		}
+		memcpy(session.b, e->session, sizeof(session.b));
+		r = journal_find(j, &session);
+		if (!r) {
+			r = dead_session(j, &session, reason);
+			if (!r)
+				return -ENOMEM;
+			sessions++;
+			journal_schedule(r);
+		}
+		if (r->dead)
+			r->dir = i;
+	}
+	return sessions;
+}
+
+int journal_recover(struct journal *j, uint16_t reason)
+{
+	int sessions = 0, more;
 
 	list_each(it, &j->found)
 	{
@@ -101,8 +132,9 @@ int journal_recover(struct journal *j, uint16_t reason)
 		slot_attach(r, s);
 		journal_schedule(r);
 	}
+	more = recover_directory(j, reason);
 	journal_ask(j);
-	return sessions;
+	return more < 0 ? more : sessions + more;
 }
 
 int journal_adopt(struct journal *j, const struct uuid *session, uint16_t reason)
@@ -273,7 +305,8 @@ int recover_file(struct rec *r, uint64_t size)
 	memcpy(r->hash, s.head.hash, sizeof(r->hash));
 	drop_written(r, r->seq);
 	r->ended = end == 1;
-	r->complete = s.table && list_empty(&r->pending);
+	/* A file without a frame, and nothing to put into it: there is nothing to end. */
+	r->complete = (s.table || !s.frames) && list_empty(&r->pending);
 	if (s.table && !r->complete)
 		return -EBADMSG; /* frames that belong behind the end */
 	r->scanned = true;

@@ -44,8 +44,22 @@ struct slot_rec {
 };
 _Static_assert(sizeof(struct slot_rec) == sizeof(struct tg_rec_head), "same length");
 
+/*
+ * Behind the slots: the sessions that are open, so that those without a tail are ended
+ * too when the process has died. Best effort: more sessions than entries do without.
+ */
+struct dir_entry {
+	uint8_t session[16];
+	uint64_t check; /* of session, never 0; 0: free. Stored last */
+	uint8_t pad[8];
+};
+_Static_assert(sizeof(struct dir_entry) == 32, "layout");
+#define DIR_NONE UINT32_MAX
+
 enum {
-	SLOT_DATA = JOURNAL_SLOT_BYTES - (int)sizeof(struct slot_head),
+	SLOT_BYTES = 17 * 4096,
+	DIR_PER_SLOT = (JOURNAL_SLOT_BYTES - SLOT_BYTES) / (int)sizeof(struct dir_entry),
+	SLOT_DATA = SLOT_BYTES - (int)sizeof(struct slot_head),
 	REC_HEAD = sizeof(struct slot_rec),
 };
 _Static_assert((int)SLOT_DATA <= (int)TG_REC_FRAME_MAX, "a slot is a frame");
@@ -75,6 +89,7 @@ struct rec {
 	uint64_t end_wall_ns;
 	uint8_t hash[32];  /* of the last frame written */
 	uint32_t reserved; /* payload bytes of the record that is being filled, + 1 */
+	uint32_t dir;	   /* entry in the journal, or DIR_NONE */
 	int fd;
 	int error; /* what rec_put() returns */
 	uint16_t end_reason;
@@ -100,9 +115,11 @@ struct journal {
 	uint8_t *map;
 	size_t map_bytes;
 	struct slot *slots;
+	struct dir_entry *dir;
 	uint32_t nslots, nfree;
-	struct list free;  /* used like a stack: warm pages first */
-	struct list found; /* slots that a former process left */
+	uint32_t ndir, dir_hint; /* where to look for a free entry first */
+	struct list free;	 /* used like a stack: warm pages first */
+	struct list found;	 /* slots that a former process left */
 	struct list tails, files;
 	struct list ready;  /* sessions with something to write and an open file */
 	struct list wanted; /* ... without a file, not asked for yet */
@@ -132,6 +149,8 @@ void journal_remove(struct rec *r);
 void journal_schedule(struct rec *r);
 void journal_ask(struct journal *j);
 void slot_release(struct journal *j, struct slot *s);
+void dir_enter(struct rec *r);
+uint64_t dir_check(const struct dir_entry *e);
 /* tail.c: */
 struct slot *slot_claim(struct rec *r);
 uint32_t slot_check(const struct slot_head *h, const struct slot_rec *e, const uint8_t *payload);

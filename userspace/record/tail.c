@@ -276,6 +276,7 @@ int rec_new(struct journal *j, const struct uuid *session, struct slice header_j
 		journal_remove(r);
 		return err;
 	}
+	dir_enter(r);
 	*ret = r;
 	return 0;
 }
