@@ -183,5 +183,13 @@ for f in "${licensed[@]}"; do
 done >"$tmp/out"
 tally 'SPDX lines' "${#licensed[@]}"
 
+if command -v groff >/dev/null; then
+	mapfile -t pages < <(grep -E '^deploy/man/.*\.[1-9]$' "$tmp/all")
+	for f in "${pages[@]}"; do
+		LC_ALL=C.UTF-8 groff -ww -mandoc -Tutf8 "$f" 2>&1 >/dev/null | sed "s|^|$f: |"
+	done >"$tmp/out"
+	tally 'manual pages' "${#pages[@]}"
+fi
+
 printf 'layers: %d passed, %d failed\n' "$passed" "$failed"
 [ "$failed" -eq 0 ]
