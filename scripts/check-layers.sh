@@ -120,7 +120,8 @@ compile_alone()
 	return 0
 }
 export -f compile_alone
-export CC CLANG CPPFLAGS="${CPPFLAGS:--D_GNU_SOURCE -Iinclude -Iuserspace}"
+pg=$(printf '%s\n' /usr/include/postgresql/*/server | tail -n 1)
+export CC CLANG CPPFLAGS="${CPPFLAGS:--D_GNU_SOURCE -Iinclude -Iuserspace -isystem $pg}"
 mapfile -t headers < <(printf '%s\n' "${ours[@]}" | grep '\.h$')
 printf '%s\0' "${headers[@]}" | xargs -0 -P "$(nproc)" -I{} bash -c 'compile_alone "$1"' _ {} >"$tmp/out"
 tally 'headers compile alone' "${#headers[@]}"
