@@ -2,6 +2,7 @@
 #include "ctl/judge.h"
 
 #include "base/reason.h"
+#include "policy/catalog.h"
 
 int judge_init(struct judge *j, struct ctl *c)
 {
@@ -21,6 +22,19 @@ void judge_done(struct judge *j)
 	j->sql = NULL;
 }
 
+/* As the daemon does without the target's catalog, which can only make it more exact. */
+static void judge_masks(struct verdict *v)
+{
+	const struct mask_set *m = policy_masks(v->view);
+
+	v->tainted = mask_tainted(m, NULL, v->info);
+	if (v->tainted && (v->info->flags & SQL_F_CARRIES) && v->command.what != RULE_DENY) {
+		v->command.what = RULE_DENY;
+		v->command.reason = TG_R_MASK_CARRY;
+		v->command.rule = "mask: a masked column would be copied";
+	}
+}
+
 int judge_statement(struct judge *j, struct slice agent, struct slice target, struct slice text,
 		    struct verdict *ret)
 {
@@ -31,8 +45,10 @@ int judge_statement(struct judge *j, struct slice agent, struct slice target, st
 		return rc;
 	policy_access(v.view, &v.access);
 	v.info = sql_classify(j->sql, text, SQL_LEX_STANDARD);
-	if (v.access.allowed)
+	if (v.access.allowed) {
 		policy_command(v.view, v.info, text, &v.command);
+		judge_masks(&v);
+	}
 	*ret = v;
 	return 0;
 }
@@ -151,13 +167,17 @@ static json_t *effects_json(uint32_t effects)
 	return list;
 }
 
+/* Without the target's catalog: a view or function over a masked column is not seen here. */
 static const char *mask_word(const struct verdict *v)
 {
 	const struct mask_set *m = policy_masks(v->view);
 
 	if (mask_set_empty(m))
 		return "none apply to this agent on this target";
-	return mask_set_needs_catalog(m) ? "columns of results that are masked, and detectors"
+	if (v->tainted)
+		return "the text names a masked column or what may hold one: columns of the result "
+		       "without a known origin are masked too";
+	return mask_set_needs_catalog(m) ? "columns of the result that are masked by their origin"
 					 : "detectors look at every value";
 }
 

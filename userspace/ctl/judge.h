@@ -19,6 +19,7 @@ struct verdict {
 	const struct sql_info *info;
 	struct access_decision access;
 	struct command_decision command; /* only if access.allowed */
+	bool tainted; /* may show a masked column, as far as the text alone tells */
 };
 
 /* 0, or an exit code after the error was said. judge_done() in any case. */
