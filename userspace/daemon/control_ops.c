@@ -391,11 +391,28 @@ static json_t *workers_json(struct parent *p)
 	return list;
 }
 
+/* A grant that nobody approved must not be forgotten while it lasts. */
+static void warn_break_glass(struct parent *p, json_t *list)
+{
+	list_each(it, &p->grants) {
+		const struct grant *g = container_of(it, struct grant, link);
+		char until[32];
+
+		if (strcmp(g->via, "break-glass") != 0)
+			continue;
+		text_time(g->until_wall_ns, until, sizeof(until));
+		(void)json_array_append_new(
+			list, json_sprintf("BREAK-GLASS grant %s: agent %s has target %s until %s, by %s: %s",
+					   g->id, g->agent, g->target, until, g->by, g->reason));
+	}
+}
+
 static json_t *warnings_json(struct parent *p)
 {
 	json_t *list = json_array();
 	char text[400];
 
+	warn_break_glass(p, list);
 	if (!p->kern) {
 		(void)snprintf(text, sizeof(text), "nothing is steered: %s", p->bpf_why);
 		(void)json_array_append_new(list, json_string(text));
