@@ -19,9 +19,9 @@ static const char *stand_in(uint8_t mark)
 {
 	switch (mark) {
 	case SQL_MARK_INT:
-		return "1";
+		return " 1"; /* may stand right behind a word: a.5 */
 	case SQL_MARK_FLOAT:
-		return "1.5";
+		return " 1.5";
 	case SQL_MARK_STRING:
 		return "'x'";
 	case SQL_MARK_BITS:

@@ -76,6 +76,8 @@ static void test_other_shape(void **state)
 		{"ALTER USER a PASSWORD 'x'", "ALTER USER a PASSWORD 'xyz'"},
 		{"SET role = 'a'", "SET role = 'b'"},
 		{"COPY t TO STDOUT (FORMAT csv, HEADER 0)", "COPY t TO STDOUT (FORMAT csv, HEADER 1)"},
+		{"SELECT f('x')", "SELECT f('postgresql://bob:hunter2@host')"},
+		{"SELECT f(1, $$abcdefgh$$)", "SELECT f(1, $$host=a PassWord=hunter2$$)"},
 		{"EXECUTE a", "EXECUTE b"},
 		{"DROP TABLE U&\"\\0061\"", "DROP TABLE U&\"\\0062\""},
 	};

@@ -93,6 +93,9 @@ static void test_no_skeletons(void **state)
 {
 	static const struct row rows[] = {
 		{"SELECT 1e", "select #1e"},
+		{"SELECT \"\001\"", "select \"#1\""},
+		{"SELECT 'a password=b'", "select #3"},
+		{"SELECT 'a://b:c@d'", "select #3"},
 		{"SELECT 1a", "select #1a"},
 		{"SELECT 1_000", "select #1_000"},
 		{"SELECT 0x1f", "select #1x1f"},

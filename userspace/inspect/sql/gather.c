@@ -106,6 +106,8 @@ uint32_t gather_word(struct gather *g, struct slice s, uint32_t bits)
 {
 	uint32_t hash = sql_hash32(s.p, s.n), i;
 
+	if (!s.n)
+		bits = 0; /* word 0: no name */
 	if (g->nwords * 2 >= g->nslots && !grow_slots(g))
 		return 0;
 	for (i = hash & (g->nslots - 1); g->slots[i]; i = (i + 1) & (g->nslots - 1)) {

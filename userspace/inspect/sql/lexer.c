@@ -196,24 +196,52 @@ static const uint8_t *escaped_end(struct lex *l, const uint8_t *p)
 	return NULL;
 }
 
+/*
+ * Whether a password can be inside depends on the constant's value, so a text with
+ * such a constant is no shape. Looks for the rarest letter of the word.
+ */
+static bool may_hold_secret(const uint8_t *p, size_t n)
+{
+	const uint8_t *end = p + n, *at;
+
+	if (n < 8)
+		return false;
+	for (at = p; (at = memchr(at, ':', (size_t)(end - at))); at++)
+		if (end - at >= 3 && at[1] == '/' && at[2] == '/')
+			return true;
+	for (int upper = 0; upper < 2; upper++)
+		for (at = p; (at = memchr(at, upper ? 'W' : 'w', (size_t)(end - at))); at++)
+			if (at - p >= 4 && end - at >= 4 &&
+			    strncasecmp((const char *)at - 4, "password", 8) == 0)
+				return true;
+	return false;
+}
+
+static void constant(struct lex *l, const uint8_t *from, const uint8_t *to)
+{
+	l->str = from;
+	l->str_end = to;
+	if (may_hold_secret(from, (size_t)(to - from)))
+		l->out->exact = false;
+}
+
 /* l->p is at the opening quote of a constant. */
 static void quoted(struct lex *l, bool escapes, uint8_t mark)
 {
-	const uint8_t *p = l->p, *next;
+	const uint8_t *p = l->p, *from = p + 1, *next;
 
-	l->str = p + 1;
 	do {
 		next = escapes ? escaped_end(l, p + 1) : plain_end(l, p + 1);
 		if (!next) {
 			l->out->exact = false;
-			l->str_end = l->end;
 			l->p = l->end;
+			constant(l, from, l->end);
 			return;
 		}
-		l->str_end = next - 1;
 		l->p = next;
 		p = continuation(l, next);
 	} while (p);
+	constant(l, from, l->p - 1);
 	emit(l, mark);
 }
 
@@ -234,11 +262,11 @@ static void quoted_name(struct lex *l)
 			break;
 		p++;
 	}
-	if (l->dst) {
-		memcpy(l->dst, l->p, (size_t)(p - l->p));
-		l->dst += p - l->p;
+	for (; l->p < p; l->p++) {
+		if (*l->p <= SQL_MARK_HEX)
+			l->out->exact = false; /* looks like a mark */
+		emit(l, *l->p);
 	}
-	l->p = p;
 }
 
 /* l->p is at a dollar: a parameter, a dollar quote, or an error. */
@@ -267,8 +295,7 @@ static void dollar(struct lex *l)
 	}
 	n = (size_t)(p + 1 - l->p);
 	close = memmem(p + 1, (size_t)(l->end - p - 1), l->p, n);
-	l->str = p + 1;
-	l->str_end = close ? close : l->end;
+	constant(l, p + 1, close ? close : l->end);
 	l->p = close ? close + n : l->end;
 	if (close)
 		emit(l, SQL_MARK_STRING);

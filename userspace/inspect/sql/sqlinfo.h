@@ -3,6 +3,11 @@
  * What a text of SQL does, as far as its text tells: effects, the objects it
  * names, and what the masks need to know of it. Plain data, made by
  * inspect/sql, read by inspectors and policy.
+ *
+ * Only the server knows the rest: views and rules behind a relation, triggers, a
+ * user's function or cast with the name of a built-in one (found first by search_path or
+ * by a better match of types), and `row.f`, which calls f(row) if there is no
+ * column f. All names are in `names`, so that a catalog can be asked.
  */
 #ifndef TIDEGATE_INSPECT_SQLINFO_H
 #define TIDEGATE_INSPECT_SQLINFO_H
@@ -14,7 +19,7 @@
 	X(READ, "read", "rows are read")                                                           \
 	X(WRITE, "write", "rows are inserted, changed, deleted or locked")                         \
 	X(DDL, "ddl", "objects are created, changed or dropped")                                   \
-	X(PRIVILEGE, "privilege", "roles or rights are changed or taken on")                       \
+	X(PRIVILEGE, "privilege", "roles or rights are changed or taken on, or the server is administered")                       \
 	X(TRANSACTION, "transaction", "a transaction begins, ends or is marked")                   \
 	X(SESSION, "session", "settings of the session: SET, SHOW, DISCARD, LISTEN")               \
 	X(FILE, "file", "files of the server are read or written")                                 \
@@ -58,9 +63,10 @@ enum sql_flag {
 	SQL_F_COPY_OUT = 1u << 3,     /* COPY ... TO STDOUT */
 	SQL_F_COPY_IN = 1u << 4,      /* COPY ... FROM STDIN */
 	SQL_F_PREPARE = 1u << 5,      /* PREPARE handle AS ...; accesses are those of the body */
-	SQL_F_EXECUTE = 1u << 6,      /* EXECUTE handle */
+	SQL_F_EXECUTE = 1u << 6,      /* EXECUTE handle: its effect is only session; what runs is in the
+					 info of the handle's PREPARE (or Parse) */
 	SQL_F_DECLARE = 1u << 7,      /* DECLARE handle CURSOR ... */
-	SQL_F_FETCH = 1u << 8,	      /* FETCH handle */
+	SQL_F_FETCH = 1u << 8,	      /* FETCH handle: its effect is only read; see the DECLARE */
 	SQL_F_DEALLOCATE = 1u << 9,   /* DEALLOCATE handle (empty: all), DISCARD ALL */
 	SQL_F_USER_FUNCTION = 1u << 10, /* calls a function or operator that is not known to be built in */
 	SQL_F_LITERALS = 1u << 11,    /* the meaning depends on literals: holds for this very text, not
@@ -69,7 +75,8 @@ enum sql_flag {
 	SQL_F_TX_BEGIN = 1u << 13,
 	SQL_F_TX_END = 1u << 14,
 	SQL_F_EMPTY = 1u << 15,	      /* no statement at all */
-	SQL_F_EXPLAIN = 1u << 16,     /* EXPLAIN (accesses are those of the body as it would run with ANALYZE) */
+	SQL_F_EXPLAIN = 1u << 16,     /* EXPLAIN: what the body would write is read; with ANALYZE, or if
+					 that cannot be told, the accesses are those of the body */
 	SQL_F_LEXER = 1u << 17,	      /* changes how later text is read (standard_conforming_strings ...) */
 };
 
