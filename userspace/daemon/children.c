@@ -13,6 +13,8 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "daemon/memfd.h"
+#include "daemon/grants.h"
+#include "daemon/registry.h"
 #include "daemon/parent.h"
 #include "daemon/sandbox.h"
 #include "kern/kern.h"
@@ -43,6 +45,23 @@ static int find_account(const struct child *c, uid_t *ret_uid, gid_t *ret_gid)
 	*ret_uid = pw->pw_uid;
 	*ret_gid = pw->pw_gid;
 	return 0;
+}
+
+size_t children_uids(const struct parent *p, uint32_t *uids, size_t cap)
+{
+	static const char *const tails[] = {"", "-authd", "-keyd"};
+	size_t n = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(tails) && n < cap; i++) {
+		const struct passwd *pw;
+		char name[128];
+
+		(void)snprintf(name, sizeof(name), "%s%s", p->cfg->user, tails[i]);
+		pw = getpwnam(name);
+		if (pw && pw->pw_uid != 0)
+			uids[n++] = pw->pw_uid;
+	}
+	return n;
 }
 
 /* In the forked child: becomes the role. Never returns. */
@@ -212,6 +231,16 @@ void children_reaped(struct parent *p)
 		if (c)
 			died(c, status);
 	}
+}
+
+void child_add_orphan(struct child *c, const struct uuid *session, uint16_t reason)
+{
+	struct orphan *list = reallocarray(c->orphans, c->norphans + 1, sizeof(*list));
+
+	if (!list)
+		return; /* it stays as it is: complete but for its end */
+	list[c->norphans++] = (struct orphan){*session, reason};
+	c->orphans = list;
 }
 
 static int open_journal(struct child *c)

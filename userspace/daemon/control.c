@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "daemon/registry.h"
 #include "daemon/parent.h"
 #include "tidegate_ctl.h"
 

@@ -6,6 +6,8 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "daemon/grants.h"
+#include "daemon/registry.h"
 #include "daemon/parent.h"
 #include "daemon/sandbox.h"
 #include "kern/kern.h"

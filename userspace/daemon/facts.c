@@ -16,6 +16,7 @@
 #include "base/jsonw.h"
 #include "base/text.h"
 #include "daemon/address.h"
+#include "daemon/registry.h"
 #include "daemon/parent.h"
 
 /* ------------------------------------------------------------------ /proc */

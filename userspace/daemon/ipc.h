@@ -61,6 +61,7 @@ enum {
 	/* recordings */                                                                           \
 	X(FILE_NEED, "W>P uuid")                                                                   \
 	X(FILE, "P>W uuid, u32 error, fd?")                                                        \
+	X(ADOPT, "P>W uuid, u32 reason: a recording of a dead process is to be completed")         \
 	/* keyd: the answers carry the same id */                                                  \
 	X(KEY_PASSWORD, "W>P>K id, str target -> K>P>W id, u32 error, bytes password")             \
 	X(KEY_MD5, "W>P>K id, str target, str user, bytes salt -> id, u32 error, bytes response")  \

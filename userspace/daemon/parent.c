@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* Starting, reloading and stopping the daemon. */
+#include "daemon/grants.h"
+#include "daemon/registry.h"
 #include "daemon/parent.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -14,8 +17,9 @@
 #include "daemon/listeners.h"
 #include "daemon/memfd.h"
 #include "kern/kern.h"
+#include "tidegate_rec.h"
 
-enum { TICK_MS = 50, SECOND_TICKS = 20, DRAIN_NS_S = 30, FILES_MAX = 1 << 20 };
+enum { TICK_MS = 50, SECOND_TICKS = 20, DRAIN_NS_S = 30, TUPLE_AGE_NS_S = 60, FILES_MAX = 1 << 20 };
 
 /* ------------------------------------------------------------ configuration */
 
@@ -189,6 +193,20 @@ static void raise_limits(void)
 	}
 }
 
+/* Sessions that did not finish in time are told so; then it is over. */
+static void stop_tick(struct parent *p)
+{
+	uint64_t now = clock_boot_ns();
+
+	if (children_gone(p) || (p->stop_told && now > p->stop_boot_ns)) {
+		uv_stop(&p->loop);
+	} else if (!p->stop_told && now > p->stop_boot_ns) {
+		p->stop_told = true;
+		p->stop_boot_ns = now + 2000000000ull;
+		(void)registry_kill(p, NULL, NULL, NULL, TG_R_SHUTDOWN, reason_what(TG_R_SHUTDOWN));
+	}
+}
+
 static void on_tick(uv_timer_t *t)
 {
 	struct parent *p = t->data;
@@ -196,8 +214,7 @@ static void on_tick(uv_timer_t *t)
 
 	grants_tick(p);
 	if (p->stopping) {
-		if (children_gone(p) || clock_boot_ns() > p->stop_boot_ns)
-			uv_stop(&p->loop);
+		stop_tick(p);
 		return;
 	}
 	if (++n % SECOND_TICKS)
@@ -205,7 +222,7 @@ static void on_tick(uv_timer_t *t)
 	targets_tick(p);
 	if (p->kern) {
 		(void)!kern_agents_refresh(p->kern);
-		(void)!kern_tuples_sweep(p->kern, 10000000000ull);
+		(void)!kern_tuples_sweep(p->kern, TUPLE_AGE_NS_S * 1000000000ull);
 	}
 	if (p->authd.ipc && p->authd.ready) {
 		ipc_begin(p->authd.ipc, IPC_IDP_STATE, 0);
@@ -253,6 +270,44 @@ static void watch_signals(struct parent *p)
 	(void)signal(SIGPIPE, SIG_IGN);
 }
 
+/* A finished recording ends with the magic of its seek table. */
+static bool is_finished(int dir, const char *name)
+{
+	uint8_t tail[4] = {0};
+	int fd = openat(dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	off_t size;
+
+	if (fd < 0)
+		return true; /* not ours to mend */
+	size = lseek(fd, 0, SEEK_END);
+	if (size >= 4)
+		(void)!pread(fd, tail, sizeof(tail), size - 4);
+	close(fd);
+	return ((uint32_t)tail[0] | (uint32_t)tail[1] << 8 | (uint32_t)tail[2] << 16 |
+		(uint32_t)tail[3] << 24) == TG_REC_TABLE_MAGIC;
+}
+
+/* Recordings of a daemon that was killed: one worker completes them. */
+static void find_orphans(struct parent *p)
+{
+	DIR *d = opendir(p->cfg->record_dir);
+	struct dirent *e;
+	struct uuid u;
+
+	while (d && (e = readdir(d))) {
+		size_t n = strlen(e->d_name);
+
+		if (n != UUID_TEXT - 1 + strlen(TG_REC_SUFFIX) ||
+		    strcmp(e->d_name + UUID_TEXT - 1, TG_REC_SUFFIX) != 0 ||
+		    uuid_parse(slice_of(e->d_name, UUID_TEXT - 1), &u))
+			continue;
+		if (!is_finished(p->record_dir, e->d_name))
+			child_add_orphan(&p->workers[0], &u, TG_R_WORKER_DIED);
+	}
+	if (d)
+		(void)closedir(d);
+}
+
 static int start(struct parent *p)
 {
 	struct buf error;
@@ -280,6 +335,8 @@ static int start(struct parent *p)
 		rc = listeners_gateways(p);
 	if (!rc)
 		rc = children_start(p);
+	if (!rc)
+		find_orphans(p);
 	if (!rc)
 		rc = metrics_start(p);
 	/* Last: from here on connections come in. */
@@ -320,10 +377,11 @@ int parent_main(const char *config_path)
 		   TIDEGATE_VERSION, p.cfg->ntargets, p.cfg->nagents, p.nworkers,
 		   p.kern ? "on" : "off");
 	(void)uv_run(&p.loop, UV_RUN_DEFAULT);
-	if (p.kern) {
-		(void)!kern_listener_clear(p.kern);
-		kern_close(p.kern);
-	}
+	/*
+	 * The listener's entry stays: its socket is closed, so connections are refused, and
+	 * nobody else can bind the port meanwhile.
+	 */
+	kern_close(p.kern);
 	control_stop(&p);
 	log_notice("stopped; targets stay closed to agents until the next start");
 	return 0;

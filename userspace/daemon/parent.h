@@ -20,6 +20,7 @@
 
 struct kern;
 struct parent;
+struct psession;
 
 enum { WORKERS_MAX = 64, NAME_MAX_LEN = 64, STATEMENT_SHOWN = 8192 };
 
@@ -40,6 +41,12 @@ struct child {
 	/* Kept over restarts of the process. */
 	int stats_fd, journal_fd;
 	struct worker_stats *stats;
+	/* Recordings of the dead process that the next one completes. */
+	struct orphan {
+		struct uuid session;
+		uint16_t reason;
+	} *orphans;
+	size_t norphans;
 	char name[16];
 };
 
@@ -65,62 +72,6 @@ struct pagent {
 	char name[NAME_MAX_LEN];
 	const struct cfg_agent *cfg;
 	uint32_t sessions;
-};
-
-/* ------------------------------------------------------------- sessions */
-
-struct psession {
-	UT_hash_handle hh;
-	struct uuid uuid;
-	char id[UUID_TEXT];
-	struct child *worker;
-	struct pagent *agent;
-	struct ptarget *target;
-	char *user, *database, *application;
-	char exe[256], cgroup[256], container[72], comm[TG_COMM_LEN + 1];
-	char peer[64], upstream[128], state[16];
-	uint32_t pid, uid, backend_pid, backend_key;
-	bool open; /* facts were given */
-	uint64_t since_wall_ns, commands, in, out, masked;
-	char grant[HANDLE_TEXT];
-};
-
-/* --------------------------------------------------- grants and approvals */
-
-struct grant {
-	struct list link;
-	char id[HANDLE_TEXT];
-	char agent[NAME_MAX_LEN], target[NAME_MAX_LEN];
-	char scope[256]; /* "*": any (break-glass) */
-	char via[16], by[128], reason[256];
-	uint64_t since_wall_ns, until_wall_ns, until_boot_ns;
-};
-
-struct waiter { /* a session that waits for an approval */
-	struct list link;
-	struct child *worker;
-	uint64_t ask;
-	struct uuid session;
-};
-
-struct approval {
-	struct list link;
-	char id[HANDLE_TEXT];
-	bool statement, idp;
-	char agent[NAME_MAX_LEN], target[NAME_MAX_LEN], scope[256];
-	char effect[24], rule[256];
-	char *text;
-	char digest[65];
-	char user[128], database[128];
-	uint32_t agent_uid;
-	bool has_uid;
-	char (*approvers)[NAME_MAX_LEN];
-	uint32_t napprovers, min;
-	uint32_t by[16], nby; /* uids that approved */
-	uint64_t since_wall_ns, until_wall_ns, until_boot_ns, max_ms;
-	bool in_transaction;
-	struct list waiters;
-	uint64_t idp_id;
 };
 
 /* ----------------------------------------------------------------- parent */
@@ -157,7 +108,7 @@ struct parent {
 
 	uv_timer_t tick;
 	uv_signal_t sigs[5];
-	bool stopping;
+	bool stopping, stop_told;
 	uint64_t stop_boot_ns;
 };
 
@@ -184,6 +135,10 @@ void children_config(struct parent *p);
 void child_send_config(struct child *c);
 void children_stop(struct parent *p);
 bool children_gone(const struct parent *p);
+/* Uids that the children run as, as far as their accounts exist; returns how many. */
+size_t children_uids(const struct parent *p, uint32_t *uids, size_t cap);
+/* The worker is to complete a recording once it is up. */
+void child_add_orphan(struct child *c, const struct uuid *session, uint16_t reason);
 /* To every running worker. */
 #define each_worker(p, c)                                                                          \
 	for (struct child *c = (p)->workers; c < (p)->workers + (p)->nworkers; c++)                \
@@ -204,47 +159,6 @@ MUST_CHECK int target_switch(struct parent *p, struct ptarget *t, int mode, cons
 void targets_tick(struct parent *p);
 /* Literal address the daemon connects to for a gateway client: the first that resolved. */
 bool target_upstream(const struct cfg_target *t, char *dst, size_t cap);
-
-/* --- registry.c */
-struct psession *registry_open(struct parent *p, struct child *c, const struct uuid *u);
-struct psession *registry_find(struct parent *p, const struct uuid *u);
-void registry_close(struct parent *p, struct psession *s, uint16_t reason);
-/* All of a worker that died. */
-void registry_worker_died(struct parent *p, struct child *c);
-void registry_json(const struct psession *s, json_t *o);
-/* Ends one session or (@u NULL) all of @agent / @target (NULL: any); returns how many. */
-uint32_t registry_kill(struct parent *p, const struct uuid *u, const char *agent,
-		       const char *target, uint16_t reason, const char *words);
-
-/* --- facts.c */
-/* What /proc says of the process in @rec; JSON for the recording. 0, or -ESRCH: it is another. */
-MUST_CHECK int facts_read(struct psession *s, const struct tg_record *rec, char *json, size_t cap);
-/* Agent of a gateway connection, by the owner of its socket or by source; NULL: none. */
-struct pagent *facts_gateway_agent(struct parent *p, const char *peer, const char *local,
-				   bool by_owner, uint32_t *ret_uid);
-
-/* --- grants.c */
-void access_ask(struct parent *p, struct child *c, struct ipc_msg *m);
-void statement_ask(struct parent *p, struct child *c, struct ipc_msg *m);
-void ask_cancel(struct parent *p, struct child *c, struct ipc_msg *m);
-void idp_answer(struct parent *p, struct ipc_msg *m);
-/* authd died: what it was asked is denied. */
-void idp_gone(struct parent *p);
-void grants_tick(struct parent *p);
-void grants_worker_died(struct parent *p, struct child *c);
-struct grant *grant_find(struct parent *p, const char *id);
-struct approval *approval_find(struct parent *p, const char *id);
-/* Ends it and its sessions; returns how many. */
-uint32_t grant_end(struct parent *p, struct grant *g, uint16_t reason, const char *words);
-struct grant *grant_new(struct parent *p, const char *agent, const char *target, const char *scope,
-			const char *via, const char *by, uint64_t ms, const char *reason);
-/* 0; -EPERM: not an approver, or one's own; -EALREADY: has approved already. */
-MUST_CHECK int approval_approve(struct parent *p, struct approval *a, uint32_t uid, uint64_t for_ms,
-				const char *reason);
-MUST_CHECK int approval_deny(struct parent *p, struct approval *a, uint32_t uid,
-			     const char *reason);
-json_t *approval_json(const struct approval *a);
-json_t *grant_json(struct parent *p, const struct grant *g);
 
 /* --- control.c, control_ops.c, metrics.c */
 MUST_CHECK int control_start(struct parent *p);

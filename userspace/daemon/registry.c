@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "daemon/registry.h"
 #include "daemon/parent.h"
 
 enum { SESSIONS_MAX = 200000 };
@@ -70,6 +71,7 @@ void registry_worker_died(struct parent *p, struct child *c)
 	HASH_ITER(hh, p->sessions, s, tmp) {
 		if (s->worker != c)
 			continue;
+		child_add_orphan(c, &s->uuid, TG_R_WORKER_DIED);
 		registry_close(p, s, TG_R_WORKER_DIED);
 		parent_count(p, TG_R_WORKER_DIED);
 		n++;

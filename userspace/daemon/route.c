@@ -10,16 +10,22 @@
 #include "base/text.h"
 #include "daemon/address.h"
 #include "daemon/listeners.h"
+#include "daemon/grants.h"
+#include "daemon/registry.h"
 #include "daemon/parent.h"
 #include "tidegate_rec.h"
 
 /* ------------------------------------------------------------- recordings */
 
-/* A new recording, or one that is written on; never another's. */
+/*
+ * A new recording, or one that is written on; never another's. If somebody has
+ * deleted it meanwhile, what is left to write begins a new file: nothing is lost
+ * silently, and `recording verify` says that the beginning is missing.
+ */
 static int open_recording(struct parent *p, const char *id, bool create, uint32_t *ret_error)
 {
 	char name[UUID_TEXT + sizeof(TG_REC_SUFFIX)];
-	int flags = O_RDWR | O_CLOEXEC | O_NOFOLLOW | (create ? O_CREAT | O_EXCL : 0), fd;
+	int flags = O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_CREAT | (create ? O_EXCL : 0), fd;
 
 	(void)snprintf(name, sizeof(name), "%s%s", id, TG_REC_SUFFIX);
 	fd = openat(p->record_dir, name, flags, 0640);
@@ -210,6 +216,15 @@ static void worker_ready(struct parent *p, struct child *c)
 {
 	c->ready = true;
 	child_send_config(c);
+	for (size_t i = 0; i < c->norphans; i++) {
+		ipc_begin(c->ipc, IPC_ADOPT, 0);
+		ipc_put_uuid(c->ipc, &c->orphans[i].session);
+		ipc_put_u32(c->ipc, c->orphans[i].reason);
+		ipc_send(c->ipc);
+	}
+	free(c->orphans);
+	c->orphans = NULL;
+	c->norphans = 0;
 	listeners_give(p, c);
 	if (p->followers) {
 		ipc_begin(c->ipc, IPC_FOLLOW, 0);

@@ -15,6 +15,7 @@ enum {
 	LINGER_MS = 5000,    /* last bytes to a client that does not read */
 	IDENTIFY_MS = 10000, /* the parent's answer */
 	FLOW_BUDGET = 4 << 20,
+	LOGGED_PER_TICK = 5,
 };
 
 static const char *const state_names[] = {
@@ -181,6 +182,7 @@ void session_accept(struct worker *w, int fd, const struct tg_record *rec, const
 	if (rec) {
 		s->record = *rec;
 		s->steered = true;
+		s->observe = rec->flags & TG_RECORD_OBSERVE;
 	}
 	ipc_begin(w->ipc, IPC_SESSION_OPEN, 0);
 	ipc_put_uuid(w->ipc, &s->uuid);
@@ -368,6 +370,17 @@ static bool is_ordinary(uint16_t reason)
 	return reason == TG_R_CLIENT_CLOSED || reason == TG_R_UPSTREAM_CLOSED;
 }
 
+/* A flood of the same says nothing new: a few a second of each reason; all are counted. */
+static void log_end(struct session *s, uint16_t reason, const char *words)
+{
+	uint32_t n = reason < TG_R_COUNT ? ++s->w->logged[reason] : 1;
+
+	if (n <= LOGGED_PER_TICK)
+		log_info("session %s ends: %s%s%s%s", s->id, reason_what(reason),
+			 words && *words ? ": " : "", words ? words : "",
+			 n == LOGGED_PER_TICK ? " (more of these are only counted)" : "");
+}
+
 void session_end(struct session *s, uint16_t reason, const char *words)
 {
 	bool in_turn = s->in_turn;
@@ -377,8 +390,7 @@ void session_end(struct session *s, uint16_t reason, const char *words)
 	s->end_reason = reason;
 	count_reason(s->w, reason);
 	if (!is_ordinary(reason))
-		log_info("session %s ends: %s%s%s", s->id, reason_what(reason),
-			 words && *words ? ": " : "", words ? words : "");
+		log_end(s, reason, words);
 	/* What the server still does for a session that is taken away, it should stop. */
 	if (s->state == SESSION_RUN && !is_ordinary(reason))
 		session_cancel_upstream(s);

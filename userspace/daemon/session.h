@@ -65,6 +65,8 @@ struct session {
 	bool retry[2];	      /* unread bytes are to be given to the inspector again */
 	bool journal_wait;
 	bool client_dead;
+	bool observe; /* the target is only observed: decisions are recorded, not enforced */
+	enum { DDL_NONE, DDL_STATEMENT, DDL_TRANSACTION } ddl; /* may not be visible to others yet */
 	uint16_t fatal; /* found inside a callback of the inspector: ends the session after it */
 	struct leg leg[2];    /* indexed by the direction that is read from it */
 	uv_timer_t timer;
@@ -155,6 +157,7 @@ bool srec_command(struct session *s, const struct event *ev, const char *verdict
 		  const char *rule, uint16_t reason);
 bool srec_decision(struct session *s, const char *what, const char *verdict, const char *by,
 		   const char *request, const char *grant, uint16_t reason, const char *detail);
+bool srec_login(struct session *s);
 bool srec_error(struct session *s, const char *who, struct slice code, struct slice message);
 void srec_close(struct session *s);
 /* The text of the statement as it may be shown: secrets overwritten. */

@@ -93,6 +93,8 @@ static void tell_login(struct session *s, const struct event *ev)
 	ipc_put_str(s->w->ipc, s->database);
 	ipc_put_str(s->w->ipc, s->application);
 	ipc_send(s->w->ipc);
+	if (!srec_login(s))
+		s->fatal = TG_R_RECORD_FAILED;
 }
 
 static void ask_access(struct session *s, const struct access_decision *d)
@@ -137,7 +139,8 @@ static enum insp_verdict on_login(struct session *s, const struct event *ev,
 		return v == INSP_V_ALLOW ? let_in(s, ev->seq, ret) : v;
 	tell_login(s, ev);
 	policy_access(s->view->view, &d);
-	if (!d.allowed) {
+	d.observe |= s->observe;
+	if (!d.allowed && !d.observe) {
 		(void)srec_decision(s, "access", "deny", "policy", "", "", TG_R_NO_RULE, d.rule);
 		(void)snprintf(words, sizeof(words), "access to target %s denied for agent %s: %s",
 			       s->view->target->name, s->view->agent, reason_what(TG_R_NO_RULE));
@@ -250,6 +253,7 @@ static enum insp_verdict on_statement(struct session *s, const struct event *ev,
 	if (answered(s, ev->seq, ret, &v))
 		return v;
 	policy_command(s->view->view, info, ev->statement.text, &d);
+	d.observe |= s->observe;
 	if (d.what != RULE_DENY) {
 		if (judge_carry(s, ev, &carries) == INSP_V_WAIT)
 			return wait_for(s, ASK_CATALOG, ev->seq, ret);
@@ -265,7 +269,7 @@ static enum insp_verdict on_statement(struct session *s, const struct event *ev,
 	if (s->fatal)
 		return refuse(s, ret, ev->seq, s->fatal, reason_what(s->fatal), NULL);
 	if (info->effects & SQL_DDL)
-		catalog_changed(s);
+		s->ddl = ev->statement.in_transaction ? DDL_TRANSACTION : DDL_STATEMENT;
 	if (d.observe || d.what == RULE_ALLOW)
 		return allow(ret);
 	if (d.what == RULE_DENY) {
@@ -282,6 +286,22 @@ static enum insp_verdict on_statement(struct session *s, const struct event *ev,
 }
 
 /* ------------------------------------------------------------ other events */
+
+/* Snapshots are void when a change becomes visible to others, not when it is asked for. */
+static enum insp_verdict on_result(struct session *s, const struct event *ev)
+{
+	struct slice tag = ev->result.tag;
+
+	s->commands++;
+	s->w->stats->commands++;
+	if (s->ddl == DDL_NONE)
+		return INSP_V_ALLOW;
+	catalog_changed(s);
+	if (s->ddl == DDL_STATEMENT || (tag.n >= 6 && (memcmp(tag.p, "COMMIT", 6) == 0 ||
+						       memcmp(tag.p, "ROLLBA", 6) == 0)))
+		s->ddl = DDL_NONE;
+	return INSP_V_ALLOW;
+}
 
 static enum insp_verdict on_backend_key(struct session *s, const struct event *ev)
 {
@@ -354,9 +374,7 @@ static enum insp_verdict host_event(void *ctx, const struct event *ev, struct in
 			s->fatal = TG_R_RECORD_FAILED;
 		return INSP_V_ALLOW;
 	case EV_RESULT:
-		s->commands++;
-		s->w->stats->commands++;
-		return INSP_V_ALLOW;
+		return on_result(s, ev);
 	case EV_READY:
 		return INSP_V_ALLOW;
 	case EV_GLITCH:

@@ -103,14 +103,15 @@ int leg_open(struct session *s, enum insp_dir side, int fd, bool connected)
 
 /* --------------------------------------------------------------- sending */
 
-/* Bytes the kernel took, or negative errno. */
+/* Bytes the kernel took, or negative errno. One range is the usual case, and cheaper. */
 static ssize_t send_iov(int fd, struct iovec *iov, size_t n)
 {
 	struct msghdr mh = {.msg_iov = iov, .msg_iovlen = n};
 	ssize_t sent;
 
 	do
-		sent = sendmsg(fd, &mh, MSG_NOSIGNAL | MSG_DONTWAIT);
+		sent = n == 1 ? send(fd, iov->iov_base, iov->iov_len, MSG_NOSIGNAL | MSG_DONTWAIT)
+			      : sendmsg(fd, &mh, MSG_NOSIGNAL | MSG_DONTWAIT);
 	while (sent < 0 && errno == EINTR);
 	if (sent < 0)
 		return errno == EAGAIN ? 0 : -errno;
@@ -359,7 +360,6 @@ static void feed(struct session *s, enum insp_dir dir, struct slice in, bool own
 	s->turn_n = in.n;
 	s->in_turn = true;
 	status = s->insp->feed(s->st, dir, in, l->eof, &used, &why);
-	s->turn_in = NULL;
 	BUG_ON(used > in.n);
 	if (used && s->stalled[1 - dir]) {
 		s->stalled[1 - dir] = false;
@@ -368,12 +368,14 @@ static void feed(struct session *s, enum insp_dir dir, struct slice in, bool own
 	if (dir == INSP_C2S && used) {
 		s->bytes[INSP_C2S] += used;
 		if (!srec_bytes(s, INSP_C2S, in.p, used)) {
+			s->turn_in = NULL;
 			s->in_turn = false;
 			session_end(s, TG_R_RECORD_FAILED, NULL);
 			return;
 		}
 	}
 	session_send_outputs(s);
+	s->turn_in = NULL;
 	s->dirty = true;
 	if (!keep_input(l, in, own, used))
 		session_end(s, TG_R_NO_MEMORY, NULL);
@@ -523,28 +525,22 @@ static void connected(struct session *s)
 
 void session_cancel_upstream(const struct session *s)
 {
-	uint8_t msg[16];
+	uint8_t msg[INSP_CANCEL_MAX];
 	bool done;
+	size_t n;
 	int fd;
 
 	if (!s->pid)
 		return;
-	store_be32(msg, sizeof(msg));
-	store_be32(msg + 4, 80877102); /* CancelRequest */
-	store_be32(msg + 8, s->pid);
-	store_be32(msg + 12, s->key);
+	n = s->insp->cancel(s->pid, s->key, msg);
 	fd = upstream_open(s->upstream, &done);
 	if (fd < 0)
 		return;
-	/* Sixteen bytes behind a handshake on the way: the kernel sends them when it is done. */
 	if (!done) {
-		int one = 1;
-
-		(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-		worker_send_later(s->w, fd, slice_of(msg, sizeof(msg)));
+		worker_send_later(s->w, fd, slice_of(msg, n));
 		return;
 	}
-	(void)!send(fd, msg, sizeof(msg), MSG_NOSIGNAL | MSG_DONTWAIT);
+	(void)!send(fd, msg, n, MSG_NOSIGNAL | MSG_DONTWAIT);
 	close(fd);
 }
 

@@ -77,9 +77,15 @@ bool srec_json(struct session *s, enum tg_rec_type type, struct slice json)
 	return rc ? failed(s, rc) : true;
 }
 
-/* Overwrites in @dst, which holds the input from @from on, what was reported as secret. */
-static void hide_ranges(const struct worker *w, uint8_t *dst, size_t from, size_t n)
+/* Overwrites in @dst, a copy of @p, what of the running call's input was reported as secret. */
+static void hide_ranges(const struct session *s, const uint8_t *p, uint8_t *dst, size_t n)
 {
+	const struct worker *w = s->w;
+	size_t from;
+
+	if (!s->turn_in || p < s->turn_in || p >= s->turn_in + s->turn_n)
+		return; /* made by us */
+	from = (size_t)(p - s->turn_in);
 	if (w->all_secret) {
 		memset(dst, '*', n);
 		return;
@@ -109,10 +115,9 @@ bool srec_bytes(struct session *s, enum insp_dir dir, const uint8_t *p, size_t n
 		if (!dst)
 			return failed(s, rc);
 		memcpy(dst, p + off, part);
-		if (dir == INSP_C2S) {
-			hide_ranges(s->w, dst, off, part);
+		hide_ranges(s, p + off, dst, part);
+		if (dir == INSP_C2S)
 			(void)masker_hide_secrets(s->w->masker, dst, part);
-		}
 		rec_commit(s->rec);
 		off += part;
 	}
@@ -256,6 +261,18 @@ bool srec_decision(struct session *s, const char *what, const char *verdict, con
 	if (detail && *detail)
 		jsonw_kv_string(&j, "detail", detail);
 	return finish(s, &j, TG_REC_DECISION, "decision");
+}
+
+bool srec_login(struct session *s)
+{
+	struct jsonw j;
+
+	begin(s, &j);
+	jsonw_kv_string(&j, "what", "login");
+	jsonw_kv_string(&j, "user", s->user);
+	jsonw_kv_string(&j, "database", s->database);
+	jsonw_kv_string(&j, "application", s->application);
+	return finish(s, &j, TG_REC_STATE, "open");
 }
 
 bool srec_error(struct session *s, const char *who, struct slice code, struct slice message)

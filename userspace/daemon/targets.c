@@ -357,9 +357,10 @@ static int apply_agents(struct parent *p)
 	return rc;
 }
 
-static int apply_kernel(struct parent *p, struct wanted_list *l)
+static int apply_kernel(struct parent *p, struct wanted_list *l, struct buf *error)
 {
 	struct deleter d = {p->kern, l};
+	uint32_t uids[4];
 	int rc;
 
 	/* States first: an address must never point to a target that has none. */
@@ -372,7 +373,11 @@ static int apply_kernel(struct parent *p, struct wanted_list *l)
 	for (uint32_t i = 0; !rc && i < l->n; i++)
 		if (!l->w[i].there)
 			rc = kern_addr_set(p->kern, &l->w[i].key, l->w[i].target);
-	return rc ? rc : apply_agents(p);
+	if (!rc)
+		rc = apply_agents(p);
+	if (!rc)
+		rc = kern_agent_self(p->kern, uids, children_uids(p, uids, ARRAY_SIZE(uids)), error);
+	return rc;
 }
 
 /* --------------------------------------------------------------- toggles */
@@ -504,7 +509,7 @@ int targets_apply(struct parent *p, struct buf *error)
 			resolve(l, p, t, &t->cfg->addrs[i], error);
 	}
 	if (!rc && p->kern)
-		rc = apply_kernel(p, l);
+		rc = apply_kernel(p, l, error);
 	if (!rc)
 		rc = save_state(p, l);
 	if (rc)

@@ -421,6 +421,7 @@ static void on_tick(uv_timer_t *t)
 
 	if (!w->journal)
 		return;
+	memset(w->logged, 0, sizeof(w->logged));
 	list_each(it, &w->sessions) {
 		struct session *s = container_of(it, struct session, link);
 
@@ -523,12 +524,13 @@ static void target_mode(struct worker *w, struct ipc_msg *m)
 	struct slice target = ipc_get_str(m);
 	uint32_t mode = ipc_get_u32(m);
 
-	if (mode != TARGET_BLOCK)
-		return;
 	list_each(it, &w->sessions) {
 		struct session *s = container_of(it, struct session, link);
 
-		if (s->view && slice_eq_str(target, s->view->target->name))
+		if (!s->view || !slice_eq_str(target, s->view->target->name))
+			continue;
+		s->observe = mode == TARGET_OBSERVE;
+		if (mode == TARGET_BLOCK)
 			session_end(s, TG_R_TARGET_BLOCKED, NULL);
 	}
 }
@@ -562,6 +564,10 @@ static void session_message(struct worker *w, struct ipc_msg *m)
 
 	if (m->type == IPC_FILE) {
 		got_file(w, m, &u);
+		return;
+	}
+	if (m->type == IPC_ADOPT) {
+		(void)!journal_adopt(w->journal, &u, (uint16_t)ipc_get_u32(m));
 		return;
 	}
 	if (!s)

@@ -75,6 +75,7 @@ struct worker {
 	uv_check_t after; /* once a round: frames, reaping */
 	uv_idle_t busy;	  /* runs while frames are pending */
 	uv_timer_t tick;
+	uint32_t logged[TG_R_COUNT]; /* ends that were logged since the last tick */
 	bool waiting_room; /* sessions wait for room in the journal */
 	bool again; /* sessions are to be resumed in the next round */
 	bool sync_running, sync_wanted; /* durability: disk */

@@ -182,6 +182,8 @@ struct insp_words {
 	struct slice message, detail, hint;
 };
 
+enum { INSP_CANCEL_MAX = 32 };
+
 struct inspector {
 	const char *name;   /* as in configuration, logs and CLI */
 	uint16_t port;	    /* usual port: a hint for detection, never proof */
@@ -205,6 +207,11 @@ struct inspector {
 	void (*notice)(void *st, struct slice text);
 	/* A question is open and its bytes are held (for Ctrl-C and hold limits). */
 	bool (*holding)(const void *st);
+	/*
+	 * What a connection of its own sends to have the server stop what a session
+	 * does, by that session's key (EV_BACKEND_KEY): bytes written to @dst.
+	 */
+	size_t (*cancel)(uint32_t pid, uint32_t key, uint8_t dst[INSP_CANCEL_MAX]);
 	/* Releases references; memory goes with the arena. */
 	void (*close)(void *st);
 	void (*describe)(const void *st, struct jsonw *w);

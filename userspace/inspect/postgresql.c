@@ -360,6 +360,16 @@ static void describe(const void *state, struct jsonw *w)
 	jsonw_object_end(w);
 }
 
+/* CancelRequest: length, code, process, key. */
+static size_t cancel(uint32_t pid, uint32_t key, uint8_t dst[INSP_CANCEL_MAX])
+{
+	store_be32(dst, 16);
+	store_be32(dst + 4, PG_CANCEL_REQUEST);
+	store_be32(dst + 8, pid);
+	store_be32(dst + 12, key);
+	return 16;
+}
+
 const struct inspector inspector_postgresql = {
 	.name = "postgresql",
 	.port = 5432,
@@ -370,6 +380,7 @@ const struct inspector inspector_postgresql = {
 	.end = end,
 	.notice = notice,
 	.holding = holding,
+	.cancel = cancel,
 	.close = close_flow,
 	.describe = describe,
 };

@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Grants (approved access with an end) and approvals (requests that wait for a
+ * decision), the parent's. Grants do not survive a restart of the daemon.
+ */
+#ifndef TIDEGATE_DAEMON_GRANTS_H
+#define TIDEGATE_DAEMON_GRANTS_H
+
+#include "daemon/parent.h"
+
+struct grant {
+	struct list link;
+	char id[HANDLE_TEXT];
+	char agent[NAME_MAX_LEN], target[NAME_MAX_LEN];
+	char scope[256]; /* "*": any (break-glass) */
+	char via[16], by[128], reason[256];
+	uint64_t since_wall_ns, until_wall_ns, until_boot_ns;
+};
+
+struct waiter { /* a session that waits for an approval */
+	struct list link;
+	struct child *worker;
+	uint64_t ask;
+	struct uuid session;
+};
+
+struct approval {
+	struct list link;
+	char id[HANDLE_TEXT];
+	bool statement, idp;
+	char agent[NAME_MAX_LEN], target[NAME_MAX_LEN], scope[256];
+	char effect[24], rule[256];
+	char *text;
+	char digest[65];
+	char user[128], database[128];
+	uint32_t agent_uid;
+	bool has_uid;
+	char (*approvers)[NAME_MAX_LEN];
+	uint32_t napprovers, min;
+	uint32_t by[16], nby; /* uids that approved */
+	uint64_t since_wall_ns, until_wall_ns, until_boot_ns, max_ms;
+	bool in_transaction;
+	struct list waiters;
+	uint64_t idp_id;
+};
+
+void access_ask(struct parent *p, struct child *c, struct ipc_msg *m);
+void statement_ask(struct parent *p, struct child *c, struct ipc_msg *m);
+void ask_cancel(struct parent *p, struct child *c, struct ipc_msg *m);
+void idp_answer(struct parent *p, struct ipc_msg *m);
+/* authd died: what it was asked is denied. */
+void idp_gone(struct parent *p);
+void grants_tick(struct parent *p);
+void grants_worker_died(struct parent *p, struct child *c);
+struct grant *grant_find(struct parent *p, const char *id);
+struct approval *approval_find(struct parent *p, const char *id);
+/* Ends it and its sessions; returns how many. */
+uint32_t grant_end(struct parent *p, struct grant *g, uint16_t reason, const char *words);
+struct grant *grant_new(struct parent *p, const char *agent, const char *target, const char *scope,
+			const char *via, const char *by, uint64_t ms, const char *reason);
+/* 0; -EPERM: not an approver, or one's own; -EALREADY: has approved already. */
+MUST_CHECK int approval_approve(struct parent *p, struct approval *a, uint32_t uid, uint64_t for_ms,
+				const char *reason);
+MUST_CHECK int approval_deny(struct parent *p, struct approval *a, uint32_t uid,
+			     const char *reason);
+json_t *approval_json(const struct approval *a);
+json_t *grant_json(struct parent *p, const struct grant *g);
+
+#endif

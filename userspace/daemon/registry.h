@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: MIT */
+/* The parent's list of all sessions of all workers, and who is at the other end of each. */
+#ifndef TIDEGATE_DAEMON_REGISTRY_H
+#define TIDEGATE_DAEMON_REGISTRY_H
+
+#include "daemon/parent.h"
+
+struct psession {
+	UT_hash_handle hh;
+	struct uuid uuid;
+	char id[UUID_TEXT];
+	struct child *worker;
+	struct pagent *agent;
+	struct ptarget *target;
+	char *user, *database, *application;
+	char exe[256], cgroup[256], container[72], comm[TG_COMM_LEN + 1];
+	char peer[64], upstream[128], state[16];
+	uint32_t pid, uid, backend_pid, backend_key;
+	bool open; /* facts were given */
+	uint64_t since_wall_ns, commands, in, out, masked;
+	char grant[HANDLE_TEXT];
+};
+
+struct psession *registry_open(struct parent *p, struct child *c, const struct uuid *u);
+struct psession *registry_find(struct parent *p, const struct uuid *u);
+void registry_close(struct parent *p, struct psession *s, uint16_t reason);
+/* All of a worker that died. */
+void registry_worker_died(struct parent *p, struct child *c);
+void registry_json(const struct psession *s, json_t *o);
+/* Ends one session or (@u NULL) all of @agent / @target (NULL: any); returns how many. */
+uint32_t registry_kill(struct parent *p, const struct uuid *u, const char *agent,
+		       const char *target, uint16_t reason, const char *words);
+
+/* What /proc says of the process in @rec; JSON for the recording. 0, or -ESRCH: it is another. */
+MUST_CHECK int facts_read(struct psession *s, const struct tg_record *rec, char *json, size_t cap);
+/* Agent of a gateway connection, by the owner of its socket or by source; NULL: none. */
+struct pagent *facts_gateway_agent(struct parent *p, const char *peer, const char *local,
+				   bool by_owner, uint32_t *ret_uid);
+
+#endif
