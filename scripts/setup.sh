@@ -203,7 +203,12 @@ fetch_source()
 	)
 	say "fetching the source of $package"
 	apt-get "${options[@]}" update
-	(cd "$dir" && apt-get "${options[@]}" source "$package")
+	# The newest may be on an archive that keeps no sources: then the next older one.
+	for v in $(apt-cache "${options[@]}" showsrc "$package" | sed -n 's/^Version: //p' | sort -Vru); do
+		(cd "$dir" && apt-get "${options[@]}" source "$package=$v") && return
+		say "no source of $package $v here"
+	done
+	return 1
 }
 
 # --------------------------------------------------------------------- main

@@ -1,0 +1,271 @@
+# SPDX-License-Identifier: MIT
+"""What goes wrong on a real host: kills, full disks, slow readers, broken peers."""
+import os
+import socket
+import struct
+import subprocess
+import time
+
+import harness
+import psycopg2
+import pytest
+from harness import policy, wait_for
+
+
+def connect(d, pg, **kw):
+    """psycopg2 in this process cannot be an agent: a gateway listener serves it."""
+    return psycopg2.connect(host="127.0.0.1", port=d.gate, user="agent", dbname="shop",
+                            connect_timeout=10, **kw)
+
+
+@pytest.fixture
+def gateway(daemon, pg):
+    def make(**kw):
+        gate = harness.free_port()
+        target = f'listen: "127.0.0.1:{gate}"\n' + kw.pop("target", "")
+        config = policy(pg.port, target=target, **kw.pop("policy", {})).replace(
+            "bot: {", "bot: { source: [127.0.0.1/32],")
+        d = daemon(config, need_steering=False, **kw)
+        d.gate = gate
+        return d
+    return make
+
+
+def rss_kib(pid):
+    with open(f"/proc/{pid}/status") as f:
+        return int([line.split()[1] for line in f if line.startswith("VmRSS")][0])
+
+
+def verify(d, path):
+    return subprocess.run([f"{harness.BUILD}/tidegate", "recording", "verify", path],
+                          capture_output=True, text=True)
+
+
+def test_daemon_killed_recordings_complete(gateway, pg):
+    d = gateway(workers=1)
+    c = connect(d, pg)
+    cur = c.cursor()
+    for i in range(200):
+        cur.execute(f"SELECT 'row-{i:04}'")
+    d.kill()
+    with pytest.raises(psycopg2.Error):
+        cur.execute("SELECT 1")
+    d.start()
+    wait_for("the recording to be completed",
+             lambda: b"row-0199" in d.record_text() and b"worker_died" in d.record_text())
+    text = d.record_text()
+    for i in range(200):
+        assert b"row-%04d" % i in text
+    path = d.recordings()[0]
+    assert subprocess.run(["zstd", "-qt", path]).returncode == 0
+    done = verify(d, path)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_worker_killed_recordings_complete(gateway, pg):
+    d = gateway(workers=1)
+    c = connect(d, pg)
+    cur = c.cursor()
+    cur.execute("SELECT 'before-the-kill'")
+    os.kill(d.children()["worker 0"], 9)
+    wait_for("the recording to be completed", lambda: b"worker_died" in d.record_text())
+    assert b"before-the-kill" in d.record_text()
+
+
+@pytest.mark.parametrize("name", ["keyd", "worker 0", "worker 1"])
+def test_children_come_back(gateway, pg, name):
+    d = gateway(workers=2)
+    old = d.children()[name]
+    os.kill(old, 9)
+    wait_for("it to be back", lambda: d.children().get(name, old) != old, 5)
+    wait_for("service", lambda: works(d, pg), 5)
+
+
+def works(d, pg):
+    try:
+        cur = connect(d, pg).cursor()
+        cur.execute("SELECT 1")
+        return cur.fetchone() == (1,)
+    except psycopg2.Error:
+        return False
+
+
+def test_disk_full_ends_sessions(gateway, pg, tmp_path):
+    full = str(tmp_path / "small")
+    os.mkdir(full)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m,mode=750", "none", full], check=True)
+    try:
+        d = gateway(workers=1)
+        d.head = d.head.replace(f"{d.dir}/recordings", full)
+        d.write_config(policy(pg.port, target=f'listen: "127.0.0.1:{d.gate}"\n').replace(
+            "bot: {", "bot: { source: [127.0.0.1/32],"))
+        d.process.terminate()
+        d.process.wait()
+        d.start()
+        with open(full + "/filler", "wb") as f:
+            f.write(bytes(7 << 20))
+        c = connect(d, pg)
+        cur = c.cursor()
+        with pytest.raises(psycopg2.Error):
+            for _ in range(200):
+                cur.execute("SELECT md5(i::text) || md5((i + 1)::text) FROM "
+                            "generate_series(1, 20000) i")
+                cur.fetchall()
+        wait_for("the counter", lambda: d.counters()["record_failed"] >= 1)
+        with pytest.raises(psycopg2.Error):
+            connect(d, pg).cursor().execute("SELECT 1")
+        os.unlink(full + "/filler")
+        wait_for("service", lambda: works(d, pg), 15)
+        d.stop()
+    finally:
+        subprocess.run(["umount", "-l", full], check=True)
+
+
+def test_slow_reader_keeps_memory_flat(gateway, pg):
+    d = gateway(workers=1)
+    pid = d.children()["worker 0"]
+    s = socket.create_connection(("127.0.0.1", d.gate))
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+    startup = b"\0\3\0\0user\0agent\0database\0shop\0\0"
+    s.sendall(struct.pack(">I", len(startup) + 4) + startup)
+    data = b""
+    while not data.endswith(b"Z\0\0\0\5I"):
+        data += s.recv(65536)
+    before = rss_kib(pid)
+    sql = b"SELECT repeat('x', 1000000) FROM generate_series(1, 200)\0"
+    s.sendall(b"Q" + struct.pack(">I", len(sql) + 4) + sql)
+    got, worst, began = 0, before, time.monotonic()
+    while got < 200_000_000:
+        part = s.recv(1 << 20)
+        assert part
+        got += len(part)
+        if time.monotonic() - began < 1.0:
+            time.sleep(0.05)
+        worst = max(worst, rss_kib(pid))
+    assert worst - before < 40_000, (before, worst)
+
+
+def test_reload_under_load(gateway, pg):
+    d = gateway(workers=2)
+    bench = subprocess.Popen(["pgbench", "-n", "-f", "/dev/stdin", "-c", "4", "-T", "4", "-h",
+                              "127.0.0.1", "-p", str(d.gate), "-U", "agent", "shop"],
+                             stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                             stderr=subprocess.STDOUT, text=True)
+    bench.stdin.write("SELECT count(*) FROM customers;\n")
+    bench.stdin.close()
+    reloads = 0
+    while bench.poll() is None:
+        d.ctl("policy.reload")
+        reloads += 1
+        time.sleep(0.05)
+    out = bench.stdout.read()
+    assert bench.returncode == 0, out
+    assert "number of failed transactions: 0" in out and reloads > 20
+
+
+@pytest.mark.parametrize("junk, reason", [
+    (b"GET / HTTP/1.1\r\n\r\n", "proto"),
+    (struct.pack(">I", 3), "proto"),
+    (struct.pack(">I", 0x7fffffff) + b"\0\3\0\0", "proto"),
+    (struct.pack(">II", 9, 196608) + b"x", "proto"),
+    (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", "proto"),
+])
+def test_malformed_startup(gateway, pg, junk, reason):
+    d = gateway(workers=1)
+    s = socket.create_connection(("127.0.0.1", d.gate))
+    s.settimeout(10)
+    s.sendall(junk)
+    while s.recv(4096):
+        pass
+    wait_for("the counter", lambda: any(v for k, v in d.counters().items()
+                                        if k.startswith(reason)))
+    assert works(d, pg)
+    assert d.ctl("status")["workers"][0]["restarts"] == 0
+
+
+def test_malformed_message_after_login(gateway, pg):
+    d = gateway(workers=1)
+    for message in (b"Q\0\0\0\2", b"~\0\0\0\4", b"P\xff\xff\xff\xff", b"B\0\0\0\6\0\0"):
+        s = socket.create_connection(("127.0.0.1", d.gate))
+        s.settimeout(10)
+        startup = b"\0\3\0\0user\0agent\0database\0shop\0\0"
+        s.sendall(struct.pack(">I", len(startup) + 4) + startup)
+        data = b""
+        while not data.endswith(b"Z\0\0\0\5I"):
+            data += s.recv(65536)
+        s.sendall(message)
+        s.shutdown(socket.SHUT_WR)
+        while s.recv(4096):
+            pass
+    assert works(d, pg)
+    assert d.ctl("status")["workers"][0]["restarts"] == 0
+
+
+def test_upstream_down(daemon, pg):
+    dead = harness.free_port()
+    d = daemon(policy(dead))
+    out = d.psql(dead, "-c", "SELECT 1")
+    assert "cannot connect to the target: Connection refused" in out
+
+
+def test_many_idle_sessions(gateway, pg):
+    d = gateway(workers=1)
+    pid = d.children()["worker 0"]
+    conns = [connect(d, pg) for _ in range(20)]
+    before = rss_kib(pid)
+    conns += [connect(d, pg) for _ in range(200)]
+    time.sleep(3)
+    per = (rss_kib(pid) - before) / 200
+    assert per < 8, f"{per} KiB a session"
+
+
+def test_target_toggles(daemon, pg):
+    d = daemon(policy(pg.port))
+    with pytest.raises(harness.Refused):
+        d.ctl("target.set", name="shop", mode="off")
+    d.ctl("target.set", name="shop", mode="off", reason="incident 7")
+    assert "3" in d.psql(pg.port, "-A", "-t", "-c", "SELECT 3")
+    assert d.ctl("status")["kernel"]["passed_off"] == 1
+    assert d.ctl("status")["targets_off"][0]["off"]["reason"] == "incident 7"
+    d.kill()
+    d.start()
+    assert d.ctl("target.list")[0]["mode"] == "off"
+    d.ctl("target.set", name="shop", mode="block")
+    assert "not permitted" in d.psql(pg.port, "-c", "SELECT 3").lower()
+    d.ctl("target.set", name="shop", mode="reset")
+    assert "3" in d.psql(pg.port, "-A", "-t", "-c", "SELECT 3")
+    d.ctl("target.set", name="shop", mode="off", reason="short", for_ms=500)
+    wait_for("the end of it", lambda: d.ctl("target.list")[0]["mode"] == "steer", 5)
+
+
+def test_break_glass_and_status(daemon, pg):
+    d = daemon(policy(pg.port, access="builtin"))
+    d.ctl("grant.create", agent="bot", target="shop", for_ms=60000, reason="on call")
+    assert "5" in d.psql(pg.port, "-A", "-t", "-c", "SELECT 5")
+    assert "BREAK-GLASS" in d.log()
+    assert d.ctl("grant.list")[0]["via"] == "break-glass"
+
+
+def test_metrics(gateway, pg):
+    d = gateway()
+    assert works(d, pg)
+    with socket.socket(socket.AF_UNIX) as s:
+        s.connect(f"{d.dir}/run/metrics.sock")
+        s.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+        text = b""
+        while part := s.recv(65536):
+            text += part
+    assert b"tidegate_connections_total 1" in text
+    assert b'tidegate_reason_total{reason="rule_deny"} 0' in text
+
+
+def test_sigterm_lets_sessions_finish(gateway, pg):
+    d = gateway()
+    psql = subprocess.Popen(["psql", "-X", "-A", "-t", "-h", "127.0.0.1", "-p", str(d.gate), "-U",
+                             "agent", "-d", "shop", "-c", "SELECT pg_sleep(1.5), 'finished'"],
+                            stdout=subprocess.PIPE, text=True)
+    wait_for("the session", lambda: any(s["state"] == "run" for s in d.ctl("session.list")))
+    time.sleep(0.3)
+    d.process.terminate()
+    assert "finished" in psql.communicate(timeout=10)[0]
+    assert d.process.wait(10) == 0
