@@ -1,0 +1,257 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: MIT
+"""Tidegate against a direct connection, pgbouncer and haproxy, on one PostgreSQL.
+
+Every sample of a hop is taken directly after a sample of direct; the figure is the median
+of the ratios of such pairs, so that a machine that is slow for a while is so for both. Everything is on:
+inspection, a column mask, detectors, recording, the kernel's steering.
+
+  tests/bench/bench.py [--pairs N] [--seconds S] [--rows simple1,...] [--json FILE] [--quick]
+"""
+import argparse
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "e2e"))
+import harness  # noqa: E402
+
+MASKS = ["{ column: pgbench_tellers.filler, as: redact }", "{ detect: [card, email], as: redact }"]
+CATALOG = "catalog: { user: tidegate_catalog, password_file: $DIR/catalog.password }\n"
+PGBENCH = {  # row: (clients, protocol)
+    "simple1": (1, "simple"), "simple8": (8, "simple"), "simple64": (64, "simple"),
+    "prepared8": (8, "prepared"),
+}
+
+
+def cpu_seconds(pids):
+    total = 0
+    for pid in pids:
+        with open(f"/proc/{pid}/stat") as f:
+            fields = f.read().rsplit(")", 1)[1].split()
+        total += int(fields[11]) + int(fields[12])
+    return total / os.sysconf("SC_CLK_TCK")
+
+
+class Direct:
+    name = "direct"
+    pids = ()
+
+    def __init__(self, pg):
+        self.port, self.join = pg.port, None
+
+
+class Tidegate:
+    def __init__(self, pg, name, target=""):
+        self.name, self.port = name, pg.port
+        self.daemon = harness.Daemon(harness.policy(
+            pg.port, target=CATALOG + target, mask=MASKS), journal="64MiB")
+        assert self.daemon.steering, "nothing is steered here: " + self.daemon.log()
+        self.join = self.daemon.join()
+
+    @property
+    def pids(self):
+        return [p for n, p in self.daemon.children().items() if n.startswith("worker")]
+
+    def stop(self):
+        self.daemon.stop()
+
+
+class Process:
+    def __init__(self, pg, name, argv, config, user=None):
+        self.name, self.port, self.join = name, harness.free_port(), None
+        self.dir = tempfile.mkdtemp(prefix="tidegate-bench-")
+        os.chmod(self.dir, 0o755)
+        path = f"{self.dir}/config"
+        with open(path, "w") as f:
+            f.write(config.replace("$PORT", str(self.port)).replace("$PG", str(pg.port))
+                    .replace("$DIR", self.dir))
+        self.process = subprocess.Popen(argv + [path], stdout=subprocess.DEVNULL,
+                                        stderr=subprocess.DEVNULL,
+                                        preexec_fn=harness.as_user(user) if user else None)
+        self.pids = [self.process.pid]
+        time.sleep(1)
+        assert self.process.poll() is None, f"{name} did not start"
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait()
+
+
+PGBOUNCER = """[databases]
+* = host=127.0.0.1 port=$PG
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = $PORT
+auth_type = any
+unix_socket_dir =
+pool_mode = session
+default_pool_size = 200
+max_client_conn = 1000
+ignore_startup_parameters = extra_float_digits
+[databases]
+shop = host=127.0.0.1 port=$PG dbname=shop user=agent
+"""
+HAPROXY = """global
+  maxconn 4000
+defaults
+  mode tcp
+  timeout connect 5s
+  timeout client 1h
+  timeout server 1h
+listen pg
+  bind 127.0.0.1:$PORT
+  server pg 127.0.0.1:$PG
+"""
+
+
+def pgbench(hop, clients, protocol, seconds):
+    argv = ["pgbench", "-n", "-S", "-M", protocol, "-c", str(clients), "-j", "1", "-T",
+            str(seconds), "-h", "127.0.0.1", "-p", str(hop.port), "-U", "agent", "shop"]
+    before = cpu_seconds(hop.pids)
+    out = subprocess.run(argv, preexec_fn=hop.join, capture_output=True, text=True)
+    used = cpu_seconds(hop.pids) - before
+    assert out.returncode == 0, out.stderr
+    tps = float(re.search(r"tps = ([\d.]+)", out.stdout)[1])
+    n = int(re.search(r"actually processed: (\d+)", out.stdout)[1])
+    return tps, used / n * 1e6
+
+
+def connects(hop, seconds):
+    argv = ["pgbench", "-n", "-S", "-C", "-c", "1", "-T", str(seconds), "-h", "127.0.0.1", "-p",
+            str(hop.port), "-U", "agent", "shop"]
+    before = cpu_seconds(hop.pids)
+    out = subprocess.run(argv, preexec_fn=hop.join, capture_output=True, text=True)
+    used = cpu_seconds(hop.pids) - before
+    assert out.returncode == 0, out.stderr
+    n = int(re.search(r"actually processed: (\d+)", out.stdout)[1])
+    return n / seconds, used / n * 1e6
+
+
+def latency(hop, n):
+    """p50 and p99 in us of one client, by a helper that is in the agent's cgroup from its start."""
+    code = ("import psycopg2,time,sys\n"
+            f"c=psycopg2.connect(host='127.0.0.1',port={hop.port},user='agent',dbname='shop')\n"
+            "c.autocommit=True;u=c.cursor();t=[]\n"
+            f"for i in range({n}):\n"
+            " a=time.perf_counter_ns();u.execute('SELECT abalance FROM pgbench_accounts WHERE "
+            "aid = %d'%(i%100000+1));u.fetchall();t.append(time.perf_counter_ns()-a)\n"
+            "t.sort();print(t[len(t)//2]/1e3,t[len(t)*99//100]/1e3)\n")
+    out = subprocess.run(["/usr/bin/python3", "-c", code], preexec_fn=hop.join,
+                         capture_output=True, text=True)
+    assert out.returncode == 0, out.stderr
+    return tuple(float(x) for x in out.stdout.split())
+
+
+def wide(hop):
+    argv = ["psql", "-X", "-A", "-t", "-o", "/dev/null", "-h", "127.0.0.1", "-p", str(hop.port),
+            "-U", "agent", "-d", "shop", "-c", "SELECT * FROM wide"]
+    before = cpu_seconds(hop.pids)
+    began = time.perf_counter()
+    out = subprocess.run(argv, preexec_fn=hop.join, capture_output=True, text=True)
+    took = time.perf_counter() - began
+    assert out.returncode == 0, out.stderr
+    return 1 / took, (cpu_seconds(hop.pids) - before) * 1e3
+
+
+def sample(row, hop, args):
+    if row in PGBENCH:
+        return pgbench(hop, *PGBENCH[row], args.seconds)
+    if row == "latency":
+        return latency(hop, 3000)
+    if row == "wide":
+        return wide(hop)
+    return connects(hop, args.seconds)
+
+
+def median(values):
+    return statistics.median(values)
+
+
+def measure(row, direct, hops, args):
+    rows = []
+    pairs = {h.name: [] for h in hops}
+    for _ in range(args.pairs):
+        for hop in hops:
+            pairs[hop.name].append((sample(row, direct, args), sample(row, hop, args)))
+    for hop in hops:
+        p = pairs[hop.name]
+        r = {"row": row, "hop": hop.name, "pairs": len(p)}
+        if row == "latency":
+            r["added_p50_us"] = round(median([h[0] - d[0] for d, h in p]), 1)
+            r["p99_ratio"] = round(median([h[1] / d[1] for d, h in p]), 3)
+            r["direct_p50_us"] = round(median([d[0] for d, _ in p]), 1)
+        else:
+            r["ratio"] = round(median([h[0] / d[0] for d, h in p]), 3)
+            r["direct"] = round(median([d[0] for d, _ in p]), 1)
+            r["hop_cpu_us"] = round(median([h[1] for _, h in p]), 1)
+        rows.append(r)
+        print("  ".join(f"{k}={v}" for k, v in r.items()), flush=True)
+    return rows
+
+
+def load(pg):
+    pg.sql("ALTER ROLE tidegate_catalog LOGIN")
+    subprocess.run(["pgbench", "-i", "-q", "-s", "10", "-h", "127.0.0.1", "-p", str(pg.port), "-U",
+                    "agent", "shop"], check=True, capture_output=True)
+    pg.sql("""CREATE TABLE wide AS SELECT i AS id, md5(i::text) AS a, 'customer ' || i AS b,
+  'Some Street ' || i % 400 AS c, to_char(i * 1.37, '9999990.00') AS d,
+  CASE WHEN i % 100 = 0 THEN 'user' || i || '@example.com' ELSE 'order-' || i END AS e,
+  'invoice pending customer' AS f, (timestamp '2024-01-01' + i * interval '1 min')::text AS g,
+  'note ' || i AS h, repeat('x', 20) AS j FROM generate_series(1, 100000) i""", db="shop",
+           user="agent")
+    pg.sql("VACUUM ANALYZE wide", db="shop")
+
+
+def main():
+    ap = argparse.ArgumentParser()
+    ap.add_argument("--pairs", type=int, default=5)
+    ap.add_argument("--seconds", type=int, default=3)
+    ap.add_argument("--rows", default="latency,simple1,simple8,simple64,prepared8,wide,connects")
+    ap.add_argument("--hops", default="tidegate,tidegate-socket,pgbouncer,haproxy")
+    ap.add_argument("--json")
+    args = ap.parse_args()
+    pg = harness.Postgres(options=["shared_buffers=512MB"])
+    hops = []
+    try:
+        harness.make_shop(pg)
+        load(pg)
+        makers = {
+            "tidegate": lambda: Tidegate(pg, "tidegate"),
+            "tidegate-socket": lambda: Tidegate(
+                pg, "tidegate-socket",
+                f"socket: {pg.dir}/.s.PGSQL.{pg.port}\nsocket_auth: trust\n"),
+            "pgbouncer": lambda: Process(pg, "pgbouncer", ["pgbouncer", "-q"], PGBOUNCER,
+                                         "postgres"),
+            "haproxy": lambda: Process(pg, "haproxy", ["haproxy", "-f"], HAPROXY),
+        }
+        direct, results = Direct(pg), []
+        # One Tidegate at a time: both protect the same address.
+        for name in args.hops.split(","):
+            if name == "tidegate-socket":
+                continue
+            hops.append(makers[name]())
+        for row in args.rows.split(","):
+            results += measure(row, direct, hops, args)
+        if "tidegate-socket" in args.hops:
+            for h in hops:
+                h.stop()
+            hops = [makers["tidegate-socket"]()]
+            for row in args.rows.split(","):
+                results += measure(row, direct, hops, args)
+        if args.json:
+            with open(args.json, "w") as f:
+                json.dump(results, f, indent=1)
+    finally:
+        for h in hops:
+            h.stop()
+        pg.stop()
+
+
+if __name__ == "__main__":
+    main()
