@@ -152,6 +152,7 @@ static void test_masked_columns(void **state)
 		{.sql = "SELECT EXISTS (SELECT * FROM c)"},
 		{.sql = "SELECT count(*) FROM c"},
 		{.sql = "SELECT a FROM c x"},
+		{.sql = "SELECT c.mode, c.format, c.count FROM c"},
 		{.sql = "SELECT x.a, c.b FROM c x, d c"},
 		{.sql = "SELECT generate_series FROM generate_series(1, 2)"},
 		/* to where no mask follows */

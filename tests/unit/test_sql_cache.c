@@ -153,6 +153,7 @@ static void test_errors(void **state)
 		{"SELECT 1 FROM", "syntax error at end of input", 14},
 		{"SELECT '\xc3\xa4' FROM FROM", "syntax error at or near \"FROM\"", 18},
 		{"SELECT 'a", "unterminated quoted string at or near \"'a\"", 8},
+		{"ALTER USER a PASSWORD 'x' 'hunter2'", "syntax error", 27},
 		{"SELECT 1 /* a", "unterminated /* comment at or near \"/*  \"", 10},
 	};
 	struct sql *s = classifier(NULL);

@@ -179,8 +179,7 @@ static const struct fn_effect effects[] = {
 	{.names = "to_json to_jsonb row_to_json json_agg jsonb_agg array_agg json_build_array "
 		  "jsonb_build_array json_build_object jsonb_build_object concat quote_literal "
 		  "quote_nullable record_out record_send anyelement_out anynonarray_out any_out "
-		  "anycompatible_out anycompatiblenonarray_out first_value last_value lag lead mode "
-		  "format concat_ws",
+		  "anycompatible_out anycompatiblenonarray_out",
 	 .flags = FN_ROW},
 	/* Take the names of objects as text. */
 	{.names = "to_regclass to_regproc to_regprocedure has_table_privilege "

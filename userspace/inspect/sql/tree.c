@@ -371,6 +371,14 @@ static uint32_t byte_position(struct slice text, int chars)
 	return (uint32_t)i + 1;
 }
 
+/* What stands where the error is may be the secret. */
+static struct slice error_text(const char *message, bool secret)
+{
+	const char *near = secret ? strstr(message, " at or near ") : NULL;
+
+	return near ? slice_of(message, (size_t)(near - message)) : slice_str(message);
+}
+
 const struct sql_info *tree_classify(struct tree *t, struct slice text, const char *z,
 				     struct gather *g)
 {
@@ -381,7 +389,7 @@ const struct sql_info *tree_classify(struct tree *t, struct slice text, const ch
 	sqlsecret_find(text, z, g);
 	if (parsed.error) {
 		gather_unknown(g, TG_R_SQL_UNPARSED);
-		g->error = slice_str(parsed.error->message);
+		g->error = error_text(parsed.error->message, g->nsecrets > 0);
 		g->error_pos = byte_position(text, parsed.error->cursorpos);
 		g->nstatements = 1;
 	} else {
