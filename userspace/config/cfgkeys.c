@@ -264,7 +264,7 @@ static const struct cfg_key recording_keys[] = {
 		 "(process) or loss of power (disk)"},
 	{.name = "required", .kind = KEY_BOOL, AT(config, record_required), .dflt = "true",
 	 .help = "a session that cannot be recorded is ended"},
-	{.name = "journal", SIZE(MIB, 4 * GIB), AT(config, journal_bytes), .dflt = "64MiB",
+	{.name = "journal", SIZE(4 * MIB, 4 * GIB), AT(config, journal_bytes), .dflt = "64MiB",
 	 .help = "size of each worker's journal"},
 };
 static const struct cfg_section recording_section = SECTION("recording", recording_keys);

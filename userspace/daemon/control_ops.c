@@ -437,6 +437,30 @@ static json_t *warnings_json(struct parent *p)
 	return list;
 }
 
+/* What authd said a second ago, and whether that is good. */
+static json_t *idp_json(struct parent *p)
+{
+	json_t *o = p->idp_state ? json_loads(p->idp_state, 0, NULL) : NULL;
+	const char *state, *error, *todo;
+	char detail[512];
+
+	if (!o)
+		o = json_object();
+	state = json_string_value(json_object_get(o, "state"));
+	error = json_string_value(json_object_get(o, "last_error"));
+	todo = json_string_value(json_object_get(o, "todo"));
+	(void)json_object_set_new(o, "issuer", json_string(p->cfg->idp->issuer));
+	if (!p->authd.ready || (state && strcmp(state, "unknown") != 0))
+		(void)json_object_set_new(o, "ok",
+					  json_boolean(p->authd.ready && strcmp(state, "up") == 0));
+	if (error) {
+		(void)snprintf(detail, sizeof(detail), "%s%s%s", error, todo ? ": " : "",
+			       todo ? todo : "");
+		(void)json_object_set_new(o, "detail", json_string(detail));
+	}
+	return o;
+}
+
 static json_t *op_status(struct call *c)
 {
 	struct parent *p = c->p;
@@ -453,12 +477,8 @@ static json_t *op_status(struct call *c)
 		if (t->cfg && t->mode == TARGET_OFF)
 			(void)json_array_append_new(off, target_json(p, t));
 	}
-	if (p->cfg->idp) {
-		idp = p->idp_state ? json_loads(p->idp_state, 0, NULL) : NULL;
-		if (!idp)
-			idp = json_object();
-		(void)json_object_set_new(idp, "issuer", json_string(p->cfg->idp->issuer));
-	}
+	if (p->cfg->idp)
+		idp = idp_json(p);
 	return json_pack("{s:s, s:i, s:o, s:I, s:o, s:o, s:o, s:s, s:o, s:o, s:o}", "version",
 			 TIDEGATE_VERSION, "pid", (int)getpid(), "since", when(p->since_wall_ns),
 			 "uptime_ms",

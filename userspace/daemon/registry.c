@@ -36,16 +36,17 @@ struct psession *registry_find(struct parent *p, const struct uuid *u)
 
 static void tell_end(struct parent *p, const struct psession *s, uint16_t reason)
 {
-	char json[512];
+	char json[512], when[32];
 	int n;
 
 	if (!p->followers)
 		return;
+	text_time(clock_wall_ns(), when, sizeof(when));
 	n = snprintf(json, sizeof(json),
-		     "{\"session\":\"%s\",\"agent\":\"%s\",\"target\":\"%s\",\"event\":\"end\","
+		     "{\"time\":\"%s\",\"session\":\"%s\",\"agent\":\"%s\",\"target\":\"%s\",\"event\":\"end\","
 		     "\"data\":{\"reason\":\"%s\",\"commands\":%llu}}",
-		     s->id, s->agent ? s->agent->name : "", s->target ? s->target->name : "",
-		     reason_label(reason), (unsigned long long)s->commands);
+		     when, s->id, s->agent ? s->agent->name : "",
+		     s->target ? s->target->name : "", reason_label(reason), (unsigned long long)s->commands);
 	control_event(p, slice_of(json, (size_t)n));
 }
 

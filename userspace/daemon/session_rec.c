@@ -182,14 +182,17 @@ static void put_objects(struct jsonw *j, const struct sql_info *info)
 /* People who follow see what goes into the recording. */
 static void tell_followers(struct session *s, const char *kind, struct slice json)
 {
+	char when[32];
 	struct buf b;
 
 	if (!s->w->follow)
 		return;
+	text_time(clock_wall_ns(), when, sizeof(when));
 	buf_init(&b, IPC_MAX);
-	if (!buf_printf(&b, "{\"session\":\"%s\",\"agent\":\"%s\",\"target\":\"%s\",\"event\":\"%s\","
-			    "\"data\":%.*s}",
-			s->id, s->view ? s->view->agent : "", s->view ? s->view->target->name : "",
+	if (!buf_printf(&b,
+			"{\"time\":\"%s\",\"session\":\"%s\",\"agent\":\"%s\",\"target\":\"%s\","
+			"\"event\":\"%s\",\"data\":%.*s}",
+			when, s->id, s->view ? s->view->agent : "", s->view ? s->view->target->name : "",
 			kind, (int)min_size(json.n, 32768), (const char *)json.p)) {
 		ipc_begin(s->w->ipc, IPC_EVENT, 0);
 		ipc_put_slice(s->w->ipc, buf_slice(&b));
@@ -239,7 +242,8 @@ bool srec_command(struct session *s, const struct event *ev, const char *verdict
 		text_hex(ev->statement.digest, 32, hex);
 		jsonw_kv_string(&j, "digest", hex);
 	}
-	return finish(s, &j, ev->kind == EV_EXECUTE ? TG_REC_EXECUTE : TG_REC_COMMAND, "command");
+	return finish(s, &j, ev->kind == EV_EXECUTE ? TG_REC_EXECUTE : TG_REC_COMMAND,
+		      ev->kind == EV_EXECUTE ? "execute" : "statement");
 }
 
 bool srec_decision(struct session *s, const char *what, const char *verdict, const char *by,

@@ -238,13 +238,27 @@ static int delete_unwanted(void *ctx, const struct tg_addr_key *key, uint32_t ta
 	return kern_addr_delete(d->k, key);
 }
 
+static tg_u8 kernel_mode(enum target_mode mode)
+{
+	switch (mode) {
+	case TARGET_STEER:
+		return TG_MODE_STEER;
+	case TARGET_BLOCK:
+		return TG_MODE_BLOCK;
+	case TARGET_OBSERVE:
+		return TG_MODE_OBSERVE;
+	case TARGET_OFF:
+		return TG_MODE_OFF;
+	}
+	return TG_MODE_BLOCK;
+}
+
 static int set_state(struct parent *p, const struct ptarget *t)
 {
+	enum target_mode after = t->cfg && t->cfg->mode != TARGET_OFF ? t->cfg->mode : TARGET_STEER;
 	struct tg_target_state st = {
-		.mode = (tg_u8)(t->mode == TARGET_STEER	    ? TG_MODE_STEER
-				: t->mode == TARGET_BLOCK   ? TG_MODE_BLOCK
-				: t->mode == TARGET_OBSERVE ? TG_MODE_OBSERVE
-							    : TG_MODE_OFF),
+		.mode = kernel_mode(t->mode),
+		.mode_after = kernel_mode(after),
 		.flags = t->cfg && t->cfg->fail_open ? TG_TARGET_FAIL_OPEN : 0,
 		.generation = (uint32_t)p->generation,
 	};

@@ -122,16 +122,17 @@ enum pg_step pg_startup(struct pg *st, struct slice in, size_t *ret_used)
 	uint32_t length, code;
 	enum pg_step step;
 
-	if (in.n < 8) {
-		/* The first byte alone tells another protocol; do not wait for more of it. */
-		if (in.p[0] != 0)
-			return pg_bad(st, TG_R_PROTO_BAD);
+	/* The first bytes tell what can never be a startup; do not wait for more of it. */
+	if (in.p[0] != 0)
+		return pg_bad(st, TG_R_PROTO_BAD);
+	if (in.n < 4)
 		return PG_NEED;
-	}
 	length = load_be32(in.p);
-	code = load_be32(in.p + 4);
 	if (length < 8 || length > PG_STARTUP_MAX)
-		return pg_bad(st, in.p[0] ? TG_R_PROTO_BAD : TG_R_PROTO_LIMIT);
+		return pg_bad(st, length < 8 ? TG_R_PROTO_BAD : TG_R_PROTO_LIMIT);
+	if (in.n < 8)
+		return PG_NEED;
+	code = load_be32(in.p + 4);
 	if (code == PG_SSL_REQUEST)
 		return encryption_request(st, length, &st->ssl_asked, ret_used);
 	if (code == PG_GSSENC_REQUEST)
