@@ -34,11 +34,19 @@ fuzz_one()
 		printf '  FAIL    %s: see %s\n' "$name" "$dir/log"
 		return 1
 	fi
-	# Only what covers something that the corpus does not yet, and few of those.
-	"$engine" -set_cover_merge=1 -timeout=10 -rss_limit_mb=2048 "$corpus" "$dir/found" >"$dir/merge.log" 2>&1 || {
+	# What was found before and now, as few as cover all of it; files with names that
+	# somebody gave them stay.
+	rm -rf "$dir/few"
+	mkdir -p "$dir/few"
+	find "$corpus" -type f -regextype posix-egrep ! -regex '.*/[0-9a-f]{40}' -exec cp -t "$dir/few" {} +
+	"$engine" -set_cover_merge=1 -timeout=10 -rss_limit_mb=2048 "$dir/few" "$corpus" "$dir/found" \
+		>"$dir/merge.log" 2>&1 || {
 		printf '  FAIL    %s: merging, see %s\n' "$name" "$dir/merge.log"
 		return 1
 	}
+	find "$corpus" -type f -regextype posix-egrep -regex '.*/[0-9a-f]{40}' -delete
+	cp -n "$dir/few"/* "$corpus/"
+	rm -rf "$dir/few"
 	rm -rf "$dir/found"
 	after=$(find "$corpus" -type f | wc -l)
 	printf '  ok      %-20s %10s runs, corpus %d -> %d\n' "$name" \

@@ -15,10 +15,12 @@
 static const char usage[] =
 	"usage: tidegated [-c FILE] [-l LEVEL]\n"
 	"       tidegated --check [-c FILE]\n"
+	"       tidegated --pin [-c FILE]\n"
 	"\n"
 	"  -c, --config FILE   configuration (default " TG_CTL_CONFIG ")\n"
 	"  -l, --log LEVEL     error, warning, notice, info, debug\n"
 	"      --check         checks the configuration and exits\n"
+	"      --pin           loads and pins the programs, refusing agents, and exits\n"
 	"  -V, --version\n"
 	"\n"
 	"SIGHUP reloads the configuration, SIGTERM lets sessions finish and exits.\n"
@@ -69,11 +71,12 @@ int main(int argc, char **argv)
 		{"config", required_argument, NULL, 'c'}, {"log", required_argument, NULL, 'l'},
 		{"check", no_argument, NULL, 'k'},	  {"version", no_argument, NULL, 'V'},
 		{"help", no_argument, NULL, 'h'},	  {"role", required_argument, NULL, 'r'},
-		{"name", required_argument, NULL, 'n'},	  {NULL, 0, NULL, 0},
+		{"name", required_argument, NULL, 'n'},	  {"pin", no_argument, NULL, 'p'},
+		{NULL, 0, NULL, 0},
 	};
 	const char *path = TG_CTL_CONFIG, *role = NULL, *name = "child";
 	enum log_level level = LOG_LVL_INFO;
-	bool only_check = false;
+	bool only_check = false, only_pin = false;
 	int o;
 
 	while ((o = getopt_long(argc, argv, "c:l:Vh", options, NULL)) != -1) {
@@ -89,6 +92,9 @@ int main(int argc, char **argv)
 			break;
 		case 'k':
 			only_check = true;
+			break;
+		case 'p':
+			only_pin = true;
 			break;
 		case 'r':
 			role = optarg;
@@ -115,6 +121,6 @@ int main(int argc, char **argv)
 		return run_role(role, name, level);
 	if (only_check)
 		return check(path);
-	log_init("parent", level);
-	return parent_main(path);
+	log_init(only_pin ? "pin" : "parent", level);
+	return only_pin ? parent_pin(path) : parent_main(path);
 }
