@@ -511,7 +511,7 @@ static void test_everything(void **state)
 		"daemon:\n"
 		"  {workers: 3, user: u, run_dir: /r, state_dir: /s, bpf_dir: /b, cgroup_root: /c,\n"
 		"   bpf: off, metrics_listen: \"127.0.0.1:1\", admin_group: g, log_level: debug}\n"
-		"recording: {dir: /d, durability: disk, required: false, journal: 2MiB}\n");
+		"recording: {dir: /d, durability: disk, required: false, journal: 8MiB}\n");
 	const struct cfg_target *t = config_target(c, SLICE_LIT("t"));
 	const struct cfg_agent *a = config_agent(c, SLICE_LIT("a"));
 	struct in6_addr want;
@@ -555,7 +555,7 @@ static void test_everything(void **state)
 	assert_string_equal(c->log_level, "debug");
 	assert_int_equal(c->durability, DURABLE_DISK);
 	assert_false(c->record_required);
-	assert_int_equal(c->journal_bytes, 2 << 20);
+	assert_int_equal(c->journal_bytes, 8 << 20);
 	assert_null(config_target(c, SLICE_LIT("u")));
 	assert_null(config_agent(c, SLICE_LIT("")));
 	config_free(c);
