@@ -239,7 +239,7 @@ static int misc_row(struct catalog *c, const struct slice *v)
 		c->max_oid = oid_of(v[1], &rc);
 	else if (slice_eq_str(v[0], "operator") || slice_eq_str(v[0], "cast"))
 		c->foreign_operators = true;
-	else
+	else if (!slice_eq_str(v[0], "setting"))
 		rc = -EINVAL;
 	return rc;
 }

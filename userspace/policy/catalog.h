@@ -13,18 +13,19 @@
 struct catalog;
 
 /*
- * The queries to send, each a text of one statement for PostgreSQL 12 or newer; each result is
- * given to catalog_row(), in any order. Any login will do that may read pg_catalog. They select
- * only what can concern the column rules. Valid for the life of the mask set; NULL if it has no
+ * The queries to send, each a text of one statement for PostgreSQL 12 or newer, in this
+ * order on one connection of our own (the first changes its settings); each result is given to
+ * catalog_row(). Any login will do that may read pg_catalog. They select only what can
+ * concern the column rules. Valid for the life of the mask set; NULL if it has no
  * column rules (mask_set_needs_catalog()).
  */
 enum catalog_query_id {
-	CATALOG_Q_COLUMNS, /* the columns that the rules name, with those of parents, children and
-			      columns generated from them */
-	CATALOG_Q_VIEWS,   /* what depends on their tables, or calls code of users */
+	CATALOG_Q_MISC,	      /* settings; highest OID; operators and casts that run users' code */
+	CATALOG_Q_COLUMNS,    /* the columns that the rules name, with those of parents, children
+				 and columns generated from them */
+	CATALOG_Q_VIEWS,      /* what depends on their tables, or runs code of users */
 	CATALOG_Q_ATTRIBUTES, /* all columns of both */
 	CATALOG_Q_FUNCTIONS,  /* functions that are not built in */
-	CATALOG_Q_MISC,	      /* highest OID, operators and casts that run code of users */
 	CATALOG_Q_NAMES,      /* names of all relations: what is not there is new */
 	CATALOG_QUERIES,
 };

@@ -161,8 +161,15 @@ static const char functions[] = "SELECT p.proname, pg_catalog.bool_or(" FOREIGN_
 	p ".oid >= 16384 AND " p ".prolang NOT IN (SELECT oid FROM pg_catalog.pg_language WHERE " \
 	  "lanname IN ('internal', 'c'))"
 
+/*
+ * The planner knows nothing of how few rows the recursion gives: left alone it
+ * compiles and hashes whole catalogs, which is ten times as slow in a large database. The session
+ * is ours.
+ */
 static const char misc[] =
-	"SELECT 'max_oid', pg_catalog.max(oid)::pg_catalog.text FROM pg_catalog.pg_class"
+	"SELECT 'setting', pg_catalog.set_config(s, 'off', false)"
+	" FROM pg_catalog.unnest(ARRAY['jit', 'enable_hashjoin', 'enable_mergejoin']) s"
+	" UNION ALL SELECT 'max_oid', pg_catalog.max(oid)::pg_catalog.text FROM pg_catalog.pg_class"
 	" UNION ALL SELECT 'operator', o.oprname::pg_catalog.text FROM pg_catalog.pg_operator o"
 	" JOIN pg_catalog.pg_proc p ON p.oid = o.oprcode WHERE " NOT_C(
 		"p") " UNION ALL SELECT 'cast', k.oid::pg_catalog.text FROM pg_catalog.pg_cast k"
