@@ -269,3 +269,24 @@ def test_sigterm_lets_sessions_finish(gateway, pg):
     d.process.terminate()
     assert "finished" in psql.communicate(timeout=10)[0]
     assert d.process.wait(10) == 0
+
+
+def test_fewer_workers_lose_no_tail(gateway, pg):
+    d = gateway(workers=3)
+    conns = [connect(d, pg) for _ in range(12)]
+    for i, c in enumerate(conns):
+        c.cursor().execute(f"SELECT 'tail-{i:02}'")
+    d.kill()
+    d.head = d.head.replace("workers: 3", "workers: 1")
+    with open(d.config_path) as f:
+        text = f.read()
+    with open(d.config_path, "w") as f:
+        f.write(text.replace("workers: 3", "workers: 1"))
+    d.start()
+    wait_for("all recordings", lambda: d.record_text().count(b"worker_died") == 12, 15)
+    text = d.record_text()
+    assert all(b"tail-%02d" % i in text for i in range(12))
+    d.process.terminate()
+    assert d.process.wait(10) == 0
+    assert sorted(n for n in os.listdir(f"{d.dir}/state") if n.startswith("journal")) == [
+        "journal-0"]

@@ -243,6 +243,11 @@ void child_add_orphan(struct child *c, const struct uuid *session, uint16_t reas
 	c->orphans = list;
 }
 
+static void journal_path(const struct parent *p, uint32_t index, char *dst, size_t cap)
+{
+	(void)snprintf(dst, cap, "%s/journal-%u", p->cfg->state_dir, index);
+}
+
 static int open_journal(struct child *c)
 {
 	const struct config *cfg = c->p->cfg;
@@ -250,7 +255,7 @@ static int open_journal(struct child *c)
 	struct stat st;
 	int fd, rc;
 
-	(void)snprintf(path, sizeof(path), "%s/journal-%u", cfg->state_dir, c->index);
+	journal_path(c->p, c->index, path, sizeof(path));
 	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0 || fstat(fd, &st)) {
 		rc = -errno;
@@ -296,11 +301,37 @@ static int prepare(struct parent *p, struct child *c, enum role role, uint32_t i
 	return role == ROLE_WORKER ? prepare_worker(c) : 0;
 }
 
+/* As many as are wanted, and one for each journal that an earlier, larger number left. */
+static uint32_t count_workers(const struct parent *p)
+{
+	uint32_t n = p->cfg->workers < WORKERS_MAX ? p->cfg->workers : WORKERS_MAX;
+	char path[512];
+
+	for (uint32_t i = n; i < WORKERS_MAX; i++) {
+		journal_path(p, i, path, sizeof(path));
+		if (access(path, F_OK) == 0)
+			n = i + 1;
+	}
+	return n;
+}
+
+/* After a clean stop: journals that were only kept for their tails, and have none. */
+void children_tidy(const struct parent *p)
+{
+	char path[512];
+
+	for (uint32_t i = p->cfg->workers; i < p->nworkers; i++) {
+		journal_path(p, i, path, sizeof(path));
+		if (p->workers[i].stats->journal.slots_used == 0)
+			(void)unlink(path);
+	}
+}
+
 int children_start(struct parent *p)
 {
 	int rc = prepare(p, &p->keyd, ROLE_KEYD, 0);
 
-	p->nworkers = p->cfg->workers < WORKERS_MAX ? p->cfg->workers : WORKERS_MAX;
+	p->nworkers = count_workers(p);
 	if (!rc)
 		rc = prepare(p, &p->authd, ROLE_AUTHD, 0);
 	for (uint32_t i = 0; !rc && i < p->nworkers; i++)

@@ -270,8 +270,7 @@ static void watch_signals(struct parent *p)
 	(void)signal(SIGPIPE, SIG_IGN);
 }
 
-/* A finished recording ends with the magic of its seek table. */
-static bool is_finished(int dir, const char *name)
+bool recording_finished(int dir, const char *name)
 {
 	uint8_t tail[4] = {0};
 	int fd = openat(dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
@@ -301,7 +300,7 @@ static void find_orphans(struct parent *p)
 		    strcmp(e->d_name + UUID_TEXT - 1, TG_REC_SUFFIX) != 0 ||
 		    uuid_parse(slice_of(e->d_name, UUID_TEXT - 1), &u))
 			continue;
-		if (!is_finished(p->record_dir, e->d_name))
+		if (!recording_finished(p->record_dir, e->d_name))
 			child_add_orphan(&p->workers[0], &u, TG_R_WORKER_DIED);
 	}
 	if (d)
@@ -382,6 +381,8 @@ int parent_main(const char *config_path)
 	 * nobody else can bind the port meanwhile.
 	 */
 	kern_close(p.kern);
+	if (children_gone(&p))
+		children_tidy(&p);
 	control_stop(&p);
 	log_notice("stopped; targets stay closed to agents until the next start");
 	return 0;

@@ -127,6 +127,8 @@ int parent_main(const char *config_path);
 /* 0 or -EINVAL with messages in @error; the old configuration stays then. */
 MUST_CHECK int parent_reload(struct parent *p, struct buf *error, bool *ret_changed);
 void parent_stop(struct parent *p);
+/* Ends with the magic of its seek table; true also for what cannot be opened. */
+bool recording_finished(int dir, const char *name);
 
 /* --- children.c */
 MUST_CHECK int children_start(struct parent *p);
@@ -135,6 +137,7 @@ void children_config(struct parent *p);
 void child_send_config(struct child *c);
 void children_stop(struct parent *p);
 bool children_gone(const struct parent *p);
+void children_tidy(const struct parent *p);
 /* Uids that the children run as, as far as their accounts exist; returns how many. */
 size_t children_uids(const struct parent *p, uint32_t *uids, size_t cap);
 /* The worker is to complete a recording once it is up. */

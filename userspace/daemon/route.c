@@ -32,22 +32,39 @@ static int open_recording(struct parent *p, const char *id, bool create, uint32_
 	*ret_error = fd < 0 ? (uint32_t)errno : 0;
 	if (fd < 0)
 		log_error("recording %s: %s", name, strerror(errno));
+	/* A file that is on the disk without its name is lost with the power. */
+	else if (create && p->cfg->durability == DURABLE_DISK)
+		(void)fsync(p->record_dir);
 	return fd;
+}
+
+/*
+ * A worker writes its own sessions' files, and those that a dead process left
+ * unfinished; what is finished nobody touches again, whatever a worker says.
+ */
+static bool may_write(struct child *c, const struct uuid *u, const char *id)
+{
+	const struct psession *s = registry_find(c->p, u);
+	char name[UUID_TEXT + sizeof(TG_REC_SUFFIX)];
+
+	(void)snprintf(name, sizeof(name), "%s%s", id, TG_REC_SUFFIX);
+	return s ? s->worker == c : !recording_finished(c->p->record_dir, name);
 }
 
 static void file_need(struct child *c, struct ipc_msg *m)
 {
 	struct uuid u = ipc_get_uuid(m);
+	uint32_t error = EPERM;
 	char id[UUID_TEXT];
-	uint32_t error;
-	int fd;
+	int fd = -1;
 
 	if (!ipc_end(m)) {
 		m->bad = true;
 		return;
 	}
 	uuid_format(&u, id);
-	fd = open_recording(c->p, id, false, &error);
+	if (may_write(c, &u, id))
+		fd = open_recording(c->p, id, false, &error);
 	ipc_begin(c->ipc, IPC_FILE, 0);
 	ipc_put_uuid(c->ipc, &u);
 	ipc_put_u32(c->ipc, error);

@@ -392,6 +392,7 @@ static void on_after(uv_check_t *h)
 		(void)uv_idle_stop(&w->busy);
 	if (w->draining && w->nsessions == 0) {
 		journal_drain(w->journal);
+		journal_get_stats(w->journal, &w->stats->journal);
 		uv_stop(&w->loop);
 	}
 }
