@@ -14,6 +14,8 @@
 #include "kern/kern.h"
 #include "tidegate_ctl.h"
 
+enum { REQUEST_MAX = 4096, REQUEST_MS = 5000, ANSWER_ROOM = 256 << 10 };
+
 static uv_poll_t metrics_polls[2];
 
 void parent_reasons(const struct parent *p, uint64_t ret[TG_R_COUNT])
@@ -110,30 +112,97 @@ static void put_targets(const struct parent *p, struct buf *b)
 	}
 }
 
+/* A scraper: its request is read to the blank line, whatever it says, then answered. */
+struct scraper {
+	struct parent *p;
+	uv_poll_t poll;
+	uv_timer_t timer;
+	int fd;
+	uint8_t nhandles;
+	size_t n;
+	char request[REQUEST_MAX];
+};
+
+static void scraper_closed(uv_handle_t *h)
+{
+	struct scraper *s = h->data;
+
+	if (--s->nhandles)
+		return;
+	close(s->fd);
+	free(s);
+}
+
+static void scraper_close(struct scraper *s)
+{
+	if (uv_is_closing((uv_handle_t *)&s->poll))
+		return;
+	s->poll.data = s->timer.data = s;
+	uv_close((uv_handle_t *)&s->poll, scraper_closed);
+	uv_close((uv_handle_t *)&s->timer, scraper_closed);
+}
+
+static void scraper_late(uv_timer_t *t)
+{
+	scraper_close(container_of(t, struct scraper, timer));
+}
+
+static void answer(struct scraper *s)
+{
+	struct buf b;
+
+	buf_init(&b, 1 << 20);
+	(void)!buf_printf(&b, "HTTP/1.0 200 OK\r\nContent-Type: text/plain; version=0.0.4\r\n"
+			      "Connection: close\r\n\r\n");
+	put_sums(s->p, &b);
+	put_reasons(s->p, &b);
+	put_kernel(s->p, &b);
+	put_targets(s->p, &b);
+	(void)!send(s->fd, buf_data(&b), b.n, MSG_NOSIGNAL | MSG_DONTWAIT);
+	(void)shutdown(s->fd, SHUT_WR);
+	buf_done(&b);
+}
+
+static void on_scraper(uv_poll_t *h, int status, int events)
+{
+	struct scraper *s = container_of(h, struct scraper, poll);
+	ssize_t n = recv(s->fd, s->request + s->n, sizeof(s->request) - s->n, MSG_DONTWAIT);
+
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	if (n > 0) {
+		s->n += (size_t)n;
+		if (!memmem(s->request, s->n, "\r\n\r\n", 4) && s->n < sizeof(s->request))
+			return;
+		answer(s);
+	}
+	scraper_close(s);
+}
+
 static void on_metrics(uv_poll_t *h, int status, int events)
 {
 	struct parent *p = h->data;
 	int listen_fd = h == &metrics_polls[0] ? p->metrics_fd : p->metrics_tcp;
 	int fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-	char skip[4096];
-	struct buf b;
+	int size = ANSWER_ROOM;
+	struct scraper *s;
 
 	if (fd < 0)
 		return;
-	buf_init(&b, 1 << 20);
-	(void)!buf_printf(&b, "HTTP/1.0 200 OK\r\nContent-Type: text/plain; version=0.0.4\r\n"
-			      "Connection: close\r\n\r\n");
-	put_sums(p, &b);
-	put_reasons(p, &b);
-	put_kernel(p, &b);
-	put_targets(p, &b);
-	/* Unread bytes would turn the close into a reset that eats the answer. */
-	(void)!recv(fd, skip, sizeof(skip), MSG_DONTWAIT);
-	(void)!send(fd, buf_data(&b), b.n, MSG_NOSIGNAL | MSG_DONTWAIT);
-	(void)shutdown(fd, SHUT_WR);
-	(void)!recv(fd, skip, sizeof(skip), MSG_DONTWAIT);
-	close(fd);
-	buf_done(&b);
+	s = calloc(1, sizeof(*s));
+	if (!s || uv_poll_init(&p->loop, &s->poll, fd)) {
+		free(s);
+		close(fd);
+		return;
+	}
+	/* The answer goes out in one piece. */
+	(void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+	s->p = p;
+	s->fd = fd;
+	s->nhandles = 2;
+	(void)uv_timer_init(&p->loop, &s->timer);
+	(void)uv_timer_start(&s->timer, scraper_late, REQUEST_MS, 0);
+	(void)uv_poll_start(&s->poll, UV_READABLE, on_scraper);
 }
 
 static int watch(struct parent *p, uv_poll_t *h, int fd)
