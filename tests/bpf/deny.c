@@ -228,7 +228,8 @@ static bool udp_own_entry(void)
 	CHECK_EQ(client("/agents", 0, send_to, &d), ECONNREFUSED);
 	CHECK(target_mode(TG_MODE_OBSERVE, 0));
 	CHECK_EQ(client("/agents", 0, send_to, &d), 0);
-	CHECK_EQ(counted(TG_K_PASSED_OBSERVED), 2); /* at sendmsg and at the backstop */
+	/* At sendmsg and at the backstop, which may see an earlier datagram late on a busy host. */
+	CHECK(counted(TG_K_PASSED_OBSERVED) >= 2);
 	CHECK(target_mode(TG_MODE_OFF, 0));
 	CHECK_EQ(client("/agents", 0, send_to, &d), 0);
 	return true;
