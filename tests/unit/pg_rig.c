@@ -40,7 +40,7 @@ static enum insp_verdict judge(struct rig *r, const struct event *ev, struct ins
 			return INSP_V_ALLOW;
 		}
 	}
-	if (has(text, "HOLD")) {
+	if (has(text, "WAITING")) {
 		if (!r->release)
 			return INSP_V_WAIT;
 		if (r->release < 0) {
@@ -136,9 +136,13 @@ static enum insp_verdict on_columns(void *ctx, const struct sql_info *info, bool
 	}
 	for (uint32_t i = 0; i < n; i++) {
 		bool secret = (cols[i].table == 1000 && cols[i].attnum == 2) ||
-			      slice_eq_str(cols[i].name, "secret");
+			      slice_eq_str(cols[i].name, "secret") ||
+			      (cols[i].table && slice_eq_str(cols[i].label, "secret"));
 
-		if (!cols[i].table && !cols[i].name.n && (tainted || names_secret(info)))
+		/* "COPY customers TO": its columns in their order. */
+		if (info && info->copy && !info->copy->ncolumns && i == 1)
+			secret |= slice_eq_str(info->copy->relation, "customers");
+		if (!cols[i].table && !cols[i].name.n && (tainted || (names_secret(info) && !info->copy)))
 			secret = true;
 		plans[i] = (struct insp_plan){
 			.how = secret ? r->how : MASK_NONE,

@@ -3,9 +3,9 @@
  * A host for the PostgreSQL inspector without sockets: bytes go in cut as the
  * test says, outputs and a line per event come out. Its policy is fixed:
  *
- *   a text with DENIED is denied, with HOLD waits until rig->release is set (then
+ *   a text with DENIED is denied, with WAITING waits until rig->release is set (then
  *   allowed, or denied if rig->release < 0), with LATER is asked about at Execute,
- *   with LATER HOLD is held there; database "nobody" is denied
+ *   with LATER WAITING is held there; database "nobody" is denied
  *   column 2 of table 1000 and COPY columns named "secret" are masked
  *   (rig->how), every column is scanned; a hit is "@" (e-mail) or "4111" (card)
  *   columns without an origin are masked if the statement names "secret" or is unknown

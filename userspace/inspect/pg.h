@@ -21,7 +21,9 @@ static inline size_t pg_value_max(const struct pg *st)
 /* Rows up to this are held whole; longer ones stream. */
 static inline size_t pg_row_max(const struct pg *st)
 {
-	return max_size(2 * pg_value_max(st), 1u << 16);
+	size_t n = st->env->limits.row_bytes;
+
+	return n ? n : max_size(2 * pg_value_max(st), 1u << 16);
 }
 
 static inline enum pg_step pg_bad(struct pg *st, uint16_t why)

@@ -470,8 +470,13 @@ enum pg_step pg_rows_batch(struct pg *st, struct slice in, size_t *ret_used)
 
 		if (total < PG_HEAD || total > in.n - off || total > pg_row_max(st))
 			break;
-		if (!gather_row(st, &b, slice_of(in.p + off, total), off))
-			return pg_bad(st, TG_R_PROTO_BAD);
+		if (!gather_row(st, &b, slice_of(in.p + off, total), off)) {
+			/* What comes before it goes on, as it would have with another cut. */
+			if (!b.nrow)
+				return pg_bad(st, TG_R_PROTO_BAD);
+			b.nv = b.row[b.nrow].first;
+			break;
+		}
 		off += total;
 	}
 	mask_batch(st, &b);
