@@ -21,6 +21,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 struct cuts {
 	uint32_t state; /* 0: none */
+	uint8_t head[5]; /* of the server's current message */
+	size_t head_n, left;
 };
 
 static size_t next_cut(struct cuts *c, size_t n)
@@ -41,12 +43,34 @@ static void feed_cut(struct rig *r, enum insp_dir dir, struct slice s, struct cu
 	}
 }
 
+/* How much of @s belongs to the server's current message. */
+static size_t message_part(struct cuts *c, struct slice s)
+{
+	size_t n = 0;
+
+	while (c->head_n < sizeof(c->head) && n < s.n) {
+		c->head[c->head_n++] = s.p[n++];
+		if (c->head_n == sizeof(c->head)) {
+			c->left = load_be32(c->head + 1);
+			c->left = c->left < 4 ? 0 : c->left - 4;
+		}
+	}
+	if (c->head_n == sizeof(c->head)) {
+		size_t body = min_size(c->left, s.n - n);
+
+		c->left -= body;
+		n += body;
+		if (c->left == 0)
+			c->head_n = 0;
+	}
+	return n;
+}
+
 static void feed_record(struct rig *r, enum insp_dir dir, struct slice s, struct cuts *c)
 {
-	while (dir == INSP_S2C && s.n >= 5) {
-		size_t n = min_size((size_t)load_be32(s.p + 1) + 1, s.n);
+	while (dir == INSP_S2C && s.n) {
+		size_t n = message_part(c, s);
 
-		n = max_size(n, 1);
 		feed_cut(r, dir, slice_of(s.p, n), c);
 		s = slice_from(s, n);
 	}
@@ -56,7 +80,7 @@ static void feed_record(struct rig *r, enum insp_dir dir, struct slice s, struct
 static void run(struct rig *r, struct sql *sql, struct slice in, uint32_t cut)
 {
 	uint8_t set = in.p[0];
-	struct cuts c = {cut};
+	struct cuts c = {.state = cut};
 	struct buf b;
 
 	rig_init(r, sql, set & SET_MASKING);
