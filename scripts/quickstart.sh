@@ -30,7 +30,8 @@ for arg in "$@"; do
 	esac
 done
 
-bold=$(tput bold 2>/dev/null || true) plain=$(tput sgr0 2>/dev/null || true)
+bold='' plain=''
+if [ -t 1 ]; then bold=$(tput bold 2>/dev/null || true) plain=$(tput sgr0 2>/dev/null || true); fi
 started=$(date +%s)
 dir='' pg_pid='' daemon_pid='' cgroup='' made_users=''
 
@@ -137,7 +138,8 @@ targets:
   shop-db:
     address: "127.0.0.1:$port"
     protocol: postgresql
-    listen: "127.0.0.1:$gate"
+    listen: "127.0.0.1:$gate"       # gateway mode: the agent is known by its socket's owner
+    listen_by_owner: true
     catalog: { user: tidegate_catalog, password_file: $dir/catalog.password }
 policy:
   - agents: [demo]
@@ -169,7 +171,8 @@ if grep -q 'steering on' "$dir/tidegated.log"; then
 	say "the kernel steers what the cgroup ${cgroup##*/} sends to 127.0.0.1:$port"
 else
 	dbport=$gate
-	say "gateway mode: $(sed -n 's/.*no kernel steering, gateway listeners only: //p' "$dir/tidegated.log")"
+	why=$(sed -n 's/.*no kernel steering, gateway listeners only: //p' "$dir/tidegated.log")
+	say "gateway mode: ${why:-as asked with --no-bpf}"
 	say "psql is pointed at 127.0.0.1:$gate instead"
 fi
 
