@@ -267,7 +267,7 @@ class Daemon:
 
 
 SHOP = """
-CREATE ROLE agent LOGIN PASSWORD 'agent';
+CREATE ROLE agent LOGIN PASSWORD 'pw-of-agent';
 CREATE ROLE tidegate_catalog LOGIN PASSWORD 'catalog';
 CREATE DATABASE shop OWNER agent;
 """
@@ -285,6 +285,12 @@ CREATE TABLE notes (id serial PRIMARY KEY, body text);
 def make_shop(pg):
     pg.sql(SHOP)
     pg.sql(SHOP_TABLES, db="shop", user="agent")
+
+
+def make_shop_as_owner(pg):
+    """The same on a server that lets only its superuser in without a password."""
+    pg.sql(SHOP)
+    pg.sql("SET ROLE agent;\n" + SHOP_TABLES, db="shop")
 
 
 def policy(port, access="none", commands=None, mask=None, target="", extra_policy="", name="shop"):

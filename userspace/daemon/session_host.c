@@ -404,8 +404,12 @@ static enum insp_verdict host_columns(void *ctx, const struct sql_info *info, bo
 	/* A table that the snapshot does not know: a newer one may; asked for once. */
 	if (stale && c && catalog_want(s, true, &c) == CATALOG_LOADING)
 		return INSP_V_WAIT;
-	if (stale)
-		count_reason(s->w, TG_R_MASK_UNRESOLVED);
+	for (uint32_t i = 0; i < n; i++) {
+		if (plans[i].unresolved) {
+			count_reason(s->w, TG_R_MASK_UNRESOLVED);
+			break;
+		}
+	}
 	return INSP_V_ALLOW;
 }
 
