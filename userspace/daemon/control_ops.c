@@ -13,6 +13,8 @@
 #include "kern/kern.h"
 #include "tidegate_ctl.h"
 
+#define YEAR_MS (366ll * 86400000)
+
 struct call {
 	struct parent *p;
 	struct ctl_client *client;
@@ -46,7 +48,8 @@ static uint64_t arg_ms(const struct call *c, const char *name)
 {
 	json_int_t v = json_integer_value(json_object_get(c->args, name));
 
-	return v > 0 ? (uint64_t)v : 0;
+	/* What is longer than a year was meant as for ever, which nothing here is. */
+	return v <= 0 ? 0 : v < YEAR_MS ? (uint64_t)v : YEAR_MS;
 }
 
 static json_t *when(uint64_t wall_ns)

@@ -133,19 +133,19 @@ static unsigned take_fds(struct msghdr *mh, int *fds)
 	return n;
 }
 
-static bool parse(struct ipc *ipc, size_t n, struct ipc_msg *m)
+bool ipc_parse(struct slice packet, struct ipc_msg *m)
 {
 	struct ipc_head head;
 
-	if (n < sizeof(head))
+	if (packet.n < sizeof(head))
 		return false;
-	memcpy(&head, ipc->in, sizeof(head));
+	memcpy(&head, packet.p, sizeof(head));
 	if (head.version != IPC_VERSION || head.type >= IPC_TYPE_COUNT ||
-	    head.len != n - sizeof(head))
+	    head.len != packet.n - sizeof(head))
 		return false;
 	m->type = (enum ipc_type)head.type;
 	m->id = head.id;
-	m->raw = slice_of(ipc->in + sizeof(head), head.len);
+	m->raw = slice_from(packet, sizeof(head));
 	m->p = m->raw.p;
 	m->end = m->p + m->raw.n;
 	return true;
@@ -173,7 +173,7 @@ static bool receive(struct ipc *ipc)
 		return false;
 	}
 	m.nfds = take_fds(&mh, m.fds);
-	if ((mh.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) || !parse(ipc, (size_t)n, &m)) {
+	if ((mh.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) || !ipc_parse(slice_of(ipc->in, (size_t)n), &m)) {
 		m.bad = true;
 	} else {
 		ipc->ops->message(ipc->ctx, ipc, &m);

@@ -129,6 +129,8 @@ void ipc_send(struct ipc *ipc);
 void ipc_forward(struct ipc *ipc, const struct ipc_msg *m, uint64_t id);
 
 /* --- receiving */
+/* Reads the head of a packet; false: it is no message. What the endpoint does itself. */
+MUST_CHECK bool ipc_parse(struct slice packet, struct ipc_msg *m);
 uint32_t ipc_get_u32(struct ipc_msg *m);
 uint64_t ipc_get_u64(struct ipc_msg *m);
 struct slice ipc_get_str(struct ipc_msg *m);   /* borrowed */
