@@ -161,8 +161,12 @@ static enum pg_step query(struct pg *st, const struct pg_msg *m)
 	report_secrets(st, info, text);
 	stmt = pg_stmt_new(st, info, (struct slice){0}, (struct slice){0});
 	pg_info_unref(info);
-	if (!stmt)
-		return pg_bad(st, TG_R_NO_MEMORY);
+	if (!stmt && st->q.n)
+		return pg_stall(st); /* what is in flight holds statements too */
+	if (!stmt) {
+		a = limit_answer("too many prepared statements in this session");
+		return pg_refuse_query(st, "54000", &a);
+	}
 	step = judge_query(st, m, stmt, text);
 	pg_obj_unref(st, &stmt->obj);
 	return step;
@@ -250,6 +254,8 @@ static enum pg_step parse(struct pg *st, const struct pg_msg *m)
 	report_secrets(st, info, text);
 	stmt = pg_stmt_new(st, info, (struct slice){0}, (struct slice){0});
 	pg_info_unref(info);
+	if (!stmt && st->q.n)
+		return pg_stall(st);
 	if (!stmt) {
 		a = limit_answer("too many prepared statements in this session");
 		return pg_refuse_extended(st, "54000", &a);
@@ -347,6 +353,10 @@ static enum pg_step bind(struct pg *st, const struct pg_msg *m)
 		return pg_bad(st, TG_R_PROTO_BAD);
 	}
 	slot = p ? pg_name_get(st, &st->portals, portal) : NULL;
+	if (!slot && st->q.n) {
+		pg_obj_unref(st, (struct pg_obj *)p);
+		return pg_stall(st);
+	}
 	if (!slot) {
 		pg_obj_unref(st, (struct pg_obj *)p);
 		a = limit_answer("too many portals in this session");

@@ -242,7 +242,8 @@ bool pg_scan_input(const struct pg_col *c, uint8_t act, bool binary, struct slic
 		v = slice_of(conv, n);
 	}
 	*ret = v;
-	return v.n > 0;
+	/* That a masked value is empty is not told either. */
+	return v.n > 0 || (c->plan.how != MASK_NONE && act != PG_ACT_SCAN);
 }
 
 /* After the host: what goes on in place of the value, without jsonb's version. */
