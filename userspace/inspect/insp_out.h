@@ -31,6 +31,8 @@ void insp_out_pass(struct insp_out *o, struct slice s);
 void insp_out_copy(struct insp_out *o, struct slice s);
 /* Room for @n made bytes, all of which count at once; NULL if failed. */
 uint8_t *insp_out_make(struct insp_out *o, size_t n);
+/* Takes back the last @n bytes, which were made last. */
+void insp_out_trim(struct insp_out *o, size_t n);
 /* Where segment @i starts; valid until the next change of @o. */
 const uint8_t *insp_out_ptr(const struct insp_out *o, uint32_t i);
 

@@ -110,3 +110,13 @@ const uint8_t *insp_out_ptr(const struct insp_out *o, uint32_t i)
 
 	return s->p ? s->p : buf_data(&o->made) + s->off;
 }
+
+void insp_out_trim(struct insp_out *o, size_t n)
+{
+	struct insp_seg *last = &o->seg[o->nseg - 1];
+
+	BUG_ON(o->nseg == 0 || last->p || n > last->n);
+	last->n -= n;
+	o->made.n -= n;
+	o->bytes -= n;
+}

@@ -146,30 +146,32 @@ static bool binary_byte(struct pg *st, struct pg_copy *c, uint8_t *b)
 	}
 }
 
-static bool transform(struct pg *st, struct pg_copy *c, uint8_t *p, size_t n)
+/* How many bytes were covered where they must be; fewer than @n: then it makes no sense. */
+static size_t transform(struct pg *st, struct pg_copy *c, uint8_t *p, size_t n)
 {
 	for (size_t i = 0; i < n; i++) {
 		if (!c->binary)
 			p[i] = text_byte(st, c, p[i]);
 		else if (!binary_byte(st, c, &p[i]))
-			return false;
+			return i;
 	}
-	return true;
+	return n;
 }
 
 bool pg_copy_more(struct pg *st, struct slice in)
 {
 	struct pg_copy *c = st->copy;
 	uint8_t *p = in.n ? insp_out_make(pg_out(st, INSP_TO_CLIENT), in.n) : NULL;
-	bool ok = true;
+	size_t done = in.n;
 
 	if (p) {
 		memcpy(p, in.p, in.n);
-		ok = transform(st, c, p, in.n);
+		done = transform(st, c, p, in.n);
+		insp_out_trim(pg_out(st, INSP_TO_CLIENT), in.n - done);
 	}
 	if (st->dir[INSP_S2C].left == 0)
 		c->fill = c->at.inside;
-	return ok;
+	return done == in.n;
 }
 
 enum pg_step pg_copy_fill(struct pg *st, const struct pg_msg *m)
@@ -183,7 +185,7 @@ enum pg_step pg_copy_fill(struct pg *st, const struct pg_msg *m)
 	}
 	c->fill = true;
 	if (c->part.n) {
-		if (!transform(st, c, buf_data(&c->part), c->part.n))
+		if (transform(st, c, buf_data(&c->part), c->part.n) < c->part.n)
 			return pg_bad(st, TG_R_PROTO_BAD);
 		pg_copy_put(st, buf_slice(&c->part));
 		buf_reset(&c->part);
