@@ -61,8 +61,8 @@ static enum pg_step command_complete(struct pg *st, const struct pg_msg *m)
 	tag = cur_cstr(&c);
 	if (!cur_end(&c))
 		return unfit(st);
-	pg_rows_end(st, h->stmt);
 	pg_copy_end(st);
+	pg_rows_end(st, h->stmt);
 	command_event(st, h, tag);
 	h->flags &= (uint16_t)~(PG_RF_ROWS | PG_RF_COPYING);
 	(void)pg_pass(st, INSP_S2C, m);
@@ -270,24 +270,55 @@ static enum pg_step data_row(struct pg *st, const struct pg_msg *m)
 	return PG_NEED;
 }
 
+/* Whether the host hides the value of a function: nothing says what it is made of. */
+static enum pg_step hides_result(struct pg *st, const struct pg_msg *m, bool *ret)
+{
+	struct insp_value v = {.in = slice_from(m->body, 4)};
+	struct pg_desc *d;
+	enum pg_step step = pg_undescribed(st, 1, &d);
+
+	if (step != PG_OK)
+		return step;
+	*ret = d->col[0].plan.how != MASK_NONE;
+	if (!*ret && d->col[0].plan.detectors && v.in.n) {
+		v.plan = &d->col[0].plan;
+		*ret = v.in.n > pg_value_max(st) || st->env->host->mask(st->env->ctx, &v, 1);
+		st->rows.hits += !!v.hits;
+		st->rows.detectors |= v.hits;
+		st->rows.over_cap += v.in.n > pg_value_max(st);
+	} else {
+		st->rows.values += *ret;
+	}
+	pg_desc_unref(d);
+	pg_rows_end(st, NULL);
+	return PG_OK;
+}
+
 static enum pg_step function_result(struct pg *st, const struct pg_msg *m)
 {
 	struct pg_reply *h = pg_head(st);
+	enum pg_step step;
+	bool hide;
 	uint8_t *p;
 
 	if (!h || h->kind != PG_R_FUNCTION || (h->flags & PG_RF_ERROR) || m->total < PG_HEAD + 4)
 		return unfit(st);
 	if (!st->env->masking)
 		return pg_pass(st, INSP_S2C, m);
-	/* Nothing says what it is made of: the value does not pass. */
+	if (m->total > pg_message_max(st))
+		return pg_bad(st, TG_R_PROTO_LIMIT);
+	if (!m->whole)
+		return PG_NEED;
+	step = hides_result(st, m, &hide);
+	if (step != PG_OK || !hide)
+		return step == PG_OK ? pg_pass(st, INSP_S2C, m) : step;
 	p = insp_out_make(pg_out(st, INSP_TO_CLIENT), PG_HEAD + 4);
 	if (p) {
 		p[0] = PG_B_FUNCTION_CALL_RESPONSE;
 		store_be32(p + 1, 8);
 		store_be32(p + PG_HEAD, UINT32_MAX);
 	}
-	st->masked_values++;
-	return pg_drop(st, INSP_S2C, m);
+	return PG_OK;
 }
 
 /* -------------------------------------------------------------------- copy */
@@ -384,8 +415,8 @@ static void copy_in_failed(struct pg *st, bool extended)
 
 static void fail_head(struct pg *st, struct pg_reply *h)
 {
-	pg_rows_end(st, h->stmt);
 	pg_copy_end(st);
+	pg_rows_end(st, h->stmt);
 	switch ((enum pg_reply_kind)h->kind) {
 	case PG_R_QUERY:
 	case PG_R_SYNC:
