@@ -216,6 +216,15 @@ def test_reload_replaces_the_policy(daemon, pg):
     assert "denied" in d.psql(pg.port, "-c", "SELECT 1")
 
 
+def test_reload_that_asks_for_approval_ends_free_sessions(daemon, pg):
+    d = daemon(policy(pg.port))
+    psql = d.psql_later(pg.port, "-c", "SELECT pg_sleep(20)")
+    wait_for("the session", lambda: any(s["state"] == "run" for s in d.ctl("session.list")))
+    d.write_config(policy(pg.port, access="builtin"))
+    d.ctl("policy.reload")
+    assert "policy no longer allows" in psql.communicate(timeout=5)[0]
+
+
 def test_gateway_mode(daemon, pg):
     gate = harness.free_port()
     d = daemon(policy(pg.port, target=f'listen: "127.0.0.1:{gate}"\nlisten_by_owner: true'),

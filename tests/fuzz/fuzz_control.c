@@ -62,6 +62,8 @@ static void fill(struct parent *p)
 	a->min = 2;
 	list_init(&a->waiters);
 	list_add_tail(&p->approvals, &a->link);
+	p->napprovals = 1;
+	container_of(p->agents.next, struct pagent, link)->approvals = 1;
 }
 
 static void empty(struct parent *p)

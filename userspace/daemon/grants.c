@@ -12,7 +12,7 @@
 #include "daemon/parent.h"
 #include "inspect/inspect.h"
 
-enum { APPROVALS_MAX = 20000, APPROVERS_MAX = 64, HOUR_MS = 3600000, QUARTER_MS = 900000 };
+enum { APPROVALS_MAX = 20000, APPROVALS_AGENT = 2000, APPROVERS_MAX = 64, HOUR_MS = 3600000, QUARTER_MS = 900000 };
 
 /* ----------------------------------------------------------------- grants */
 
@@ -117,8 +117,13 @@ static void answer(struct parent *p, struct child *c, uint64_t ask, const struct
 	ipc_send(c->ipc);
 }
 
-static void approval_free(struct approval *a)
+static void approval_free(struct parent *p, struct approval *a)
 {
+	struct pagent *agent = agent_find(p, slice_str(a->agent));
+
+	p->napprovals--;
+	if (agent)
+		agent->approvals--;
 	list_each(it, &a->waiters)
 		free(container_of(it, struct waiter, link));
 	list_del(&a->link);
@@ -139,7 +144,7 @@ static void decide(struct parent *p, struct approval *a, const struct verdict *v
 		   a->statement ? "statement" : "access", a->agent, a->target,
 		   v->v == INSP_V_ALLOW ? "approved" : "denied", v->by,
 		   v->reason ? ": " : "", v->reason ? reason_what(v->reason) : "");
-	approval_free(a);
+	approval_free(p, a);
 }
 
 static void refuse_ask(struct parent *p, struct child *c, uint64_t ask, const struct uuid *session,
@@ -175,12 +180,14 @@ static bool take_approvers(struct approval *a, struct ipc_msg *m)
 	return ipc_end(m);
 }
 
-static struct approval *approval_new(struct psession *s, bool statement)
+static struct approval *approval_new(struct parent *p, struct psession *s, bool statement)
 {
 	struct approval *a = calloc(1, sizeof(*a));
 
 	if (!a)
 		return NULL;
+	p->napprovals++;
+	s->agent->approvals++;
 	handle_new(a->id);
 	a->statement = statement;
 	(void)snprintf(a->agent, sizeof(a->agent), "%s", s->agent->name);
@@ -237,13 +244,10 @@ static struct approval *same_access(struct parent *p, const struct approval *b)
 	return NULL;
 }
 
-static uint32_t count_approvals(const struct parent *p)
+/* One agent that asks for ever must not keep the others from asking. */
+static bool too_many(const struct parent *p, const struct psession *s)
 {
-	uint32_t n = 0;
-
-	list_each(it, &p->approvals)
-		n++;
-	return n;
+	return p->napprovals > APPROVALS_MAX || s->agent->approvals > APPROVALS_AGENT;
 }
 
 static void ask_idp(struct parent *p, struct approval *a)
@@ -268,11 +272,11 @@ void access_ask(struct parent *p, struct child *c, struct ipc_msg *m)
 
 	if (!s || !s->open || s->worker != c)
 		return;
-	a = approval_new(s, false);
+	a = approval_new(p, s, false);
 	if (!a || !take_approvers(a, m)) {
 		m->bad = a != NULL;
 		if (a)
-			approval_free(a);
+			approval_free(p, a);
 		return;
 	}
 	a->idp = via == ACCESS_IDP;
@@ -282,8 +286,8 @@ void access_ask(struct parent *p, struct child *c, struct ipc_msg *m)
 	set_times(a, hold_ms);
 	g = grant_for(p, a->agent, a->target, a->scope);
 	same = same_access(p, a);
-	if (g || (a->idp && !p->authd.ipc) || count_approvals(p) >= APPROVALS_MAX) {
-		approval_free(a);
+	if (g || (a->idp && !p->authd.ipc) || too_many(p, s)) {
+		approval_free(p, a);
 		if (g)
 			answer(p, c, m->id, &u,
 			       &(struct verdict){.v = INSP_V_ALLOW, .by = g->by, .request = "",
@@ -294,7 +298,7 @@ void access_ask(struct parent *p, struct child *c, struct ipc_msg *m)
 		return;
 	}
 	if (same) {
-		approval_free(a);
+		approval_free(p, a);
 		a = same;
 	}
 	if (!add_waiter(a, c, m->id, &u)) {
@@ -323,15 +327,15 @@ void statement_ask(struct parent *p, struct child *c, struct ipc_msg *m)
 
 	if (!s || !s->open || s->worker != c)
 		return;
-	a = approval_new(s, true);
+	a = approval_new(p, s, true);
 	if (!a || digest.n != 32 || !take_approvers(a, m)) {
 		m->bad = a != NULL;
 		if (a)
-			approval_free(a);
+			approval_free(p, a);
 		return;
 	}
-	if (count_approvals(p) >= APPROVALS_MAX || !add_waiter(a, c, m->id, &u)) {
-		approval_free(a);
+	if (too_many(p, s) || !add_waiter(a, c, m->id, &u)) {
+		approval_free(p, a);
 		refuse_ask(p, c, m->id, &u, TG_R_OVERLOAD);
 		return;
 	}
@@ -370,7 +374,7 @@ void ask_cancel(struct parent *p, struct child *c, struct ipc_msg *m)
 				ipc_begin(p->authd.ipc, IPC_IDP_CANCEL, a->idp_id);
 				ipc_send(p->authd.ipc);
 			}
-			approval_free(a);
+			approval_free(p, a);
 		}
 	}
 }
@@ -389,7 +393,7 @@ void grants_worker_died(struct parent *p, struct child *c)
 			}
 		}
 		if (list_empty(&a->waiters))
-			approval_free(a);
+			approval_free(p, a);
 	}
 }
 

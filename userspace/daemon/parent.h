@@ -71,7 +71,7 @@ struct pagent {
 	uint32_t id;
 	char name[NAME_MAX_LEN];
 	const struct cfg_agent *cfg;
-	uint32_t sessions;
+	uint32_t sessions, approvals;
 };
 
 /* ----------------------------------------------------------------- parent */
@@ -97,6 +97,7 @@ struct parent {
 	uint32_t next_target, next_agent;
 	struct psession *sessions;
 	struct list grants, approvals;
+	uint32_t napprovals;
 	uint64_t next_id;
 	uint64_t reason[TG_R_COUNT]; /* counted here */
 	char *idp_state; /* JSON of authd, as of the last second */

@@ -428,7 +428,10 @@ void session_recheck(struct session *s, struct wconf *conf)
 		return;
 	}
 	policy_access(v->view, &d);
-	if (!d.allowed) {
+	/* Also one that came in freely where approval is now asked for: it may ask again. */
+	if (!d.allowed ||
+	    (s->state == SESSION_RUN && d.via != ACCESS_NONE && !d.observe && !s->observe &&
+	     !s->grant[0])) {
 		session_end(s, TG_R_POLICY_CHANGED, NULL);
 		return;
 	}
