@@ -82,7 +82,7 @@ class Postgres:
             with open(f"{self.data}/pg_hba.conf", "w") as f:
                 f.write("local all postgres trust\nhost all postgres 127.0.0.1/32 trust\n"
                         f"host all all 127.0.0.1/32 {auth}\nlocal all all {auth}\n")
-        flags = [f"-p {self.port}", "-c listen_addresses=127.0.0.1",
+        flags = [f"-p {self.port}", "-c listen_addresses=127.0.0.1,::1",
                  f"-c unix_socket_directories={self.dir}", "-c fsync=off",
                  "-c max_connections=300"]
         flags += [f"-c {o}" for o in options]

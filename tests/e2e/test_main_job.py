@@ -18,6 +18,17 @@ def test_plain_read(daemon, pg):
     assert d.ctl("status")["kernel"]["steered"] == 1
 
 
+@pytest.mark.parametrize("host", ["::1", "::ffff:127.0.0.1"])
+def test_ipv6_and_mapped(daemon, pg, host):
+    d = daemon(policy(pg.port).replace(
+        f'address: "127.0.0.1:{pg.port}"',
+        f'address: ["127.0.0.1:{pg.port}", "[::1]:{pg.port}"]'))
+    out = d.run(["psql", "-X", "-A", "-t", "-h", host, "-p", str(pg.port), "-U", "agent", "-d",
+                 "shop", "-c", "SELECT 6"]).stdout
+    assert out == "6\n"
+    assert d.ctl("status")["kernel"]["steered"] == 1
+
+
 def test_connection_is_held_until_approved(daemon, pg):
     d = daemon(policy(pg.port, access="builtin"))
     psql = d.psql_later(pg.port, "-A", "-t", "-c", "SELECT 42")

@@ -514,9 +514,9 @@ void session_answer(struct session *s, struct ipc_msg *m)
 		if (access)
 			take_grant(s, grant, until);
 	} else {
-		(void)snprintf(words, sizeof(words), "%s denied: %s%s%s%s%s",
+		(void)snprintf(words, sizeof(words), "%s denied: %s%s%s%s",
 			       access ? "access" : "statement", reason_what((uint16_t)reason),
-			       *who ? " (" : "", who, *who ? ")" : "", *why ? "" : "");
+			       *who ? " (" : "", who, *who ? ")" : "");
 		(void)refuse(s, &s->ask.answer, s->ask.seq, (uint16_t)reason, words,
 			     *why ? why : NULL);
 	}
