@@ -290,3 +290,33 @@ def test_fewer_workers_lose_no_tail(gateway, pg):
     assert d.process.wait(10) == 0
     assert sorted(n for n in os.listdir(f"{d.dir}/state") if n.startswith("journal")) == [
         "journal-0"]
+
+
+def test_durability_disk_syncs_before_each_command(gateway, pg):
+    d = gateway(workers=1, extra=", durability: disk")
+    cur = connect(d, pg).cursor()
+    before = syncs(d)
+    for i in range(20):
+        cur.execute(f"SELECT {i}")
+        assert cur.fetchone() == (i,)
+    assert syncs(d) - before >= 20
+
+
+def test_durability_disk_groups_commits(gateway, pg):
+    d = gateway(workers=1, extra=", durability: disk")
+    before = syncs(d)
+    out = subprocess.run(["pgbench", "-n", "-f", "/dev/stdin", "-c", "8", "-t", "50", "-h",
+                          "127.0.0.1", "-p", str(d.gate), "-U", "agent", "shop"],
+                         input="SELECT 1;\n", text=True, capture_output=True)
+    assert out.returncode == 0, out.stderr
+    assert 50 <= syncs(d) - before < 420
+
+
+def syncs(d):
+    with socket.socket(socket.AF_UNIX) as s:
+        s.connect(f"{d.dir}/run/metrics.sock")
+        s.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+        text = b""
+        while part := s.recv(65536):
+            text += part
+    return int(text.split(b"tidegate_syncs_total ")[-1].split()[0])

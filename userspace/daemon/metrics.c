@@ -49,6 +49,7 @@ static const struct sum sums[] = {
 	S(journal.bytes, "tidegate_recorded_bytes_total", "counter", "bytes of records"),
 	S(journal.stored_bytes, "tidegate_stored_bytes_total", "counter", "bytes of frames"),
 	S(journal.frames, "tidegate_frames_total", "counter", "frames written"),
+	S(syncs, "tidegate_syncs_total", "counter", "syncs that commands waited for"),
 	S(journal.failed, "tidegate_recordings_failed_total", "counter", "recordings lost"),
 #undef S
 };

@@ -95,7 +95,7 @@ struct session {
 	const uint8_t *turn_in; /* input of the running call */
 	size_t turn_n;
 
-	uint64_t recorded_seq; /* events up to here are in the recording */
+	uint64_t sync; /* bytes for the server wait for this sync of the worker */
 	uint64_t commands, bytes[2], masked;
 	uint64_t opened_wall_ns;
 	uint16_t end_reason;

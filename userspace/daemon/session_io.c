@@ -43,6 +43,12 @@ static bool may_read(const struct session *s, enum insp_dir dir)
 	return s->state == SESSION_LOGIN || s->state == SESSION_RUN;
 }
 
+/* Durability disk: what is for the server may not go on yet. */
+static bool waits_for_disk(const struct session *s)
+{
+	return s->sync > s->w->sync_done;
+}
+
 static void on_leg(struct session *s, enum insp_dir side, int status, int events);
 
 static void on_client(uv_poll_t *h, int status, int events)
@@ -67,7 +73,7 @@ static void leg_watch(struct session *s, enum insp_dir side)
 	/* A client that goes away while it waits is noticed without reading its bytes. */
 	else if (side == INSP_C2S && !l->eof && s->ask.kind != ASK_NONE)
 		events |= UV_DISCONNECT;
-	if (!l->connected || l->out.n)
+	if (!l->connected || (l->out.n && (side == INSP_C2S || !waits_for_disk(s))))
 		events |= UV_WRITABLE;
 	if (events == l->events)
 		return;
@@ -166,7 +172,7 @@ static void send_output(struct session *s, enum insp_to to)
 		if (!keep_rest(l, o, 0))
 			session_end(s, TG_R_NO_MEMORY, NULL);
 		if (must_sync(s, to))
-			worker_want_sync(s->w);
+			s->sync = worker_want_sync(s->w);
 		return;
 	}
 	while (i < o->nseg) {
@@ -249,6 +255,8 @@ void session_flush(struct session *s, enum insp_to to)
 {
 	struct leg *l = &s->leg[1 - to];
 
+	if (to == INSP_TO_SERVER && waits_for_disk(s))
+		return;
 	while (l->out.n && l->fd >= 0 && l->connected && !l->shut) {
 		struct iovec iov = {buf_data(&l->out), min_size(l->out.n, 1 << 20)};
 		ssize_t got = send_iov(l->fd, &iov, 1);

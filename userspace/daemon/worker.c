@@ -325,6 +325,17 @@ static void flush_synced(struct worker *w)
 	}
 }
 
+/* What was promised to be on the disk cannot be: nobody goes on who relies on it. */
+static void end_unsynced(struct worker *w)
+{
+	list_each(it, &w->sessions) {
+		struct session *s = container_of(it, struct session, link);
+
+		if (s->sync > w->sync_done)
+			session_end(s, TG_R_RECORD_FAILED, NULL);
+	}
+}
+
 static void sync_work(uv_work_t *work)
 {
 	struct worker *w = container_of(work, struct worker, sync);
@@ -339,13 +350,14 @@ static void sync_done(uv_work_t *work, int status)
 	struct worker *w = container_of(work, struct worker, sync);
 
 	w->sync_running = false;
-	w->stats->journal.syncs++;
+	w->stats->syncs++;
 	if (status == 0 && (intptr_t)work->data == 0) {
-		if (!w->sync_wanted)
-			flush_synced(w);
+		w->sync_done = w->sync_started;
+		flush_synced(w);
 	} else {
 		log_error("the journal cannot be written to the disk: %s",
 			  strerror(-(int)(intptr_t)work->data));
+		end_unsynced(w);
 	}
 	if (w->sync_wanted)
 		start_sync(w);
@@ -355,14 +367,16 @@ static void start_sync(struct worker *w)
 {
 	w->sync_running = true;
 	w->sync_wanted = false;
+	w->sync_started++;
 	if (uv_queue_work(&w->loop, &w->sync, sync_work, sync_done))
 		w->sync_running = false;
 }
 
-void worker_want_sync(struct worker *w)
+uint64_t worker_want_sync(struct worker *w)
 {
-	/* One sync at a time: what comes in meanwhile is in the next (group commit). */
+	/* What comes in while one runs is in the next, together (group commit). */
 	w->sync_wanted = true;
+	return w->sync_started + 1;
 }
 
 static void on_busy(uv_idle_t *h)
@@ -382,7 +396,7 @@ static void on_after(uv_check_t *h)
 	if (w->again || w->waiting_room)
 		resume_all(w, worker_has_room(w));
 	if (journal_wants_sync(w->journal))
-		worker_want_sync(w);
+		(void)worker_want_sync(w);
 	if (w->sync_wanted && !w->sync_running)
 		start_sync(w);
 	pending |= w->again;

@@ -78,7 +78,9 @@ struct worker {
 	uint32_t logged[TG_R_COUNT]; /* ends that were logged since the last tick */
 	bool waiting_room; /* sessions wait for room in the journal */
 	bool again; /* sessions are to be resumed in the next round */
-	bool sync_running, sync_wanted; /* durability: disk */
+	/* Durability disk: syncs are numbered, one runs at a time. */
+	bool sync_running, sync_wanted;
+	uint64_t sync_started, sync_done;
 	uv_work_t sync;
 };
 
@@ -99,7 +101,10 @@ bool worker_has_room(struct worker *w);
 void worker_again(struct worker *w);
 /* Sends a few bytes over @fd once it is connected, then closes it. */
 void worker_send_later(struct worker *w, int fd, struct slice bytes);
-/* What a session has put into the journal must reach the disk before its bytes go on. */
-void worker_want_sync(struct worker *w);
+/*
+ * What is in the journal now is to reach the disk: the number of the sync after
+ * which it has (compare with sync_done).
+ */
+uint64_t worker_want_sync(struct worker *w);
 
 #endif

@@ -5,7 +5,7 @@
  * An inspector is a pure function over two byte streams. It does no I/O,
  * reads no clock, logs nothing and keeps no globals; it allocates from the
  * flow's arena and from the outputs it is given. The same code therefore runs
- * in the daemon, in `tidegate recording replay` and under the fuzzer.
+ * in the daemon and under the fuzzer.
  *
  * Contract
  *  1. Cut invariance: however the streams are cut into reads, the events, the
