@@ -40,12 +40,16 @@ static bool host_is_plain(const char *host)
 	return !v6 && *host;
 }
 
-/* "%31" in a host is decoded, then read as a number: too clever for what is compared here. */
+/*
+ * "%31" in a host is decoded, then read as a number, and a third slash is skipped:
+ * too clever for what is compared here.
+ */
 static bool authority_is_plain(const char *url)
 {
 	const char *p = strstr(url, "://");
+	size_t n = p ? strcspn(p + 3, "/?#") : 0;
 
-	return p && !memchr(p + 3, '%', strcspn(p + 3, "/?#"));
+	return n && !memchr(p + 3, '%', n);
 }
 
 static bool has_part(CURLU *u, CURLUPart what)
