@@ -354,6 +354,31 @@ static void test_hold_execute(void **state)
 	logout(&r, &b);
 }
 
+/* What is held falls with its batch. */
+static void test_held_in_failed_batch(void **state)
+{
+	struct buf b;
+	struct rig r;
+
+	(void)state;
+	login(&r, false, &b);
+	msg_parse(&b, "", "SELECT 1/0");
+	msg_bind(&b, "", "", NULL, 0);
+	msg_execute(&b, "");
+	msg_parse(&b, "", "DELETE FROM t -- WAITING");
+	msg_empty(&b, 'S');
+	send_buf(&r, INSP_C2S, &b);
+	assert_true(inspector_postgresql.holding(r.state));
+	buf_reset(&r.got[0]);
+	msg_empty(&b, '1');
+	msg_error(&b, "ERROR", "22012", "division by zero", NULL);
+	send_buf(&r, INSP_S2C, &b);
+	assert_false(inspector_postgresql.holding(r.state));
+	rig_again(&r);
+	expect_sent(&r, INSP_TO_SERVER, "S");
+	logout(&r, &b);
+}
+
 /* ------------------------------------------------------------------- in step */
 
 static void test_skip_to_sync(void **state)
@@ -754,6 +779,7 @@ int main(void)
 		cmocka_unit_test(test_ready_without_auth),
 		cmocka_unit_test(test_hold),
 		cmocka_unit_test(test_hold_execute),
+		cmocka_unit_test(test_held_in_failed_batch),
 		cmocka_unit_test(test_skip_to_sync),
 		cmocka_unit_test(test_unfit),
 		cmocka_unit_test(test_bad_client),

@@ -206,7 +206,11 @@ struct inspector {
 	void (*end)(void *st, const struct insp_words *words);
 	/* Tells a waiting client something, where the protocol can; otherwise nothing. */
 	void (*notice)(void *st, struct slice text);
-	/* A question is open and its bytes are held (for Ctrl-C and hold limits). */
+	/*
+	 * A question is open and its bytes are held (for Ctrl-C and hold limits). It may
+	 * close by itself while the server's side is fed: the server has failed the batch, so
+	 * the message will be skipped. Then feed the client's side again.
+	 */
 	bool (*holding)(const void *st);
 	/*
 	 * What a connection of its own sends to have the server stop what a session

@@ -19,7 +19,8 @@ static bool covered(const struct pg_copy *c)
 
 	if (c->header && !c->past_head)
 		return false;
-	return f->col < c->desc->n && c->field[f->col].act != PG_ACT_NONE;
+	/* A column too many is none that anybody knows. */
+	return f->col >= c->desc->n || c->field[f->col].act != PG_ACT_NONE;
 }
 
 static uint8_t cover(struct pg *st, struct pg_copy *c, uint8_t b)

@@ -183,6 +183,8 @@ void pg_skip_batch(struct pg *st)
 		pg_pop(st, PG_DONE_SKIPPED);
 	}
 	st->skip = true;
+	/* A question about a message of this batch has lost its point. */
+	st->asked = 0;
 }
 
 void pg_send_local(struct pg *st)

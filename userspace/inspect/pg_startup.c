@@ -59,6 +59,7 @@ static enum pg_step cancel_request(struct pg *st, struct slice in, uint32_t leng
 	ev.backend.pid = load_be32(in.p + 8);
 	ev.backend.key = load_be32(in.p + 12);
 	*ret_used = 16;
+	st->env->host->secret(st->env->ctx, slice_of(in.p + 12, 4));
 	pg_tell(st, INSP_C2S, &ev);
 	return pg_end(st, TG_R_NONE);
 }
