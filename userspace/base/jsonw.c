@@ -11,13 +11,20 @@ void jsonw_init(struct jsonw *w, struct buf *out, bool pretty)
 	*w = (struct jsonw){.out = out, .pretty = pretty};
 }
 
-static void put(struct jsonw *w, const void *p, size_t n)
+/* Records are written for every statement: the usual case is a check and a copy. */
+static inline void put(struct jsonw *w, const void *p, size_t n)
 {
-	if (!w->bad && buf_append(w->out, p, n))
+	struct buf *b = w->out;
+
+	if (likely(!w->bad && b->mem && n <= b->cap - b->off - b->n)) {
+		memcpy(b->mem + b->off + b->n, p, n);
+		b->n += n;
+	} else if (!w->bad && buf_append(b, p, n)) {
 		w->bad = true;
+	}
 }
 
-static void put_str(struct jsonw *w, const char *s)
+static inline void put_str(struct jsonw *w, const char *s)
 {
 	put(w, s, strlen(s));
 }
@@ -91,6 +98,11 @@ void jsonw_array_end(struct jsonw *w)
 	close_level(w, "]");
 }
 
+static inline bool is_plain(uint8_t c)
+{
+	return c >= 0x20 && c < 0x7f && c != '"' && c != '\\';
+}
+
 static void put_quoted(struct jsonw *w, struct slice s)
 {
 	size_t plain = 0;
@@ -98,10 +110,14 @@ static void put_quoted(struct jsonw *w, struct slice s)
 	put(w, "\"", 1);
 	while (plain < s.n) {
 		uint8_t c = s.p[plain];
-		size_t n = c < 0x80 ? 1 : utf8_length(slice_from(s, plain));
+		size_t n = 1;
 		char esc[8];
 
-		if (n && c >= 0x20 && c != '"' && c != '\\' && c != 0x7f) {
+		if (likely(is_plain(c))) {
+			plain++;
+			continue;
+		}
+		if (c >= 0x80 && (n = utf8_length(slice_from(s, plain)))) {
 			plain += n;
 			continue;
 		}
@@ -145,10 +161,13 @@ void jsonw_string(struct jsonw *w, const char *s)
 
 void jsonw_u64(struct jsonw *w, uint64_t v)
 {
-	char num[24];
+	char num[20], *end = num + sizeof(num), *p = end;
 
 	before(w);
-	put(w, num, (size_t)snprintf(num, sizeof(num), "%" PRIu64, v));
+	do
+		*--p = (char)('0' + v % 10);
+	while (v /= 10);
+	put(w, p, (size_t)(end - p));
 }
 
 void jsonw_i64(struct jsonw *w, int64_t v)

@@ -144,13 +144,16 @@ static int load(struct catalog_ref *r)
 static struct catalog_ref *find(struct session *s)
 {
 	const char *database = s->database && *s->database ? s->database : s->user;
-	struct catalog_ref *r;
+	struct catalog_ref *r = s->catalog;
 
+	/* The view is what a new configuration changes; the rest is the session's for good. */
+	if (r && r->view == s->view)
+		return r;
 	list_each(it, &s->w->catalogs) {
 		r = container_of(it, struct catalog_ref, link);
 		if (r->view == s->view && strcmp(r->database, database) == 0 &&
 		    strcmp(r->upstream, s->upstream) == 0)
-			return r;
+			return s->catalog = r;
 	}
 	r = calloc(1, sizeof(*r));
 	if (!r)
@@ -166,7 +169,7 @@ static struct catalog_ref *find(struct session *s)
 	memcpy(r->upstream, s->upstream, sizeof(r->upstream));
 	list_init(&r->waiters);
 	list_add_tail(&s->w->catalogs, &r->link);
-	return r;
+	return s->catalog = r;
 }
 
 static enum catalog_status wait_here(struct session *s, struct catalog_ref *r)
@@ -225,6 +228,12 @@ void catalog_drop_session(struct session *s)
 
 static void ref_free(struct catalog_ref *r)
 {
+	list_each(it, &r->w->sessions) {
+		struct session *s = container_of(it, struct session, link);
+
+		if (s->catalog == r)
+			s->catalog = NULL;
+	}
 	pgclient_stop(r->client);
 	catalog_free(r->loading);
 	catalog_free(r->ready);

@@ -24,6 +24,8 @@ enum session_state {
 	SESSION_DEAD, /* handles are closing */
 };
 
+struct catalog_ref; /* catalog_load.c */
+
 struct leg {
 	uv_poll_t poll;
 	int fd; /* -1: none */
@@ -73,6 +75,7 @@ struct session {
 
 	struct wview *view;
 	struct wconf *conf;
+	struct catalog_ref *catalog; /* the snapshot's place, once it was asked for */
 	struct list catalog_link; /* among those who wait for a snapshot */
 	uint32_t catalog_generation; /* newest that was asked for because of an unknown table */
 	const struct inspector *insp;
@@ -94,6 +97,7 @@ struct session {
 
 	const uint8_t *turn_in; /* input of the running call */
 	size_t turn_n;
+	uint64_t turn_wall_ns; /* when it began: the time of what it records */
 
 	uint64_t sync; /* bytes for the server wait for this sync of the worker */
 	uint64_t commands, bytes[2], masked;

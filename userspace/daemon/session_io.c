@@ -8,6 +8,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/text.h"
 #include "daemon/address.h"
 #include "daemon/session.h"
@@ -366,6 +367,7 @@ static void feed(struct session *s, enum insp_dir dir, struct slice in, bool own
 	w->all_secret = false;
 	s->turn_in = in.p;
 	s->turn_n = in.n;
+	s->turn_wall_ns = clock_wall_ns();
 	s->in_turn = true;
 	status = s->insp->feed(s->st, dir, in, l->eof, &used, &why);
 	BUG_ON(used > in.n);

@@ -9,6 +9,8 @@
 #include "daemon/address.h"
 #include "daemon/session.h"
 
+enum { NAME_SHOWN = 128 }; /* bytes of an object's name; PostgreSQL cuts at 63 */
+
 /* A failed recording ends the session unless the administrator said otherwise. */
 static bool failed(struct session *s, int error)
 {
@@ -17,6 +19,12 @@ static bool failed(struct session *s, int error)
 	if (s->rec || error)
 		log_debug("session %s: recording: %s", s->id, strerror(-error));
 	return c && !c->cfg->record_required;
+}
+
+/* All that one turn records happened when it began. */
+static uint64_t time_of_record(const struct session *s)
+{
+	return s->in_turn ? s->turn_wall_ns : clock_wall_ns();
 }
 
 static void put_identity(struct session *s, struct jsonw *j)
@@ -73,7 +81,7 @@ bool srec_json(struct session *s, enum tg_rec_type type, struct slice json)
 
 	if (!s->rec)
 		return failed(s, 0);
-	rc = rec_put(s->rec, type, clock_wall_ns(), &json, 1);
+	rc = rec_put(s->rec, type, time_of_record(s), &json, 1);
 	return rc ? failed(s, rc) : true;
 }
 
@@ -103,7 +111,7 @@ static void hide_ranges(const struct session *s, const uint8_t *p, uint8_t *dst,
 bool srec_bytes(struct session *s, enum insp_dir dir, const uint8_t *p, size_t n)
 {
 	enum tg_rec_type type = dir == INSP_C2S ? TG_REC_CLIENT : TG_REC_SERVER;
-	uint64_t now = clock_wall_ns();
+	uint64_t now = time_of_record(s);
 	int rc = 0;
 
 	if (!s->rec)
@@ -167,14 +175,18 @@ static void put_objects(struct jsonw *j, const struct sql_info *info)
 	jsonw_array(j);
 	for (unsigned i = 0; info && i < info->naccess && i < 64; i++) {
 		const struct sql_access *a = &info->access[i];
-		char name[300];
+		size_t schema = min_size(a->schema.n, NAME_SHOWN), n = min_size(a->name.n, NAME_SHOWN);
+		uint8_t name[2 * NAME_SHOWN + 1], *at = name;
 
-		if (!a->name.n)
+		if (!n)
 			continue;
-		(void)snprintf(name, sizeof(name), "%.*s%s%.*s", (int)min_size(a->schema.n, 128),
-			       (const char *)a->schema.p, a->schema.n ? "." : "",
-			       (int)min_size(a->name.n, 128), (const char *)a->name.p);
-		jsonw_string(j, name);
+		if (schema) {
+			memcpy(at, a->schema.p, schema);
+			at[schema] = '.';
+			at += schema + 1;
+		}
+		memcpy(at, a->name.p, n);
+		jsonw_slice(j, slice_of(name, (size_t)(at - name) + n));
 	}
 	jsonw_array_end(j);
 }
@@ -187,7 +199,7 @@ static void tell_followers(struct session *s, const char *kind, struct slice jso
 
 	if (!s->w->follow)
 		return;
-	text_time(clock_wall_ns(), when, sizeof(when));
+	text_time(time_of_record(s), when, sizeof(when));
 	buf_init(&b, IPC_MAX);
 	if (!buf_printf(&b,
 			"{\"time\":\"%s\",\"session\":\"%s\",\"agent\":\"%s\",\"target\":\"%s\","

@@ -307,10 +307,7 @@ static const struct journal_ops journal_ops = {
 
 bool worker_has_room(struct worker *w)
 {
-	struct journal_stats st;
-
-	journal_get_stats(w->journal, &st);
-	return st.slots - st.slots_used >= WORKER_JOURNAL_ROOM;
+	return journal_room(w->journal) >= WORKER_JOURNAL_ROOM;
 }
 
 static void flush_synced(struct worker *w)

@@ -606,6 +606,11 @@ void journal_get_stats(const struct journal *j, struct journal_stats *ret)
 	ret->syncs = __atomic_load_n(&j->syncs, __ATOMIC_RELAXED);
 }
 
+uint32_t journal_room(const struct journal *j)
+{
+	return j->nfree;
+}
+
 /* ---------------------------------------------------------------- begin */
 
 static int map_journal(struct journal *j, int fd)

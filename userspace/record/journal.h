@@ -132,5 +132,7 @@ bool journal_wants_sync(const struct journal *j);
 /* Blocks until all that is in the journal is on the disk (fdatasync); may run in a thread. */
 MUST_CHECK int journal_sync(struct journal *j);
 void journal_get_stats(const struct journal *j, struct journal_stats *ret);
+/* Slots that are free now. */
+uint32_t journal_room(const struct journal *j);
 
 #endif
