@@ -63,6 +63,9 @@
 	X(SQL_TOO_DEEP, "sql_too_deep", "the statement is nested too deeply", "simplify it")       \
 	X(MASK_CARRY, "mask_carry", "the statement would copy a masked column out of the mask's reach", \
 	  "select it instead, or exempt the agent from the mask")                                  \
+	X(MASK_CODE, "mask_code",                                                                  \
+	  "the statement defines code or a way to data that column masks could not follow",       \
+	  "have an administrator run it, or exempt the agent from the mask")                       \
 	X(MASK_VALUE_CAP, "mask_value_cap", "a value over limits.value_bytes was replaced whole",  \
 	  "raise limits.value_bytes on the target")                                                \
 	X(MASK_UNRESOLVED, "mask_unresolved", "a column whose origin could not be resolved was masked", \

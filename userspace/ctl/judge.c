@@ -27,11 +27,14 @@ static void judge_masks(struct verdict *v)
 {
 	const struct mask_set *m = policy_masks(v->view);
 
+	uint16_t why = mask_refuses(m, NULL, v->info);
+
 	v->tainted = mask_tainted(m, NULL, v->info);
-	if (v->tainted && (v->info->flags & SQL_F_CARRIES) && v->command.what != RULE_DENY) {
+	if (why && v->command.what != RULE_DENY) {
 		v->command.what = RULE_DENY;
-		v->command.reason = TG_R_MASK_CARRY;
-		v->command.rule = "mask: a masked column would be copied";
+		v->command.reason = why;
+		v->command.rule = why == TG_R_MASK_CODE ? "mask: what it defines could read masked columns"
+							: "mask: a masked column would be copied";
 	}
 }
 

@@ -211,6 +211,15 @@ enum catalog_status catalog_want(struct session *s, bool fresh, const struct cat
 	return wait_here(s, r);
 }
 
+enum catalog_status catalog_since(struct session *s, uint64_t boot_ns, const struct catalog **ret)
+{
+	struct catalog_ref *r = s->view->target->catalog_user ? find(s) : NULL;
+
+	if (r && r->tried_boot_ns < boot_ns)
+		r->dirty = true;
+	return catalog_want(s, false, ret);
+}
+
 void catalog_changed(struct session *s)
 {
 	list_each(it, &s->w->catalogs) {

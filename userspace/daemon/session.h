@@ -68,6 +68,7 @@ struct session {
 	bool journal_wait;
 	bool client_dead;
 	bool observe; /* the target is only observed: decisions are recorded, not enforced */
+	uint64_t copy_boot_ns; /* a COPY waits for a snapshot that is no older */
 	enum { DDL_NONE, DDL_STATEMENT, DDL_TRANSACTION } ddl; /* may not be visible to others yet */
 	uint16_t fatal; /* found inside a callback of the inspector: ends the session after it */
 	struct leg leg[2];    /* indexed by the direction that is read from it */
@@ -172,6 +173,8 @@ struct catalog;
 enum catalog_status { CATALOG_READY, CATALOG_LOADING, CATALOG_NONE };
 /* Snapshot for the target and database of @s. LOADING: session_catalog_ready() follows. */
 enum catalog_status catalog_want(struct session *s, bool fresh, const struct catalog **ret);
+/* One whose loading began at @boot_ns or later. */
+enum catalog_status catalog_since(struct session *s, uint64_t boot_ns, const struct catalog **ret);
 /* Something of the target's catalog was changed through us. */
 void catalog_changed(struct session *s);
 void catalog_drop_session(struct session *s);

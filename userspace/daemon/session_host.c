@@ -226,19 +226,19 @@ static enum insp_verdict hold_statement(struct session *s, const struct event *e
 	return v;
 }
 
-/* A statement that reads a masked column and could put it where no mask follows. */
-static enum insp_verdict judge_carry(struct session *s, const struct event *ev, bool *ret_carries)
+/* What the masks say to a statement that could put a masked column where none follows. */
+static enum insp_verdict judge_masks(struct session *s, const struct event *ev, uint16_t *ret_why)
 {
 	const struct mask_set *m = policy_masks(s->view->view);
 	const struct sql_info *info = ev->statement.info;
 	const struct catalog *c = NULL;
 
-	*ret_carries = false;
-	if (!(info->flags & SQL_F_CARRIES) || !mask_set_needs_catalog(m))
+	*ret_why = TG_R_NONE;
+	if (!(info->flags & (SQL_F_CARRIES | SQL_F_CODE)) || !mask_set_needs_catalog(m))
 		return INSP_V_ALLOW;
 	if (catalog_want(s, false, &c) == CATALOG_LOADING)
 		return INSP_V_WAIT;
-	*ret_carries = mask_tainted(m, c, info);
+	*ret_why = mask_refuses(m, c, info);
 	return INSP_V_ALLOW;
 }
 
@@ -248,18 +248,18 @@ static enum insp_verdict on_statement(struct session *s, const struct event *ev,
 	const struct sql_info *info = ev->statement.info;
 	struct command_decision d;
 	enum insp_verdict v;
-	bool carries;
+	uint16_t why = TG_R_NONE;
 
 	if (answered(s, ev->seq, ret, &v))
 		return v;
 	policy_command(s->view->view, info, ev->statement.text, &d);
 	d.observe |= s->observe;
 	if (d.what != RULE_DENY) {
-		if (judge_carry(s, ev, &carries) == INSP_V_WAIT)
+		if (judge_masks(s, ev, &why) == INSP_V_WAIT)
 			return wait_for(s, ASK_CATALOG, ev->seq, ret);
-		if (carries) {
+		if (why) {
 			d.what = RULE_DENY;
-			d.reason = TG_R_MASK_CARRY;
+			d.reason = why;
 		}
 	}
 	if (s->ask.kind == ASK_CATALOG)
@@ -273,7 +273,7 @@ static enum insp_verdict on_statement(struct session *s, const struct event *ev,
 	if (d.observe || d.what == RULE_ALLOW)
 		return allow(ret);
 	if (d.what == RULE_DENY) {
-		if (d.reason == TG_R_MASK_CARRY)
+		if (why)
 			return refuse(s, ret, ev->seq, d.reason, reason_what(d.reason), NULL);
 		return refuse_command(s, ev, &d, ret);
 	}
@@ -384,6 +384,30 @@ static enum insp_verdict host_event(void *ctx, const struct event *ev, struct in
 	return INSP_V_DENY;
 }
 
+/*
+ * COPY tells columns by their place only. The server has locked the table by now, so that a
+ * snapshot loaded from now on has its columns, unless this very transaction changed them: then
+ * none does.
+ */
+static enum catalog_status want_catalog(struct session *s, const struct sql_info *info,
+					const struct catalog **ret)
+{
+	bool copy = info && info->copy && !info->copy->query && info->flags & SQL_F_COPY_OUT;
+	enum catalog_status status;
+
+	if (!copy)
+		return catalog_want(s, false, ret);
+	*ret = NULL;
+	if (s->ddl == DDL_TRANSACTION)
+		return CATALOG_NONE;
+	if (!s->copy_boot_ns)
+		s->copy_boot_ns = clock_boot_ns();
+	status = catalog_since(s, s->copy_boot_ns, ret);
+	if (status != CATALOG_LOADING)
+		s->copy_boot_ns = 0;
+	return status;
+}
+
 static enum insp_verdict host_columns(void *ctx, const struct sql_info *info, bool tainted,
 				      const struct insp_column *cols, uint32_t n,
 				      struct insp_plan *plans, bool *ret_texts)
@@ -394,7 +418,7 @@ static enum insp_verdict host_columns(void *ctx, const struct sql_info *info, bo
 	struct insp_answer unused;
 	bool stale = false;
 
-	if (mask_set_needs_catalog(m) && catalog_want(s, false, &c) == CATALOG_LOADING) {
+	if (mask_set_needs_catalog(m) && want_catalog(s, info, &c) == CATALOG_LOADING) {
 		/* Both directions may wait for the snapshot; a held statement keeps its own. */
 		if (s->ask.kind == ASK_NONE)
 			(void)wait_for(s, ASK_CATALOG, 0, &unused);

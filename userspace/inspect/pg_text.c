@@ -8,7 +8,7 @@
  * that the statement's texts may hold masked data, DETAIL, HINT, WHERE, the internal
  * query and the names of constraint, column and data type do not pass, and
  * the message only where its class is known to hold no values: 08, 23, 25,
- * 40, 42, 53, 57. Severity, code and positions always pass.
+ * 40, 53, 57, and 42 with a position. Severity, code and positions always pass.
  */
 #include "inspect/pg.h"
 
@@ -132,9 +132,16 @@ static void error_event(struct pg *st, const struct field *f, size_t n)
 	pg_tell(st, INSP_S2C, &ev);
 }
 
-static bool keeps_message(struct slice code)
+/*
+ * In class 42 what has a position in the statement was found in its text; without one a name may be a
+ * value (`ssn::regclass`).
+ */
+static bool keeps_message(struct slice code, bool position)
 {
-	static const char *const classes[] = {"08", "23", "25", "40", "42", "53", "57"};
+	static const char *const classes[] = {"08", "23", "25", "40", "53", "57"};
+
+	if (slice_eq_str(code, "42501") || (position && code.n == 5 && memcmp(code.p, "42", 2) == 0))
+		return true;
 
 	for (size_t i = 0; i < ARRAY_SIZE(classes); i++)
 		if (code.n == 5 && memcmp(code.p, classes[i], 2) == 0)
@@ -145,7 +152,7 @@ static bool keeps_message(struct slice code)
 /* Takes away what may be data; returns how many fields are left. */
 static size_t hide_fields(struct field *f, size_t n)
 {
-	bool keep = keeps_message(find_field(f, n, 'C'));
+	bool keep = keeps_message(find_field(f, n, 'C'), find_field(f, n, 'P').n > 0);
 	size_t left = 0;
 
 	for (size_t i = 0; i < n; i++) {

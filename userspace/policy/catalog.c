@@ -391,7 +391,7 @@ static void settle_columns(struct catalog *c)
 
 /* ----------------------------------------------------------------- views */
 
-static bool table_has_columns(const struct catalog *c, uint32_t table)
+bool catalog_masks_table(const struct catalog *c, uint32_t table)
 {
 	const struct cat_column *v = c->columns.v;
 	size_t lo = 0, hi = c->columns.n;
@@ -424,7 +424,7 @@ static bool view_reaches(const struct catalog *c, const struct cat_view *view)
 		int16_t column = attnum_of(slice_from(one, head + 1), &rc);
 
 		if (rc || (column && catalog_column(c, table, column)) ||
-		    (view->whole_rows && table_has_columns(c, table)))
+		    (view->whole_rows && catalog_masks_table(c, table)))
 			return true;
 		rest = slice_from(rest, one.n + 1);
 	}
@@ -535,7 +535,7 @@ static void drop_clear_tables(struct catalog *c)
 	size_t kept = 0;
 
 	for (size_t i = 0; i < c->tables.n; i++)
-		if (table_has_columns(c, t[i].oid))
+		if (catalog_masks_table(c, t[i].oid))
 			t[kept++] = t[i];
 	c->tables.n = kept;
 }

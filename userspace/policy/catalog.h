@@ -72,6 +72,13 @@ void mask_plan(const struct mask_set *m, const struct catalog *c, const struct s
  */
 bool mask_tainted(const struct mask_set *m, const struct catalog *c, const struct sql_info *info);
 
+/*
+ * Why the statement must not run under the column rules, whatever else allows it: it would carry a masked
+ * column to where no mask follows, or define code that could. 0: it may. @c as above.
+ */
+uint16_t mask_refuses(const struct mask_set *m, const struct catalog *c,
+		      const struct sql_info *info);
+
 /* insp_plan.rule of a column that no single rule stands for. */
 enum { MASK_RULE_NONE = UINT16_MAX };
 

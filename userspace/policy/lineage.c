@@ -2,6 +2,7 @@
 /* From the origin of a result's columns to what is done with them. */
 #include "policy/lineage.h"
 
+#include "base/reason.h"
 #include "policy/catalog.h"
 
 /* Types whose text can hold few of the kinds. OIDs are fixed (pg_type.dat). */
@@ -178,6 +179,17 @@ bool mask_tainted(const struct mask_set *m, const struct catalog *c, const struc
 	return taint_of(usable(m, c), info) != 0;
 }
 
+uint16_t mask_refuses(const struct mask_set *m, const struct catalog *c,
+		      const struct sql_info *info)
+{
+	if (!mask_set_needs_catalog(m))
+		return TG_R_NONE;
+	if (info->flags & SQL_F_CODE)
+		return TG_R_MASK_CODE;
+	return info->flags & SQL_F_CARRIES && mask_tainted(m, c, info) ? TG_R_MASK_CARRY
+								       : TG_R_NONE;
+}
+
 /* Reads what the server keeps of values for its planner. */
 static bool names_statistics(const struct sql_info *info)
 {
@@ -333,7 +345,10 @@ static void plan_origin(struct planner *p, const struct insp_column *col, struct
 		return;
 	}
 	masked = catalog_column(p->c, col->table, col->attnum);
-	if (masked) {
+	if (col->attnum == 0 && catalog_masks_table(p->c, col->table)) {
+		/* The whole row. */
+		plan_mask(p->m, MASK_RULE_NONE, false, plan);
+	} else if (masked) {
 		plan_mask(p->m, masked->rule, false, plan);
 	} else if (col->table > p->c->max_oid) {
 		p->stale = true;
@@ -357,6 +372,13 @@ static void plan_column(struct planner *p, const struct insp_column *col, uint32
 	p->masked |= plan->how != MASK_NONE;
 }
 
+/* COMMIT runs what was deferred, ANALYZE the expressions of statistics: of tables not named here. */
+static bool checks_any_table(const struct sql_info *info)
+{
+	return info && (info->effects & SQL_TRANSACTION ||
+			(info->effects & SQL_DDL && !names_a_relation(info)));
+}
+
 void mask_plan(const struct mask_set *m, const struct catalog *c, const struct sql_info *info,
 	       bool tainted, const struct insp_column *cols, uint32_t n, struct insp_plan *plans,
 	       bool *ret_texts, bool *ret_stale)
@@ -373,7 +395,7 @@ void mask_plan(const struct mask_set *m, const struct catalog *c, const struct s
 	p.c = usable(m, c);
 	p.statistics = names_statistics(info);
 	taint = taint_of(p.c, info);
-	*ret_texts = tainted || taint;
+	*ret_texts = tainted || taint || checks_any_table(info);
 	/* A plan shows the query's own constants, unless code could put others there. */
 	if (info && (info->flags & (SQL_F_EXPLAIN | SQL_F_MULTI)) == SQL_F_EXPLAIN)
 		taint &= TAINT_CODE;

@@ -65,6 +65,7 @@ struct catalog {
 void catalog_rules_hash(const struct mask_set *m, uint64_t ret[2]);
 
 /* The masked column, or NULL. */
+bool catalog_masks_table(const struct catalog *c, uint32_t table);
 const struct cat_column *catalog_column(const struct catalog *c, uint32_t table, int16_t attnum);
 /* The first table of that name; further ones follow it in c->tables. NULL: none. */
 const struct cat_table *catalog_table(const struct catalog *c, struct slice name);

@@ -31,7 +31,9 @@ enum access_via {
  * only if its schema pattern is `*`: which schema the name would mean is up to search_path.
  * Likewise an access that may reach any object but names none (what is not
  * understood, code run in the server) is matched by rules that deny or
- * ask whatever their object, and by rules that allow only if they have none.
+ * ask whatever their object, and by rules that allow only if they have none. Since such an access may
+ * have any effect, too, rules that deny or ask match it whatever their effects: of those before
+ * the first rule that names its effect the strictest decides.
  */
 struct rule_spec {	     /* one line of commands: */
 	uint32_t effects;    /* OR of enum sql_effect; all bits: `any` */

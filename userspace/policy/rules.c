@@ -28,17 +28,32 @@ static bool text_matches(const struct policy *p, const struct rule *r)
 	return r->text_id == NO_TEXT || (p->matched[r->text_id / 64] >> (r->text_id % 64) & 1);
 }
 
-/* The first of an entry's rules that matches, or NULL. */
+/* Code may have any effect: what is not allowed by itself is not allowed to it either. */
+static bool concerns(const struct rule *r, uint32_t effect)
+{
+	return (r->effects & effect) || (r->what != RULE_ALLOW && (effect & BLIND_EFFECTS));
+}
+
+/*
+ * The first of an entry's rules that matches, or NULL. For an access that may have any effect the
+ * strictest of those that deny or ask on the way to it.
+ */
 static const struct rule *first_rule(const struct policy *p, const struct entry *e,
 				     const struct sql_access *a)
 {
+	const struct rule *strictest = NULL;
+
 	for (uint32_t i = 0; i < e->nrules; i++) {
 		const struct rule *r = &e->rules[i];
 
-		if ((r->effects & a->effect) && object_matches(r, a) && text_matches(p, r))
-			return r;
+		if (!concerns(r, a->effect) || !object_matches(r, a) || !text_matches(p, r))
+			continue;
+		if (!strictest || r->what > strictest->what)
+			strictest = r;
+		if (r->effects & a->effect)
+			break;
 	}
-	return NULL;
+	return strictest;
 }
 
 /*
@@ -83,11 +98,12 @@ static bool is_plain(const struct policy_view *v, uint32_t effect)
 		const struct entry *e = v->entries[i];
 
 		for (uint32_t k = 0; k < e->nrules; k++) {
-			if (!(e->rules[k].effects & effect))
+			if (!concerns(&e->rules[k], effect))
 				continue;
 			if (!e->rules[k].any_object || e->rules[k].text_id != NO_TEXT)
 				return false;
-			break; /* it decides; what follows is not reached */
+			if (e->rules[k].effects & effect)
+				break; /* it decides; what follows is not reached */
 		}
 	}
 	return true;

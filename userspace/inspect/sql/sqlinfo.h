@@ -59,7 +59,8 @@ enum sql_flag {
 	SQL_F_ROWS = 1u << 0,	      /* may return rows */
 	SQL_F_STAR = 1u << 1,	      /* has `*`, `t.*`, a whole row, or TABLE t */
 	SQL_F_CARRIES = 1u << 2,      /* may copy what it reads where no mask follows: CREATE TABLE AS,
-					 INSERT ... SELECT, UPDATE from columns, set_config, pg_notify */
+					 INSERT ... SELECT, UPDATE from columns, set_config, pg_notify; or
+					 changes which column a name means: RENAME, INHERIT */
 	SQL_F_COPY_OUT = 1u << 3,     /* COPY ... TO STDOUT */
 	SQL_F_COPY_IN = 1u << 4,      /* COPY ... FROM STDIN */
 	SQL_F_PREPARE = 1u << 5,      /* PREPARE handle AS ...; accesses are those of the body */
@@ -78,6 +79,8 @@ enum sql_flag {
 	SQL_F_EXPLAIN = 1u << 16,     /* EXPLAIN: what the body would write is read; with ANALYZE, or if
 					 that cannot be told, the accesses are those of the body */
 	SQL_F_LEXER = 1u << 17,	      /* changes how later text is read (standard_conforming_strings ...) */
+	SQL_F_CODE = 1u << 18,	      /* defines code that later statements run unseen, or another way to
+					 data: functions, triggers, rules, checked domains, foreign tables */
 };
 
 /* A literal of the text that must not be stored, e.g. after PASSWORD. */

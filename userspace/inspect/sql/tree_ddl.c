@@ -143,14 +143,26 @@ static void secret_options(struct walk *w, const List *options)
 
 /* ------------------------------------------------------------------ tables */
 
+/* Afterwards the columns have other parents, or are computed from no other any more. */
+static bool moves_columns(AlterTableType type)
+{
+	return type == AT_AddInherit || type == AT_DropInherit || type == AT_AttachPartition ||
+	       type == AT_DetachPartition || type == AT_DetachPartitionFinalize ||
+	       type == AT_DropExpression;
+}
+
 static void visit_alter_table(struct walk *w, const struct item *it)
 {
 	const AlterTableStmt *s = (const AlterTableStmt *)it->node;
 	const ListCell *cell;
 
 	note_relation(w, it, SQL_DDL, s->relation);
+	name_word(w, s->relation->relname, WORD_RANGE);
 	foreach (cell, s->cmds) {
 		const AlterTableCmd *c = lfirst(cell);
+
+		if (moves_columns(c->subtype))
+			w->g->flags |= SQL_F_CARRIES | SQL_F_STAR;
 
 		switch (c->subtype) {
 		case AT_ChangeOwner:
@@ -181,6 +193,13 @@ static void note_all(struct walk *w, const struct item *it, const List *relation
 
 	foreach (cell, relations)
 		note_node(w, it, SQL_DDL, SQL_OBJ_RELATION, lfirst(cell));
+}
+
+/* What it defines runs with later statements, or leads around the names of this database. */
+static void visit_code(struct walk *w, const struct item *it)
+{
+	w->g->flags |= SQL_F_CODE;
+	push_kids(w, it, it->ctx);
 }
 
 /* The parents get another child, the referenced another trigger. */
@@ -221,7 +240,7 @@ static void visit_foreign_table(struct walk *w, const struct item *it)
 	}
 	secret_options(w, s->options);
 	note_all(w, it, s->base.inhRelations);
-	push_kids(w, it, it->ctx);
+	visit_code(w, it);
 }
 
 static void visit_constraint(struct walk *w, const struct item *it)
@@ -247,16 +266,22 @@ static void visit_view(struct walk *w, const struct item *it)
 	push_kids(w, it, it->ctx);
 }
 
+static void visit_rule(struct walk *w, const struct item *it)
+{
+	w->g->flags |= SQL_F_CODE;
+	visit_view(w, it);
+}
+
 static void visit_trigger(struct walk *w, const struct item *it)
 {
 	name_word(w, name_part(((const CreateTrigStmt *)it->node)->funcname, 0), WORD_NAME);
-	push_kids(w, it, it->ctx);
+	visit_code(w, it);
 }
 
 static void visit_publication(struct walk *w, const struct item *it)
 {
 	w->g->flags |= SQL_F_CARRIES | SQL_F_STAR;
-	push_kids(w, it, it->ctx);
+	visit_code(w, it);
 }
 
 static void visit_publication_table(struct walk *w, const struct item *it)
@@ -287,7 +312,7 @@ static void visit_create_function(struct walk *w, const struct item *it)
 	/* Any other language may leave the database. */
 	if (strcmp(language, "sql") != 0 && strcmp(language, "plpgsql") != 0)
 		note_effects(w, it, SQL_PROGRAM);
-	push_kids(w, it, it->ctx);
+	visit_code(w, it);
 }
 
 static void visit_alter_function(struct walk *w, const struct item *it)
@@ -295,9 +320,36 @@ static void visit_alter_function(struct walk *w, const struct item *it)
 	const AlterFunctionStmt *s = (const AlterFunctionStmt *)it->node;
 	const ListCell *cell;
 
+	w->g->flags |= SQL_F_CODE;
 	foreach (cell, s->actions)
 		if (strcmp(((const DefElem *)lfirst(cell))->defname, "security") == 0)
 			note_effects(w, it, SQL_PRIVILEGE);
+}
+
+static void visit_define(struct walk *w, const struct item *it)
+{
+	const DefineStmt *s = (const DefineStmt *)it->node;
+
+	if (s->kind == OBJECT_AGGREGATE || s->kind == OBJECT_OPERATOR || s->kind == OBJECT_TYPE)
+		w->g->flags |= SQL_F_CODE;
+	push_kids(w, it, it->ctx);
+}
+
+static void visit_create_domain(struct walk *w, const struct item *it)
+{
+	if (((const CreateDomainStmt *)it->node)->constraints)
+		w->g->flags |= SQL_F_CODE;
+	push_kids(w, it, it->ctx);
+}
+
+static void visit_alter_domain(struct walk *w, const struct item *it)
+{
+	const AlterDomainStmt *s = (const AlterDomainStmt *)it->node;
+
+	/* ADD and VALIDATE evaluate the constraint for every value that is there. */
+	if (s->subtype == 'C' || s->subtype == 'V')
+		w->g->flags |= SQL_F_CODE;
+	push_kids(w, it, it->ctx);
 }
 
 /* SET inside of CREATE or ALTER FUNCTION is not of this session. */
@@ -346,12 +398,42 @@ static void relation_or_object(struct walk *w, const struct item *it, uint32_t e
 		note(w, it, effects, kind_of(type), NULL, name);
 }
 
+/* @type gets another name or schema; masks and what is known of functions go by those. */
+static void moved_name(struct walk *w, ObjectType type, bool relation, const char *column)
+{
+	switch (type) {
+	case OBJECT_COLUMN:
+	case OBJECT_ATTRIBUTE:
+		w->g->flags |= SQL_F_CARRIES;
+		name_word(w, column, WORD_NAME);
+		break;
+	case OBJECT_TABCONSTRAINT:
+	case OBJECT_TRIGGER:
+	case OBJECT_RULE:
+	case OBJECT_POLICY:
+		break;
+	case OBJECT_SCHEMA:
+	case OBJECT_FUNCTION:
+	case OBJECT_PROCEDURE:
+	case OBJECT_ROUTINE:
+	case OBJECT_AGGREGATE:
+	case OBJECT_OPERATOR:
+		w->g->flags |= SQL_F_CODE;
+		break;
+	default: /* ALTER INDEX renames tables, too */
+		if (relation)
+			w->g->flags |= SQL_F_CARRIES | SQL_F_STAR;
+		break;
+	}
+}
+
 static void visit_rename(struct walk *w, const struct item *it)
 {
 	const RenameStmt *s = (const RenameStmt *)it->node;
 	uint32_t effects = s->renameType == OBJECT_ROLE ? SQL_PRIVILEGE : SQL_DDL;
 
 	note_effects(w, it, effects);
+	moved_name(w, s->renameType, s->relation != NULL, s->subname);
 	relation_or_object(w, it, effects, s->relation, s->renameType, s->object, s->subname);
 }
 
@@ -366,6 +448,7 @@ static void visit_schema(struct walk *w, const struct item *it)
 {
 	const AlterObjectSchemaStmt *s = (const AlterObjectSchemaStmt *)it->node;
 
+	moved_name(w, s->objectType, s->relation != NULL, NULL);
 	relation_or_object(w, it, SQL_DDL, s->relation, s->objectType, s->object, NULL);
 }
 
@@ -414,6 +497,7 @@ static void visit_options(struct walk *w, const struct item *it)
 {
 	const void *node = it->node;
 
+	w->g->flags |= SQL_F_CODE;
 	switch (nodeTag(node)) {
 	case T_CreateUserMappingStmt:
 		secret_options(w, ((const CreateUserMappingStmt *)node)->options);
@@ -442,11 +526,13 @@ static void visit_options(struct walk *w, const struct item *it)
 /* The connection string is the first constant of these. */
 static void visit_create_subscription(struct walk *w, const struct item *it)
 {
+	w->g->flags |= SQL_F_CODE;
 	secret_behind(w, w->statement_at);
 }
 
 static void visit_alter_subscription(struct walk *w, const struct item *it)
 {
+	w->g->flags |= SQL_F_CODE;
 	if (((const AlterSubscriptionStmt *)it->node)->conninfo)
 		secret_behind(w, w->statement_at);
 }
@@ -467,14 +553,14 @@ const struct statement tree_definitions[] = {
 	ROW_V(AlterTableStmt, SQL_DDL, visit_alter_table),
 	ROW_O(IndexStmt, SQL_DDL, NODE, RELATION, relation),
 	ROW_OV(ViewStmt, SQL_DDL, NODE, RELATION, view, visit_view),
-	ROW_OV(RuleStmt, SQL_DDL, NODE, RELATION, relation, visit_view),
+	ROW_OV(RuleStmt, SQL_DDL, NODE, RELATION, relation, visit_rule),
 	ROW_OV(CreateTrigStmt, SQL_DDL, NODE, RELATION, relation, visit_trigger),
 	ROW_O(CreateSeqStmt, SQL_DDL, NODE, RELATION, sequence),
 	ROW_O(AlterSeqStmt, SQL_DDL, NODE, RELATION, sequence),
 	ROW_O(CreateStatsStmt, SQL_DDL, EACH, RELATION, relations),
 	ROW_O(AlterStatsStmt, SQL_DDL, NODE, OTHER, defnames),
-	ROW_O(CreatePolicyStmt, SQL_DDL | SQL_PRIVILEGE, NODE, RELATION, table),
-	ROW_O(AlterPolicyStmt, SQL_DDL | SQL_PRIVILEGE, NODE, RELATION, table),
+	ROW_OV(CreatePolicyStmt, SQL_DDL | SQL_PRIVILEGE, NODE, RELATION, table, visit_code),
+	ROW_OV(AlterPolicyStmt, SQL_DDL | SQL_PRIVILEGE, NODE, RELATION, table, visit_code),
 	ROW_O(AlterTableMoveAllStmt, SQL_DDL, CSTRING, OTHER, orig_tablespacename),
 	ROW_OV(CreatePublicationStmt, SQL_DDL, CSTRING, OTHER, pubname, visit_publication),
 	ROW_OV(AlterPublicationStmt, SQL_DDL, CSTRING, OTHER, pubname, visit_publication),
@@ -483,36 +569,36 @@ const struct statement tree_definitions[] = {
 	ROW_OV(AlterSubscriptionStmt, SQL_DDL | SQL_PRIVILEGE, CSTRING, OTHER, subname,
 	       visit_alter_subscription),
 	ROW_O(DropSubscriptionStmt, SQL_DDL, CSTRING, OTHER, subname),
-	ROW_O(ImportForeignSchemaStmt, SQL_DDL, CSTRING, OTHER, local_schema),
+	ROW_OV(ImportForeignSchemaStmt, SQL_DDL, CSTRING, OTHER, local_schema, visit_code),
 
 	/* functions, types, operators */
 	ROW_OV(CreateFunctionStmt, SQL_DDL, NODE, FUNCTION, funcname, visit_create_function),
 	ROW_OV(AlterFunctionStmt, SQL_DDL, NODE, FUNCTION, func, visit_alter_function),
-	ROW_O(DefineStmt, SQL_DDL, NODE, OTHER, defnames),
-	ROW_O(CreateDomainStmt, SQL_DDL, NODE, OTHER, domainname),
-	ROW_O(AlterDomainStmt, SQL_DDL, NODE, OTHER, typeName),
+	ROW_OV(DefineStmt, SQL_DDL, NODE, OTHER, defnames, visit_define),
+	ROW_OV(CreateDomainStmt, SQL_DDL, NODE, OTHER, domainname, visit_create_domain),
+	ROW_OV(AlterDomainStmt, SQL_DDL, NODE, OTHER, typeName, visit_alter_domain),
 	ROW_O(CompositeTypeStmt, SQL_DDL, NODE, OTHER, typevar),
 	ROW_O(CreateEnumStmt, SQL_DDL, NODE, OTHER, typeName),
 	ROW_O(AlterEnumStmt, SQL_DDL, NODE, OTHER, typeName),
-	ROW_O(CreateRangeStmt, SQL_DDL, NODE, OTHER, typeName),
-	ROW_O(AlterTypeStmt, SQL_DDL, NODE, OTHER, typeName),
+	ROW_OV(CreateRangeStmt, SQL_DDL, NODE, OTHER, typeName, visit_code),
+	ROW_OV(AlterTypeStmt, SQL_DDL, NODE, OTHER, typeName, visit_code),
 	ROW_O(AlterCollationStmt, SQL_DDL, NODE, OTHER, collname),
-	ROW_O(AlterOperatorStmt, SQL_DDL, NODE, FUNCTION, opername),
-	ROW_O(CreateConversionStmt, SQL_DDL, NODE, OTHER, conversion_name),
-	ROW_O(CreateCastStmt, SQL_DDL, NODE, OTHER, targettype),
-	ROW_O(CreateTransformStmt, SQL_DDL, NODE, OTHER, type_name),
-	ROW_O(CreateOpClassStmt, SQL_DDL, NODE, OTHER, opclassname),
+	ROW_OV(AlterOperatorStmt, SQL_DDL, NODE, FUNCTION, opername, visit_code),
+	ROW_OV(CreateConversionStmt, SQL_DDL, NODE, OTHER, conversion_name, visit_code),
+	ROW_OV(CreateCastStmt, SQL_DDL, NODE, OTHER, targettype, visit_code),
+	ROW_OV(CreateTransformStmt, SQL_DDL, NODE, OTHER, type_name, visit_code),
+	ROW_OV(CreateOpClassStmt, SQL_DDL, NODE, OTHER, opclassname, visit_code),
 	ROW_O(CreateOpFamilyStmt, SQL_DDL, NODE, OTHER, opfamilyname),
-	ROW_O(AlterOpFamilyStmt, SQL_DDL, NODE, OTHER, opfamilyname),
+	ROW_OV(AlterOpFamilyStmt, SQL_DDL, NODE, OTHER, opfamilyname, visit_code),
 	ROW_O(AlterTSDictionaryStmt, SQL_DDL, NODE, OTHER, dictname),
 	ROW_O(AlterTSConfigurationStmt, SQL_DDL, NODE, OTHER, cfgname),
-	ROW_O(CreateAmStmt, SQL_DDL, CSTRING, OTHER, amname),
-	ROW_O(CreatePLangStmt, SQL_DDL | SQL_PROGRAM, CSTRING, OTHER, plname),
-	ROW_O(CreateExtensionStmt, SQL_DDL | SQL_PROGRAM, CSTRING, OTHER, extname),
-	ROW_O(AlterExtensionStmt, SQL_DDL | SQL_PROGRAM, CSTRING, OTHER, extname),
+	ROW_OV(CreateAmStmt, SQL_DDL, CSTRING, OTHER, amname, visit_code),
+	ROW_OV(CreatePLangStmt, SQL_DDL | SQL_PROGRAM, CSTRING, OTHER, plname, visit_code),
+	ROW_OV(CreateExtensionStmt, SQL_DDL | SQL_PROGRAM, CSTRING, OTHER, extname, visit_code),
+	ROW_OV(AlterExtensionStmt, SQL_DDL | SQL_PROGRAM, CSTRING, OTHER, extname, visit_code),
 	ROW_O(AlterExtensionContentsStmt, SQL_DDL, CSTRING, OTHER, extname),
-	ROW_O(CreateEventTrigStmt, SQL_DDL, CSTRING, OTHER, trigname),
-	ROW_O(AlterEventTrigStmt, SQL_DDL, CSTRING, OTHER, trigname),
+	ROW_OV(CreateEventTrigStmt, SQL_DDL, CSTRING, OTHER, trigname, visit_code),
+	ROW_OV(AlterEventTrigStmt, SQL_DDL, CSTRING, OTHER, trigname, visit_code),
 
 	/* of any kind */
 	ROW_V(DropStmt, SQL_DDL, visit_drop),

@@ -1,0 +1,248 @@
+# SPDX-License-Identifier: MIT
+"""An agent that knows of Tidegate tries to get round it: masks, denials, recordings."""
+import re
+import socket
+import struct
+
+import pytest
+import harness
+from harness import policy, wait_for
+
+MASKS = ["{ column: customers.ssn, as: last4 }", "{ detect: [card, email], as: redact }"]
+CATALOG = "catalog: { user: tidegate_catalog, password_file: $DIR/catalog.password }"
+# What must never be seen: the secret itself, and it backwards, in hexadecimal and in base64.
+LEAKS = re.compile("sekret|terkes|73656b726574|c2Vrcm|4111 ?1111|ada@", re.I)
+
+TABLES = """
+CREATE TABLE customers (id int PRIMARY KEY, name text, email text, ssn text, card text);
+INSERT INTO customers VALUES
+ (1, 'Ada', 'ada@example.com', 'sekret-a-6789', '4111 1111 1111 1111'),
+ (2, 'Alan', 'alan@example.org', 'sekret-b-4321', '5500-0000-0000-0004');
+CREATE TABLE notes (id serial PRIMARY KEY, body text);
+CREATE TABLE shell (id int, name text, email text, ssn text, card text);
+CREATE TABLE parts (id int, name text, email text, ssn text, card text) PARTITION BY RANGE (id);
+CREATE VIEW plain AS SELECT id, name FROM customers;
+"""
+
+
+def fresh(pg):
+    pg.sql("DROP SCHEMA public CASCADE; CREATE SCHEMA public AUTHORIZATION agent; "
+           "SELECT lo_unlink(oid) FROM pg_largeobject_metadata;", db="evade")
+    pg.sql(TABLES, db="evade", user="agent")
+
+
+@pytest.fixture(scope="module")
+def shop(pg):
+    pg.sql("CREATE ROLE boss SUPERUSER LOGIN; CREATE DATABASE evade OWNER agent;")
+    return pg
+
+
+@pytest.fixture(scope="module")
+def gate(shop):
+    """A daemon that anyone of this host's root can speak to: (daemon, port)."""
+    port = harness.free_port()
+    config = policy(shop.port, mask=MASKS,
+                    target=CATALOG + f'\nlisten: "127.0.0.1:{port}"\nlisten_by_owner: true')
+    d = harness.Daemon(config.replace("cgroup: $CGROUP", "uid: [0]"), bpf="off")
+    yield d, port
+    d.stop()
+
+
+def psql(port, script, user="agent"):
+    return harness.subprocess.run(
+        ["psql", "-X", "-A", "-h", "127.0.0.1", "-p", str(port), "-U", user, "-d", "evade"],
+        input=script, text=True, stdout=harness.subprocess.PIPE,
+        stderr=harness.subprocess.STDOUT, timeout=60).stdout
+
+
+def run(pg, port, script, user="agent"):
+    fresh(pg)
+    out = psql(port, script, user)
+    leak = LEAKS.search(out)
+    assert not leak, out[max(0, leak.start() - 500):leak.end() + 500]
+    return out
+
+
+# Reading: nothing is refused, what comes is masked.
+READS = {
+    "expressions": """SELECT upper(ssn), left(ssn, 3), ssn::varchar(3), reverse(ssn), (ssn), ssn COLLATE "C",
+        CASE WHEN true THEN ssn END, coalesce(ssn, 'x'), nullif(ssn, ''), greatest(ssn, '') FROM customers;""",
+    "aggregates": """SELECT array_agg(ssn), string_agg(ssn, ','), json_agg(ssn), max(ssn), jsonb_object_agg(id, ssn),
+        xmlagg(xmlelement(name x, ssn)) FROM customers;""",
+    "rows": """SELECT c FROM customers c; SELECT customers FROM customers; SELECT c::text, row_to_json(c) FROM customers c;
+        SELECT array_agg(c), json_agg(c) FROM customers c; SELECT (c).ssn, ssn(c) FROM customers c;
+        SELECT c.row_to_json, c.concat FROM customers c; SELECT ROW(c.*), ROW(ssn) FROM customers c;
+        SELECT to_jsonb(c) ->> 'ssn' FROM customers c; SELECT format('%s', customers) FROM customers;
+        SELECT c, id FROM customers c; SELECT (SELECT c) FROM customers c;
+        SELECT x FROM (SELECT c AS x FROM customers c) t; SELECT lower(x::text) FROM (SELECT c AS x FROM customers c) t;""",
+    "aliases": """SELECT upper(d) FROM customers AS t(a, b, c, d, e);
+        SELECT upper(x) FROM (SELECT * FROM customers) AS t(a, b, c, x, e);
+        WITH t(a, b, c, x, e) AS (TABLE customers) SELECT reverse(x) FROM t;
+        SELECT upper(x) FROM (customers JOIN notes ON id <> 0) AS j(a, b, c, x, e, f, g);
+        SELECT r.x FROM customers c, LATERAL (SELECT c.ssn || '') r(x);
+        SELECT x FROM (VALUES ((SELECT ssn FROM customers LIMIT 1))) v(x);""",
+    "identifiers": """SELECT U&"\\0073sn" || '' FROM customers; SELECT U&"!0073sn" UESCAPE '!' || '' FROM customers;
+        SELECT "ssn" || '' FROM "customers"; SELECT SsN || '' FROM Customers;
+        SELECT/**/ssn/**/||''FROM customers; SELECT ssn||''--\n FROM customers;""",
+    "sets": """SELECT ssn || '' FROM customers UNION SELECT body FROM notes; TABLE customers;
+        SELECT unnest(ARRAY(SELECT reverse(ssn) FROM customers)); VALUES ((SELECT ssn FROM customers LIMIT 1));
+        SELECT * FROM unnest(ARRAY(SELECT ssn FROM customers)) u; SELECT DISTINCT ON (ssn) ssn FROM customers;
+        SELECT first_value(ssn) OVER w FROM customers WINDOW w AS (ORDER BY id);
+        SELECT count(*), ssn FROM customers GROUP BY ssn; SELECT regexp_split_to_table(ssn, '') FROM customers;
+        WITH RECURSIVE r(n, s) AS (SELECT 1, '' UNION ALL SELECT n + 1, ssn FROM r JOIN customers ON id = n) SELECT s FROM r;""",
+    "encodings": """SELECT encode(ssn::bytea, 'base64'), encode(convert_to(ssn, 'utf8'), 'hex'), ssn::bytea FROM customers;
+        SET client_encoding = 'latin1'; SELECT ssn || '' FROM customers; SET client_encoding = 'sjis'; SELECT ssn FROM customers;
+        SET bytea_output = 'escape'; SELECT ssn::bytea FROM customers; RESET client_encoding;
+        SET standard_conforming_strings = off; SELECT 'a\\'' || ssn FROM customers; SELECT ssn || 'x\\'' FROM customers;""",
+    "xml and json": """SELECT table_to_xml('customers', true, false, '');
+        SELECT * FROM xmltable('/r/x' PASSING (SELECT xmlelement(name r, xmlagg(xmlelement(name x, ssn)))
+         FROM customers) COLUMNS v text PATH '.');
+        SELECT jsonb_path_query(to_jsonb(c), '$.*') FROM customers c;
+        SELECT r.ssn || '' FROM json_to_recordset((SELECT json_agg(c) FROM customers c)) AS r(ssn text);""",
+    "prepared": """PREPARE p AS SELECT reverse(ssn) FROM customers; EXECUTE p; DEALLOCATE p;
+        PREPARE p AS SELECT 1; EXECUTE p; DEALLOCATE p; PREPARE p AS SELECT reverse(ssn) FROM customers; EXECUTE p;
+        DEALLOCATE ALL; PREPARE p AS SELECT ssn FROM customers WHERE id = $1; EXECUTE p(1); EXPLAIN ANALYZE EXECUTE p(1);""",
+    "cursors": """BEGIN; DECLARE c CURSOR FOR SELECT ssn x FROM customers; FETCH 1 FROM c; FETCH ALL c; MOVE BACKWARD ALL IN c;
+        FETCH NEXT c; COMMIT; DECLARE h CURSOR WITH HOLD FOR SELECT reverse(ssn) FROM customers; FETCH ALL h; CLOSE h;
+        DECLARE h CURSOR WITH HOLD FOR SELECT 1; CLOSE h; DECLARE h CURSOR WITH HOLD FOR TABLE customers; FETCH ALL h;
+        SELECT name, statement FROM pg_cursors;""",
+    "copy": """COPY customers TO STDOUT; COPY customers (ssn) TO STDOUT; COPY (TABLE customers) TO STDOUT (DELIMITER 'e');
+        COPY customers TO STDOUT (FORMAT csv, HEADER, FORCE_QUOTE *, DELIMITER '|', QUOTE '~');
+        COPY (SELECT ssn FROM customers) TO STDOUT; COPY (SELECT row_to_json(c) FROM customers c) TO STDOUT;
+        COPY (SELECT upper(d) FROM customers AS t(a, b, c, d, e)) TO STDOUT; COPY (SELECT c FROM customers c) TO STDOUT;
+        COPY (UPDATE customers SET name = 'x' RETURNING reverse(ssn)) TO STDOUT;""",
+    "returning": """UPDATE customers SET name = 'x' RETURNING *; UPDATE customers SET name = 'x' RETURNING reverse(ssn);
+        UPDATE customers SET name = 'x' RETURNING customers; DELETE FROM customers RETURNING lower(ssn), customers;""",
+    "errors": """SELECT ssn::int FROM customers; SELECT (ssn || '')::date FROM customers; SELECT ssn::json FROM customers;
+        SELECT d::int FROM customers t(a, b, c, d, e); SELECT xmlparse(document ssn) FROM customers;
+        SELECT ssn::regclass FROM customers; SELECT ssn::regproc FROM customers; SELECT ssn::regtype FROM customers;
+        SELECT ssn::regrole FROM customers; SELECT (ssn || '(int)')::regprocedure FROM customers;
+        SELECT pg_get_serial_sequence('customers', ssn) FROM customers; SELECT nextval(ssn) FROM customers;
+        SELECT current_setting(ssn) FROM customers; SELECT to_timestamp(ssn, 'YYYY') FROM customers;
+        SELECT has_table_privilege(ssn, 'select') FROM customers; SELECT ssn::inet FROM customers;
+        CREATE UNIQUE INDEX ON customers (left(ssn, 6)); UPDATE customers SET id = 1, ssn = 'x';
+        ALTER TABLE customers ALTER ssn TYPE varchar(2); ALTER TABLE customers ALTER ssn TYPE int USING ssn::int;
+        ALTER TABLE customers ADD CHECK (length(ssn) < 3); ALTER TABLE shell ADD UNIQUE (ssn);
+        ALTER TABLE customers ADD FOREIGN KEY (ssn) REFERENCES shell(ssn);""",
+    "deferred errors": """ALTER TABLE customers ADD COLUMN k int; UPDATE customers SET k = id;
+        ALTER TABLE customers ADD EXCLUDE USING btree (k WITH =, left(ssn, 6) WITH =) DEFERRABLE INITIALLY DEFERRED;
+        BEGIN; UPDATE customers SET k = 1; COMMIT; BEGIN; UPDATE customers SET k = 1; SET CONSTRAINTS ALL IMMEDIATE; ROLLBACK;""",
+    "statistics": """ANALYZE customers; SELECT * FROM pg_stats WHERE tablename = 'customers';
+        SELECT histogram_bounds::text || '' FROM pg_stats; SELECT * FROM pg_stats_ext; SELECT * FROM pg_statistic;
+        SELECT x::text FROM (SELECT * FROM pg_stats) AS s(a, b, c, d, e, f, g, i, j, x);
+        CREATE STATISTICS st ON (ssn::int), name FROM customers; ANALYZE; ANALYZE customers;""",
+    "explain": """EXPLAIN (ANALYZE, VERBOSE) SELECT reverse(ssn) FROM customers WHERE ssn > 'a';
+        EXPLAIN (ANALYZE, VERBOSE, FORMAT json) SELECT * FROM notes WHERE body = (SELECT ssn FROM customers LIMIT 1);""",
+    "detectors": """SELECT 'my ' || email || '!' FROM customers; SELECT array_agg(email), json_agg(card) FROM customers;
+        SELECT repeat('x ', 3000) || email FROM customers; SELECT repeat(' ', 70000) || email || repeat(' ', 70000) FROM customers;
+        SELECT array_agg(email)::text FROM (SELECT repeat('y', i) || ' ' || email AS email FROM customers, generate_series(1, 600) i) q;""",
+}
+
+
+@pytest.mark.parametrize("name", READS)
+def test_read(shop, gate, name):
+    out = run(shop, gate[1], READS[name])
+    # A plan has no values; what COMMIT says of a deferred constraint has none left.
+    assert name in ("explain", "deferred errors") or "***" in out or "hidden by a mask rule" in out
+
+
+# Carrying it to where no mask follows, or letting code do so: each of the statements is refused.
+CARRY, CODE = "out of the mask's reach", "column masks could not follow"
+REFUSED = [
+    ("UPDATE customers SET name = ssn;", CARRY),
+    ("UPDATE customers SET (name) = ROW(ssn);", CARRY),
+    ("UPDATE customers SET name = c.d FROM customers AS c(a, b, c, d, e);", CARRY),
+    ("INSERT INTO customers(id, ssn) VALUES (1, 'x') ON CONFLICT (id) DO UPDATE SET name = customers.ssn;", CARRY),
+    ("INSERT INTO customers(id) VALUES (1) ON CONFLICT (id) DO UPDATE SET name = "
+     "(SELECT excluded.ssn FROM customers AS excluded LIMIT 1);", CARRY),
+    ("INSERT INTO notes(body) SELECT ssn FROM customers;", CARRY),
+    ("INSERT INTO notes(body) SELECT c::text FROM customers c;", CARRY),
+    ("INSERT INTO notes(body) VALUES ((SELECT reverse(ssn) FROM customers LIMIT 1));", CARRY),
+    ("INSERT INTO shell TABLE customers;", CARRY),
+    ("WITH x AS (INSERT INTO notes(body) SELECT ssn FROM customers RETURNING body) SELECT * FROM x;", CARRY),
+    ("MERGE INTO notes n USING customers c ON false WHEN NOT MATCHED THEN INSERT (body) VALUES (c.ssn);", CARRY),
+    ("MERGE INTO customers c USING notes n ON true WHEN MATCHED THEN UPDATE SET name = c.ssn;", CARRY),
+    ("SELECT * INTO TEMP leak FROM customers;", CARRY),
+    ("CREATE TEMP TABLE leak AS SELECT reverse(ssn) r FROM customers;", CARRY),
+    ("CREATE MATERIALIZED VIEW leak AS SELECT reverse(ssn) r FROM customers;", CARRY),
+    ("PREPARE q AS SELECT ssn FROM customers; CREATE TABLE leak AS EXECUTE q;", CARRY),
+    ("CREATE VIEW v AS SELECT ssn AS x FROM customers;", CARRY),
+    ("CREATE TEMP VIEW v AS SELECT reverse(d) AS x FROM customers AS t(a, b, c, d, e);", CARRY),
+    ("ALTER TABLE customers ADD COLUMN g text GENERATED ALWAYS AS (reverse(ssn)) STORED;", CARRY),
+    ("ALTER TABLE customers ALTER name TYPE text USING ssn;", CARRY),
+    ("ALTER TABLE customers ADD CHECK (set_config('a.b', ssn, false) IS NOT NULL);", CARRY),
+    ("ALTER TABLE customers ADD CHECK (set_config('a.b', customers::text, false) IS NOT NULL);", CARRY),
+    ("SELECT set_config('a.b', ssn, false) FROM customers;", CARRY),
+    ("SELECT set_config(ssn, 'x', false) FROM customers;", CARRY),
+    ("SELECT pg_notify('c', ssn) FROM customers;", CARRY),
+    ("SELECT lo_from_bytea(0, ssn::bytea) FROM customers;", CARRY),
+    ("SELECT query_to_xml('select ssn from customers', true, false, '');", CARRY),
+    ("SELECT table_to_xml(to_regclass('custo' || 'mers'), true, false, '');", CARRY),
+    ("SELECT schema_to_xml('public', true, false, '');", CARRY),
+    ("SELECT * FROM ts_stat('select to_tsvector(ssn) from customers');", CARRY),
+    ("COPY customers TO '/tmp/tidegate-evasion';", CARRY),
+    ("COPY customers TO PROGRAM 'cat >/dev/null';", CARRY),
+    ("DO $$ BEGIN RAISE NOTICE '%', (SELECT ssn FROM customers LIMIT 1); END $$;", CARRY),
+    # Another name, another parent.
+    ("ALTER TABLE customers RENAME ssn TO harmless; SELECT harmless FROM customers;", CARRY),
+    ("ALTER TABLE customers RENAME TO harmless; SELECT ssn FROM harmless;", CARRY),
+    ("ALTER INDEX customers RENAME TO harmless; SELECT ssn FROM harmless;", CARRY),
+    ("CREATE SCHEMA s; ALTER TABLE customers SET SCHEMA s;", CARRY),
+    ("ALTER SCHEMA public RENAME TO s;", CODE),
+    ("BEGIN; ALTER TABLE customers INHERIT shell; SELECT ssn FROM shell;", CARRY),
+    ("BEGIN; ALTER TABLE parts ATTACH PARTITION customers DEFAULT; SELECT ssn FROM parts;", CARRY),
+    # Code that a later statement runs.
+    ("CREATE FUNCTION f() RETURNS text LANGUAGE sql AS 'SELECT ssn FROM customers'; SELECT f();", CODE),
+    ("CREATE PROCEDURE p() LANGUAGE sql AS 'INSERT INTO notes(body) SELECT ssn FROM customers'; CALL p(); TABLE notes;",
+     CODE),
+    ("CREATE AGGREGATE keep(text, bool) (sfunc = set_config, stype = text, initcond = 'my.var'); "
+     "SELECT keep(ssn, false) FROM customers WHERE id = 1; SHOW my.var;", CODE),
+    ("CREATE OPERATOR === (leftarg = text, rightarg = text, function = pg_notify); LISTEN chan; "
+     "SELECT 'chan' === ssn FROM customers; SELECT 1;", CODE),
+    ("CREATE OPERATOR ==== (leftarg = oid, rightarg = bytea, function = lo_from_bytea); "
+     "SELECT 4711::oid ==== ssn::bytea FROM customers LIMIT 1; SELECT lo_get(4711);", CODE),
+    ("CREATE DOMAIN d AS text CHECK (set_config('my.dom', VALUE, false) IS NOT NULL); "
+     "SELECT ssn::d FROM customers; SELECT current_setting('my.dom');", CODE),
+    ("CREATE DOMAIN d AS text; ALTER TABLE customers ALTER ssn TYPE d; ALTER DOMAIN d ADD CHECK (VALUE::int > 0);",
+     CODE),
+    ("ALTER TABLE customers ADD COLUMN tsv tsvector; CREATE TRIGGER t BEFORE UPDATE ON customers FOR EACH ROW "
+     "EXECUTE FUNCTION tsvector_update_trigger('tsv', 'pg_catalog.simple', 'ssn'); UPDATE customers SET name = 'y'; "
+     "SELECT tsv FROM customers;", CODE),
+    ("CREATE RULE r AS ON UPDATE TO customers DO ALSO INSERT INTO notes(body) VALUES (old::text); "
+     "UPDATE customers SET name = 'y'; TABLE notes;", CODE),
+    ("CREATE POLICY p ON customers USING (pg_notify('c', customers::text) IS NULL);", CODE),
+    ("CREATE CAST (int AS customers) WITH INOUT;", CODE),
+    ("CREATE EXTENSION dblink;", CODE),
+    ("CREATE SERVER s FOREIGN DATA WRAPPER nothing;", CODE),
+    ("CREATE FOREIGN TABLE f (ssn text) SERVER s OPTIONS (table_name 'customers');", CODE),
+    ("CREATE PUBLICATION p FOR ALL TABLES;", CODE),
+]
+
+
+@pytest.mark.parametrize("number", range(len(REFUSED)))
+def test_refused(shop, gate, number):
+    script, why = REFUSED[number]
+    out = run(shop, gate[1], script.replace("; ", ";\n") + "\n", user="boss" if "PROGRAM" in script else "agent")
+    assert why in out, out
+
+
+def test_ordinary_ddl_still_works(shop, gate):
+    out = run(shop, gate[1], """CREATE TABLE t (id serial PRIMARY KEY, a text UNIQUE, b int REFERENCES customers(id),
+        CHECK (a <> '')); ALTER TABLE t ADD COLUMN c int DEFAULT 1; CREATE INDEX ON t (c); ALTER TABLE t RENAME c TO d;
+        ALTER TABLE customers ADD COLUMN x int; ALTER TABLE customers RENAME name TO n; CREATE DOMAIN dom AS text;
+        CREATE VIEW v AS SELECT id, n FROM customers; ALTER TABLE t RENAME TO u; DROP TABLE u; CREATE TYPE e AS ENUM ('a');""")
+    assert "ERROR" not in out, out
+
+
+def test_copy_after_columns_have_moved(shop, gate):
+    """COPY tells columns by their place: neither an own change nor one of somebody else moves the mask."""
+    move = "ALTER TABLE customers DROP COLUMN email; ALTER TABLE customers ADD COLUMN z int;"
+    out = run(shop, gate[1], f"COPY customers TO STDOUT;BEGIN;{move}COPY customers TO STDOUT;ROLLBACK;")
+    assert "******-*-6789" in out
+    fresh(shop)
+    for _ in range(4):  # whichever worker: all have a snapshot
+        psql(gate[1], "SELECT ssn FROM customers")
+    shop.sql(move, db="evade", user="agent")
+    for _ in range(4):
+        out = psql(gate[1], "COPY customers TO STDOUT")
+        assert "sekret" not in out and "******-*-6789" in out, out
