@@ -244,7 +244,21 @@ class Daemon:
             self.process.kill()
             self.process.wait()
 
+    def reports(self):
+        """What sanitizers said, where the daemon is built with them."""
+        if not os.path.exists(self.log_path):
+            return None  # stopped before
+        text = self.log()
+        found = re.search(r"runtime error:|ERROR: \w+Sanitizer|used a system call", text)
+        return text[max(0, found.start() - 200):found.start() + 6000] if found else None
+
     def stop(self):
+        self.stop_process()
+        reports = self.reports()
+        shutil.rmtree(self.dir, ignore_errors=True)
+        assert not reports, reports
+
+    def stop_process(self):
         if self.process and self.process.poll() is None:
             self.process.terminate()
             try:
@@ -263,7 +277,6 @@ class Daemon:
                     os.rmdir(self.cgroup)
                     break
                 time.sleep(0.02)
-        shutil.rmtree(self.dir, ignore_errors=True)
 
 
 SHOP = """
