@@ -36,6 +36,7 @@ def daemon(request):
     for d in made:
         if request.node.rep_call.failed if hasattr(request.node, "rep_call") else False:
             print(d.log())
+            d.kill()  # its sessions may never end
         d.stop()
 
 
@@ -44,3 +45,17 @@ def pytest_runtest_makereport(item):
     outcome = yield
     report = outcome.get_result()
     setattr(item, "rep_" + report.when, report)
+
+
+@pytest.fixture
+def gateway(daemon, pg):
+    """As daemon, with a listener (d.gate) for this host: this process is no agent's child."""
+    def make(port=None, **kw):
+        gate = harness.free_port()
+        target = f'listen: "127.0.0.1:{gate}"\n' + kw.pop("target", "")
+        config = harness.policy(port or pg.port, target=target, **kw.pop("policy", {})).replace(
+            "bot: {", "bot: { source: [127.0.0.1/32],")
+        d = daemon(config, need_steering=False, **kw)
+        d.gate = gate
+        return d
+    return make

@@ -15,6 +15,8 @@ import tempfile
 import time
 import uuid
 
+import psycopg2
+
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILD = os.path.join(ROOT, os.environ.get("O", "build"))
 PGBIN = sorted(glob.glob("/usr/lib/postgresql/*/bin"),
@@ -107,6 +109,101 @@ class Postgres:
             os.kill(self.pid, signal.SIGQUIT)
         wait_for("PostgreSQL to stop", lambda: not os.path.exists(f"/proc/{self.pid}"), 20)
         shutil.rmtree(self.dir, ignore_errors=True)
+
+
+def rss_kib(pid):
+    with open(f"/proc/{pid}/status") as f:
+        return int([line.split()[1] for line in f if line.startswith("VmRSS")][0])
+
+
+def connect(d, pg=None, **kw):
+    """psycopg2 in this process cannot be an agent: a gateway listener serves it."""
+    return psycopg2.connect(**{"host": "127.0.0.1", "port": d.gate, "user": "agent",
+                               "dbname": "shop", "connect_timeout": 10, **kw})
+
+
+def works(d, pg=None):
+    try:
+        cur = connect(d).cursor()
+        cur.execute("SELECT 1")
+        return cur.fetchone() == (1,)
+    except psycopg2.Error:
+        return False
+
+
+def verify(d, path):
+    return subprocess.run([f"{BUILD}/tidegate", "recording", "verify", path],
+                          capture_output=True, text=True)
+
+
+def message(kind, body=b""):
+    return kind + struct.pack(">I", len(body) + 4) + body
+
+
+def startup(**params):
+    params = {"user": "agent", "database": "shop", **params}
+    body = b"\0\3\0\0" + b"".join(f"{k}\0{v}\0".encode() for k, v in params.items()) + b"\0"
+    return struct.pack(">I", len(body) + 4) + body
+
+
+class Raw:
+    """A client of the protocol as bytes."""
+
+    def __init__(self, port, login=True, timeout=20, rcvbuf=0):
+        self.s = socket.socket()
+        if rcvbuf:
+            self.s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, rcvbuf)
+        self.s.settimeout(timeout)
+        self.s.connect(("127.0.0.1", port))
+        self.buf = b""
+        if login:
+            self.send(startup())
+            self.until(b"Z")
+
+    def send(self, *parts):
+        self.s.sendall(b"".join(parts))
+
+    def query(self, sql):
+        self.send(message(b"Q", sql.encode() + b"\0"))
+
+    def next(self):
+        """One message: (type, body); (None, b"") at the end."""
+        while len(self.buf) < 5 or len(self.buf) < self.total():
+            part = self.s.recv(1 << 16)
+            if not part:
+                assert not self.buf, self.buf
+                return None, b""
+            self.buf += part
+        n = self.total()
+        out, self.buf = self.buf[:n], self.buf[n:]
+        return out[:1], out[5:]
+
+    def total(self):
+        return 1 + struct.unpack(">I", self.buf[1:5])[0]
+
+    def until(self, kind):
+        """All messages up to one of @kind, or to the end."""
+        got = []
+        while True:
+            got.append(self.next())
+            if got[-1][0] in (kind, None):
+                return got
+
+    def rest(self):
+        """What comes until the end, or a reset."""
+        try:
+            while part := self.s.recv(1 << 16):
+                self.buf += part
+        except ConnectionError:
+            pass
+        return self.buf
+
+    def reset(self):
+        self.s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.s.close()
+
+    def close(self):
+        self.s.close()
 
 
 class Refused(Exception):

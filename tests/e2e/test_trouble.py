@@ -9,36 +9,7 @@ import time
 import harness
 import psycopg2
 import pytest
-from harness import policy, wait_for
-
-
-def connect(d, pg, **kw):
-    """psycopg2 in this process cannot be an agent: a gateway listener serves it."""
-    return psycopg2.connect(host="127.0.0.1", port=d.gate, user="agent", dbname="shop",
-                            connect_timeout=10, **kw)
-
-
-@pytest.fixture
-def gateway(daemon, pg):
-    def make(**kw):
-        gate = harness.free_port()
-        target = f'listen: "127.0.0.1:{gate}"\n' + kw.pop("target", "")
-        config = policy(pg.port, target=target, **kw.pop("policy", {})).replace(
-            "bot: {", "bot: { source: [127.0.0.1/32],")
-        d = daemon(config, need_steering=False, **kw)
-        d.gate = gate
-        return d
-    return make
-
-
-def rss_kib(pid):
-    with open(f"/proc/{pid}/status") as f:
-        return int([line.split()[1] for line in f if line.startswith("VmRSS")][0])
-
-
-def verify(d, path):
-    return subprocess.run([f"{harness.BUILD}/tidegate", "recording", "verify", path],
-                          capture_output=True, text=True)
+from harness import connect, policy, rss_kib, verify, wait_for, works
 
 
 def test_daemon_killed_recordings_complete(gateway, pg):
@@ -79,15 +50,6 @@ def test_children_come_back(gateway, pg, name):
     os.kill(old, 9)
     wait_for("it to be back", lambda: d.children().get(name, old) != old, 5)
     wait_for("service", lambda: works(d, pg), 5)
-
-
-def works(d, pg):
-    try:
-        cur = connect(d, pg).cursor()
-        cur.execute("SELECT 1")
-        return cur.fetchone() == (1,)
-    except psycopg2.Error:
-        return False
 
 
 def test_disk_full_ends_sessions(gateway, pg, tmp_path):

@@ -556,6 +556,23 @@ void session_cancel_upstream(const struct session *s)
 
 /* ---------------------------------------------------------------- events */
 
+/*
+ * The peer reset the connection while nothing can be read from it. Nobody is
+ * there to answer a client; what a server has sent before is still in the
+ * socket, and is read when the client has room for it.
+ */
+static void leg_reset(struct session *s, enum insp_dir side)
+{
+	struct leg *l = &s->leg[side];
+
+	if (side == INSP_C2S) {
+		leg_broken(s, side);
+		return;
+	}
+	buf_reset(&l->out);
+	l->shut = true;
+}
+
 static void on_leg(struct session *s, enum insp_dir side, int status, int events)
 {
 	struct leg *l = &s->leg[side];
@@ -568,6 +585,8 @@ static void on_leg(struct session *s, enum insp_dir side, int status, int events
 		connected(s);
 	} else if (status < 0 && s->state == SESSION_END) {
 		leg_broken(s, side);
+	} else if (status < 0 && !may_read(s, side)) {
+		leg_reset(s, side);
 	} else {
 		if ((events & UV_WRITABLE) && l->out.n)
 			session_flush(s, side == INSP_C2S ? INSP_TO_CLIENT : INSP_TO_SERVER);
