@@ -246,3 +246,290 @@ def test_copy_after_columns_have_moved(shop, gate):
     for _ in range(4):
         out = psql(gate[1], "COPY customers TO STDOUT")
         assert "sekret" not in out and "******-*-6789" in out, out
+
+
+# ------------------------------------------------------------- the protocol by hand
+
+def cstr(s):
+    return s.encode() + b"\0"
+
+
+class Wire:
+    """Messages as they are, one way or the other."""
+
+    def __init__(self, port, user="agent"):
+        self.s = socket.create_connection(("127.0.0.1", port), 10)
+        self.s.settimeout(10)
+        body = struct.pack(">I", 196608) + cstr("user") + cstr(user) + cstr("database") + cstr("evade") + b"\0"
+        self.s.sendall(struct.pack(">I", len(body) + 4) + body)
+        self.until_ready()
+
+    @staticmethod
+    def msg(kind, body=b""):
+        return kind.encode() + struct.pack(">I", len(body) + 4) + body
+
+    @classmethod
+    def parse(cls, sql, name=""):
+        return cls.msg("P", cstr(name) + cstr(sql) + b"\0\0")
+
+    @classmethod
+    def bind(cls, values=(), name="", portal="", binary=False):
+        body = cstr(portal) + cstr(name) + struct.pack(">HH", 0, len(values))
+        for v in values:
+            body += struct.pack(">I", len(v)) + v
+        return cls.msg("B", body + (struct.pack(">HH", 1, 1) if binary else b"\0\0"))
+
+    @classmethod
+    def execute(cls, portal="", rows=0):
+        return cls.msg("E", cstr(portal) + struct.pack(">I", rows))
+
+    @classmethod
+    def query(cls, sql):
+        return cls.msg("Q", cstr(sql))
+
+    def read(self, n):
+        data = b""
+        while len(data) < n:
+            part = self.s.recv(n - len(data))
+            if not part:
+                raise EOFError
+            data += part
+        return data
+
+    def until_ready(self, readies=1):
+        got = []
+        while readies:
+            kind = self.read(1).decode()
+            got.append((kind, self.read(struct.unpack(">I", self.read(4))[0] - 4)))
+            readies -= kind == "Z"
+        return got
+
+    def ask(self, *messages, readies=1, cut=None):
+        data = b"".join(messages)
+        step = cut or len(data)
+        for i in range(0, len(data), step):
+            self.s.sendall(data[i:i + step])
+        return self.until_ready(readies)
+
+    def close(self):
+        self.s.close()
+
+
+SYNC, FLUSH = Wire.msg("S"), Wire.msg("H")
+DESCRIBE_P, DESCRIBE_S = Wire.msg("D", b"P\0"), Wire.msg("D", b"S\0")
+
+
+def clear_of_secrets(got):
+    text = b"\n".join(body for _, body in got).decode("latin1")
+    assert not LEAKS.search(text), text
+    return text
+
+
+@pytest.mark.parametrize("sql", ["SELECT ssn FROM customers", "SELECT reverse(ssn) FROM customers",
+                                 "SELECT c FROM customers c", "SELECT email FROM customers",
+                                 "FETCH ALL c", "EXECUTE q"])
+def test_protocol_forms(shop, gate, sql):
+    """Binary, never described, described elsewhere, cut, with row limits, pipelined."""
+    fresh(shop)
+    w = Wire(gate[1])
+    try:
+        w.ask(w.query("PREPARE q AS SELECT reverse(ssn) FROM customers"))
+        w.ask(w.query("DECLARE c SCROLL CURSOR WITH HOLD FOR SELECT ssn || '' FROM customers"))
+        one = (w.parse(sql), w.bind(), w.execute())
+        rows = 0
+        for messages in (one + (SYNC,), (w.parse(sql), w.bind(binary=True), w.execute(), SYNC),
+                         (w.parse(sql), DESCRIBE_S, w.bind(), w.execute(), SYNC),
+                         (w.parse(sql), w.bind(), DESCRIBE_P, w.execute(rows=1), w.execute(rows=1), SYNC),
+                         (w.parse(sql), w.bind(), w.execute(rows=1), FLUSH, w.execute(), SYNC),
+                         (w.parse("SELECT 1"), w.bind(), w.execute()) + one + one + (SYNC,),
+                         (w.parse("SELECT 1", name="s"), Wire.msg("D", b"Ss\0"), w.parse(sql),
+                          w.bind(), w.execute(), SYNC)):
+            for cut in (None, 7):
+                got = w.ask(*messages, cut=cut)
+                clear_of_secrets(got)
+                rows += sum(kind == "D" for kind, _ in got)
+                w.ask(w.query("MOVE ABSOLUTE 0 IN c"))
+        assert rows > 0
+        got = w.ask(w.query(f"SELECT 1; {sql}; SELECT 2"))
+        clear_of_secrets(got)
+    finally:
+        w.close()
+
+
+def test_renamed_behind_a_prepared_statement(shop, gate):
+    fresh(shop)
+    w = Wire(gate[1])
+    try:
+        w.ask(w.parse("SELECT name FROM plain", name="s"), Wire.msg("D", b"Ss\0"), SYNC)
+        clear_of_secrets(w.ask(w.bind(name="s"), w.execute(), SYNC))
+        got = w.ask(w.query("CREATE OR REPLACE VIEW plain AS SELECT id, ssn AS name FROM customers"))
+        assert CARRY in clear_of_secrets(got)
+    finally:
+        w.close()
+
+
+def test_function_call_shows_nothing(shop, gate):
+    """pg_read_file, lo_get, current_setting: nothing says what the value is made of."""
+    fresh(shop)
+    oid = int(shop.sql("SELECT 'pg_catalog.current_setting(text)'::regprocedure::oid"))
+    w = Wire(gate[1])
+    try:
+        name = b"server_version"
+        call = Wire.msg("F", struct.pack(">IHHI", oid, 0, 1, len(name)) + name + b"\0\0")
+        got = w.ask(call)
+        assert [body for kind, body in got if kind == "V"] in ([], [b"\xff\xff\xff\xff"]), got
+    finally:
+        w.close()
+
+
+# ------------------------------------------------------------------------- denials
+
+DENY = ["{ effect: [ddl, privilege, file, program, write], do: deny }", "{ effect: any, do: allow }"]
+DONE = """SELECT count(*) FROM pg_class WHERE relname LIKE 'evil%' UNION ALL
+    SELECT count(*) FROM notes UNION ALL SELECT count(*) FROM pg_proc WHERE proname LIKE 'evil%'
+    UNION ALL SELECT count(*) FROM pg_extension WHERE extname <> 'plpgsql'
+    UNION ALL SELECT count(*) FROM pg_roles WHERE rolname LIKE 'evil%'
+    UNION ALL SELECT count(*) FROM pg_largeobject_metadata"""
+DENIED = [
+    "/**/CREATE/*x*/TABLE evil()", "/* /* nested */ */ CREATE TABLE evil()", "--x\nCREATE TABLE evil()",
+    "SELECT 1; CREATE TABLE evil()", ";;CREATE TABLE evil();", "SELECT E'\\'; CREATE TABLE evil(); --'; CREATE TABLE evil()",
+    "SELECT '\\'; CREATE TABLE evil(); --'", "SELECT $a$ $b$ $a$; CREATE TABLE evil()", "BEGIN; CREATE TABLE evil(); COMMIT",
+    "DO $$BEGIN EXECUTE 'CREATE TABLE evil()'; END$$", "DO LANGUAGE plpgsql 'BEGIN CREATE TABLE evil(); END'",
+    "EXPLAIN ANALYZE CREATE TABLE evil AS SELECT 1", "PREPARE q AS INSERT INTO notes(body) VALUES ('x'); EXECUTE q",
+    "SELECT 1 INTO evil", "CREATE TABLE evil AS SELECT 1", "WITH x AS (INSERT INTO notes(body) VALUES ('x') RETURNING 1) SELECT * FROM x",
+    "EXPLAIN (ANALYZE) INSERT INTO notes(body) VALUES ('x')", "EXPLAIN (ANALYZE 'on') INSERT INTO notes(body) VALUES ('x')",
+    "COPY notes(body) FROM PROGRAM 'echo x'", "COPY (SELECT 1) TO PROGRAM 'cat'", "COPY notes TO '/tmp/tidegate-evasion'",
+    "SELECT lo_import('/etc/hostname')", "SELECT pg_catalog.lo_import('/etc/hostname')", "SELECT pg_read_file('/etc/hostname')",
+    "SELECT lo_create(0)", "SELECT query_to_xml('insert into notes(body) values (1) returning 1', true, false, '')",
+    "CREATE EXTENSION pg_trgm", "CREATE ROLE evil", "SET ROLE boss", "SET SESSION AUTHORIZATION boss",
+    "SELECT set_config('role', 'boss', false)", "SELECT set_config('ro' || 'le', 'boss', false)", "RESET ROLE", "ALTER SYSTEM SET work_mem = '1MB'",
+    "SET standard_conforming_strings = off; SELECT '\\'; CREATE TABLE evil(); --'",
+    "UPDATE pg_settings SET setting = 'off' WHERE name = 'standard_conforming_strings'",
+    "SELEC 1", "CREATE FUNCTION evil() RETURNS int LANGUAGE sql AS 'SELECT 1'", "LOAD 'auto_explain'",
+    "GRANT ALL ON notes TO public", "SECURITY LABEL ON TABLE notes IS 'x'", "LOCK notes", "TRUNCATE notes", "SELECT 1 FROM customers FOR UPDATE",
+    "SELECT nextval('notes_id_seq')", "VACUUM notes", "REFRESH MATERIALIZED VIEW evil", "COMMENT ON TABLE notes IS 'x'",
+    "SELECT pg_reload_conf()", "SELECT pg_terminate_backend(1)", "CALL evil()",
+]
+
+
+@pytest.fixture(scope="module")
+def fence(shop):
+    port = harness.free_port()
+    config = policy(shop.port, commands=DENY, target=f'listen: "127.0.0.1:{port}"\nlisten_by_owner: true')
+    d = harness.Daemon(config.replace("cgroup: $CGROUP", "uid: [0]"), bpf="off")
+    yield d, port
+    d.stop()
+
+
+def test_denied_effects(shop, fence):
+    fresh(shop)
+    before = shop.sql(DONE, db="evade")
+    let = []
+    w = Wire(fence[1], user="boss")
+    try:
+        for sql in DENIED:
+            for messages in ((w.query(sql),), (w.parse(sql), w.bind(), w.execute(), SYNC)):
+                got = w.ask(*messages)
+                if not any(kind == "E" for kind, _ in got):
+                    let.append(sql)
+            # Behind something denied, and in the same packet.
+            w.ask(w.query("TRUNCATE notes"), w.query(sql), w.parse("LOCK notes"), w.bind(), w.execute(),
+                  w.parse(sql), w.bind(), w.execute(), SYNC, readies=3, cut=11)
+            w.ask(w.query("ROLLBACK"))
+    finally:
+        w.close()
+    assert shop.sql(DONE, db="evade") == before
+    # One of two that only read; the others must all have been refused.
+    assert set(let) <= {"SELECT '\\'; CREATE TABLE evil(); --'", "RESET ROLE"}, let
+
+
+def test_function_call_is_code(shop, fence):
+    fresh(shop)
+    oid = int(shop.sql("SELECT 'pg_catalog.lo_create(oid)'::regprocedure::oid"))
+    before = shop.sql(DONE, db="evade")
+    w = Wire(fence[1], user="boss")
+    try:
+        got = w.ask(Wire.msg("F", struct.pack(">IHHHII", oid, 1, 1, 1, 4, 0) + b"\0\1"))
+    finally:
+        w.close()
+    assert any(kind == "E" and b"denied" in body or b"not" in body for kind, body in got), got
+    assert shop.sql(DONE, db="evade") == before
+
+
+# ---------------------------------------------------------------------- recordings
+
+JWT = (b"eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiIxMjM0NTY3ODkwIiwibmFtZSI6IkpvaG4ifQ."
+       b"SflKxwRJSMeKKF2QT4fwpMeJf36POk6yJV_adQssw5c")
+
+
+@pytest.mark.parametrize("cut", [None, 1000, 13])
+def test_no_secret_is_stored(shop, fence, gate, cut):
+    fresh(shop)
+    d, port = fence
+    texts = ["ALTER ROLE evil PASSWORD 'zwickel1'", "ALTER ROLE evil WITH ENCRYPTED PASSWORD E'zwickel2'",
+             "CREATE ROLE evil LOGIN PASSWORD $$zwickel3$$", "CREATE USER MAPPING FOR boss SERVER s OPTIONS (password 'zwickel4')",
+             "DO $$BEGIN EXECUTE 'ALTER ROLE evil PASSWORD ''zwickel5'''; END$$",
+             "SELECT dblink_connect('host=h user=u password=zwickel6')",
+             "CREATE SUBSCRIPTION evil CONNECTION 'postgresql://u:zwickel7@h/d' PUBLICATION p",
+             "ALTER ROLE evil PASSWORD 'zwickel8' SELEC", "ALTER/**/ROLE evil/**/PASSWORD/**/'zwickel9'",
+             "ALTER ROLE evil PASSWORD U&'zwickel10'", "ALTER ROLE evil PASSWORD 'x' VALID UNTIL 'y'; ALTER ROLE e PASSWORD 'zwickel11'"]
+    for d, port in (fence, gate):
+        w = Wire(port, user="boss")
+        try:
+            for t in texts:
+                w.ask(w.query(t), cut=cut)
+                w.ask(w.parse(t), SYNC, cut=cut)
+            w.ask(w.parse("SELECT length($1::text)"), w.bind([JWT]), w.execute(), SYNC, cut=cut)
+            w.ask(w.query("SELECT length('" + JWT.decode() + "')"), cut=cut)
+            w.ask(w.query("SELECT 'needle'"))
+        finally:
+            w.close()
+        wait_for("the sessions to end", lambda: d.ctl("session.list") == [])
+        wait_for("the recording", lambda: b"needle" in d.record_text())
+        assert "zwickel" not in d.log()
+        text = d.record_text()
+        found = set(re.findall(rb"zwickel\d+", text))
+        assert not found, found
+        for part in (b"SflKxwRJSMeKKF", b"eyJzdWIiOiIxMjM0"):
+            at = text.find(part)
+            assert at < 0, text[at - 200:at + 100]
+
+
+def test_recordings_hold_what_the_client_saw(shop, gate):
+    d, port = gate
+    fresh(shop)
+    psql(port, "SELECT ssn, email, 'needle2' FROM customers; COPY customers TO STDOUT; SELECT ssn::int FROM customers;"
+         "SELECT c FROM customers c;")
+    wait_for("the sessions to end", lambda: d.ctl("session.list") == [])
+    wait_for("the recording", lambda: b"needle2" in d.record_text())
+    text = d.record_text()
+    leak = LEAKS.search(text.decode("latin1"))
+    assert not leak, text[leak.start() - 300:leak.end() + 100]
+    assert not LEAKS.search(d.log())
+
+
+def test_prepared_before_the_masks(shop):
+    """A session keeps statements, cursors and portals over a reload that brings masks."""
+    fresh(shop)
+    port = harness.free_port()
+    target = CATALOG + f'\nlisten: "127.0.0.1:{port}"\nlisten_by_owner: true'
+
+    def config(**kw):
+        return policy(shop.port, target=target, **kw).replace("cgroup: $CGROUP", "uid: [0]")
+    d = harness.Daemon(config(), bpf="off")
+    try:
+        w = Wire(port)
+        w.ask(w.parse("SELECT ssn, reverse(ssn) FROM customers", name="s"), Wire.msg("D", b"Ss\0"), SYNC)
+        got = w.ask(w.bind(name="s"), w.execute(), SYNC)
+        assert b"sekret" in b"".join(body for _, body in got)
+        w.ask(w.query("DECLARE c SCROLL CURSOR WITH HOLD FOR SELECT reverse(ssn) FROM customers"))
+        w.ask(w.query("BEGIN"), w.parse("SELECT ssn FROM customers", name="t"),
+              w.bind(name="t", portal="p"), w.execute(portal="p", rows=1), SYNC, readies=2)
+        d.write_config(config(mask=MASKS))
+        assert d.ctl("policy.reload")["changed"]
+        for messages in ((w.execute(portal="p"), SYNC), (w.bind(name="s"), w.execute(), SYNC),
+                         (w.query("FETCH ALL c"),), (w.query("SELECT ssn FROM customers"),)):
+            clear_of_secrets(w.ask(*messages))
+        w.close()
+    finally:
+        d.stop()
