@@ -182,6 +182,9 @@ REFUSED = [
     ("SELECT * FROM ts_stat('select to_tsvector(ssn) from customers');", CARRY),
     ("COPY customers TO '/tmp/tidegate-evasion';", CARRY),
     ("COPY customers TO PROGRAM 'cat >/dev/null';", CARRY),
+    ("COPY notes(body) FROM PROGRAM 'echo x';", CARRY),
+    ("COPY notes(body) FROM '/etc/hostname';", CARRY),
+    ("SELECT lo_import('/etc/hostname');", CARRY),
     ("DO $$ BEGIN RAISE NOTICE '%', (SELECT ssn FROM customers LIMIT 1); END $$;", CARRY),
     # Another name, another parent.
     ("ALTER TABLE customers RENAME ssn TO harmless; SELECT harmless FROM customers;", CARRY),
@@ -224,6 +227,12 @@ def test_refused(shop, gate, number):
     script, why = REFUSED[number]
     out = run(shop, gate[1], script.replace("; ", ";\n") + "\n", user="boss" if "PROGRAM" in script else "agent")
     assert why in out, out
+
+
+def test_files_of_tables(shop, gate):
+    script = """CHECKPOINT; SELECT encode(pg_read_binary_file(pg_relation_filepath('customers')), 'hex');
+        SELECT pg_read_file(pg_relation_filepath('customers')); SELECT pg_read_binary_file('PG_VERSION');"""
+    assert "***" in run(shop, gate[1], script, user="boss")
 
 
 def test_ordinary_ddl_still_works(shop, gate):

@@ -259,6 +259,9 @@ void catalogs_tick(struct worker *w)
 	list_each(it, &w->catalogs) {
 		struct catalog_ref *r = container_of(it, struct catalog_ref, link);
 
+		/* Also who only executes what it has prepared asks again, and gets a newer one. */
+		if (r->ready && !r->client && now - r->loaded_boot_ns >= SECONDS(FRESH_NS_S))
+			outdate_plans(r);
 		if (!r->client && list_empty(&r->waiters) &&
 		    now - r->used_boot_ns > SECONDS(UNUSED_NS_S))
 			ref_free(r);

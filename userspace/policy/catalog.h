@@ -68,7 +68,7 @@ void mask_plan(const struct mask_set *m, const struct catalog *c, const struct s
 /*
  * What the statement makes without an origin could hold a masked column: it names one,
  * takes whole rows of a table that has one, reads statistics of values, or runs
- * code that may read any table. @c as above.
+ * code that may read any table, or files of the server. @c as above.
  */
 bool mask_tainted(const struct mask_set *m, const struct catalog *c, const struct sql_info *info);
 

@@ -158,6 +158,9 @@ static unsigned taint_of(const struct catalog *c, const struct sql_info *info)
 		return taint_without_catalog(info);
 	if (info->flags & SQL_F_USER_FUNCTION && !calls_are_harmless(c, info))
 		t |= TAINT_CODE;
+	/* The server's files are also those of its tables. */
+	if (info->effects & (SQL_FILE | SQL_PROGRAM))
+		t |= TAINT_CODE;
 	if (c->foreign_operators && names_a_relation(info))
 		t |= TAINT_CODE;
 	for (uint32_t i = 0; i < info->nnames; i++) {
@@ -186,6 +189,9 @@ uint16_t mask_refuses(const struct mask_set *m, const struct catalog *c,
 		return TG_R_NONE;
 	if (info->flags & SQL_F_CODE)
 		return TG_R_MASK_CODE;
+	/* A file's content would become a table's or a large object's. */
+	if (info->effects & (SQL_FILE | SQL_PROGRAM) && info->effects & SQL_WRITE)
+		return TG_R_MASK_CARRY;
 	return info->flags & SQL_F_CARRIES && mask_tainted(m, c, info) ? TG_R_MASK_CARRY
 								       : TG_R_NONE;
 }
