@@ -191,11 +191,13 @@ class Raw:
 
     def rest(self):
         """What comes until the end, or a reset."""
+        parts = [self.buf]
         try:
-            while part := self.s.recv(1 << 16):
-                self.buf += part
+            while part := self.s.recv(1 << 20):
+                parts.append(part)
         except ConnectionError:
             pass
+        self.buf = b"".join(parts)
         return self.buf
 
     def reset(self):
