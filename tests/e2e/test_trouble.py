@@ -282,3 +282,55 @@ def syncs(d):
         while part := s.recv(65536):
             text += part
     return int(text.split(b"tidegate_syncs_total ")[-1].split()[0])
+
+
+def test_reload_judges_prepared_statements_again(gateway, pg):
+    d = gateway(workers=1)
+    cur = connect(d, pg).cursor()
+    cur.connection.autocommit = True
+    cur.execute("CREATE TABLE IF NOT EXISTS reloaded (a int)")
+    s = Raw(d.gate)
+    assert s.ask(parse("w", "INSERT INTO reloaded VALUES (1)") + run("w") + SYNC).endswith(b"I")
+    text = open(d.config_path).read()
+    with open(d.config_path, "w") as f:
+        f.write(text.replace("effect: any, do: allow", "effect: [read, session], do: allow"))
+    d.ctl("policy.reload")
+    out = s.ask(run("w") + SYNC)
+    assert b"42501" in out and b"write on reloaded" in out
+    assert pg.sql("SELECT count(*) FROM reloaded", db="shop").strip() == "1"
+
+
+SYNC = b"S\0\0\0\4"
+
+
+def message(kind, body):
+    return kind + struct.pack(">I", len(body) + 4) + body
+
+
+def parse(name, sql):
+    return message(b"P", f"{name}\0{sql}\0".encode() + b"\0\0")
+
+
+def run(name):
+    return (message(b"B", b"\0" + name.encode() + b"\0" + b"\0\0\0\0\0\0") +
+            message(b"E", b"\0\0\0\0\0"))
+
+
+class Raw:
+    """The protocol by hand."""
+
+    def __init__(self, port):
+        self.s = socket.create_connection(("127.0.0.1", port))
+        self.s.settimeout(10)
+        startup = b"\0\3\0\0user\0agent\0database\0shop\0\0"
+        self.ask(struct.pack(">I", len(startup) + 4) + startup)
+
+    def ask(self, data):
+        """Everything up to the next ReadyForQuery."""
+        self.s.sendall(data)
+        out = b""
+        while not (len(out) >= 6 and out[-6:-1] == b"Z\0\0\0\5"):
+            part = self.s.recv(65536)
+            assert part, out
+            out += part
+        return out

@@ -334,8 +334,7 @@ void session_after_end(struct session *s)
 	destroy(s);
 }
 
-/* Whatever the parent still works on for this session is not wanted any more. */
-static void drop_ask(struct session *s)
+void session_drop_ask(struct session *s)
 {
 	if (s->ask.kind != ASK_NONE && s->ask.kind != ASK_CATALOG && !s->ask.answered) {
 		ipc_begin(s->w->ipc, IPC_ASK_CANCEL, s->ask.id);
@@ -343,6 +342,10 @@ static void drop_ask(struct session *s)
 		ipc_send(s->w->ipc);
 	}
 	s->ask.kind = ASK_NONE;
+	for (int dir = 0; dir < 2; dir++) {
+		s->retry[dir] |= s->waiting[dir];
+		s->waiting[dir] = false;
+	}
 }
 
 static void say_goodbye(struct session *s, uint16_t reason, const char *words)
@@ -394,7 +397,7 @@ void session_end(struct session *s, uint16_t reason, const char *words)
 	/* What the server still does for a session that is taken away, it should stop. */
 	if (s->state == SESSION_RUN && !is_ordinary(reason))
 		session_cancel_upstream(s);
-	drop_ask(s);
+	session_drop_ask(s);
 	s->state = SESSION_END;
 	if (s->st && !s->client_dead && !s->journal_wait &&
 	    (!is_ordinary(reason) || (words && *words)))
@@ -442,6 +445,7 @@ void session_recheck(struct session *s, struct wconf *conf)
 	s->view = v;
 	s->env.masking = !mask_set_empty(policy_masks(v->view));
 	s->env.generation++;
+	s->env.rules++;
 	catalog_drop_session(s);
 }
 

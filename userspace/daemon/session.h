@@ -146,6 +146,8 @@ MUST_CHECK int upstream_open(const char *upstream, bool *ret_done);
 /* Asks the server to cancel what it does (its own cancel request). */
 void session_cancel_upstream(const struct session *s);
 
+/* What the parent still works on for this session is not wanted any more; its bytes go on. */
+void session_drop_ask(struct session *s);
 /* Sets the timer to the next deadline. */
 void session_arm(struct session *s);
 

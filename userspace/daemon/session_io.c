@@ -371,6 +371,10 @@ static void feed(struct session *s, enum insp_dir dir, struct slice in, bool own
 	s->in_turn = true;
 	status = s->insp->feed(s->st, dir, in, l->eof, &used, &why);
 	BUG_ON(used > in.n);
+	/* The server failed the batch that a held statement is in: nobody need decide any more. */
+	if (dir == INSP_S2C && s->waiting[INSP_C2S] && s->ask.kind == ASK_STATEMENT &&
+	    !s->ask.answered && !s->insp->holding(s->st))
+		session_drop_ask(s);
 	if (used && s->stalled[1 - dir]) {
 		s->stalled[1 - dir] = false;
 		s->retry[1 - dir] = true;

@@ -174,6 +174,7 @@ struct insp_env {
 	bool masking; /* any mask or detector can apply: otherwise bodies are not looked into */
 	bool server_socket; /* the server is reached over AF_UNIX */
 	bool socket_trust; /* such a server need not ask for authentication */
+	uint32_t rules;	     /* changed by the host whenever earlier answers about statements are void */
 	uint32_t generation; /* changed by the host whenever earlier answers of columns() are void */
 };
 

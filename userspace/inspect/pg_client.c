@@ -193,10 +193,9 @@ static enum pg_step accept_parse(struct pg *st, const struct pg_msg *m, struct s
 }
 
 static enum pg_step judge_parse(struct pg *st, const struct pg_msg *m, struct pg_stmt *stmt,
-				struct slice name, struct slice text, struct slice types)
+				struct slice name, struct slice text)
 {
 	enum pg_step step = pg_resolve(st, stmt);
-	struct pg_stmt *keep;
 	struct insp_answer a;
 
 	if (step != PG_OK)
@@ -210,20 +209,9 @@ static enum pg_step judge_parse(struct pg *st, const struct pg_msg *m, struct pg
 		break;
 	}
 	st->queries++;
-	if (!a.at_execute)
-		return accept_parse(st, m, name, stmt);
-	keep = pg_stmt_new(st, stmt->info, text, types);
-	if (!keep) {
-		a = limit_answer("the prepared statements of this session take too much memory");
-		return pg_refuse_extended(st, "54000", &a);
-	}
-	keep->at_execute = true;
-	keep->seq = stmt->seq;
-	keep->unresolved = stmt->unresolved;
-	keep->via = (struct pg_stmt *)pg_obj_ref((struct pg_obj *)stmt->via);
-	step = accept_parse(st, m, name, keep);
-	pg_obj_unref(st, &keep->obj);
-	return step;
+	stmt->at_execute = a.at_execute;
+	stmt->rules = st->env->rules;
+	return accept_parse(st, m, name, stmt);
 }
 
 static enum pg_step parse(struct pg *st, const struct pg_msg *m)
@@ -252,7 +240,7 @@ static enum pg_step parse(struct pg *st, const struct pg_msg *m)
 	if (step != PG_OK)
 		return step;
 	report_secrets(st, info, text);
-	stmt = pg_stmt_new(st, info, (struct slice){0}, (struct slice){0});
+	stmt = pg_stmt_new(st, info, text, types);
 	pg_info_unref(info);
 	if (!stmt && st->q.n)
 		return pg_stall(st);
@@ -260,7 +248,7 @@ static enum pg_step parse(struct pg *st, const struct pg_msg *m)
 		a = limit_answer("too many prepared statements in this session");
 		return pg_refuse_extended(st, "54000", &a);
 	}
-	step = judge_parse(st, m, stmt, name, text, types);
+	step = judge_parse(st, m, stmt, name, text);
 	pg_obj_unref(st, &stmt->obj);
 	return step;
 }
@@ -341,6 +329,9 @@ static enum pg_step bind(struct pg *st, const struct pg_msg *m)
 		step = pg_refuse_missing(st, false, name);
 		return step == PG_OK ? pg_drop(st, INSP_C2S, m) : step;
 	}
+	/* Judged by rules that are not in force any more: asked about at each Execute from now on. */
+	if (s->rules != st->env->rules)
+		s->at_execute = true;
 	if (!st->env->masking && !s->at_execute) {
 		p = pg_portal_new(st, s, 0);
 	} else if (m->total - PG_HEAD > pg_message_max(st)) {

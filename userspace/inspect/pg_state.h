@@ -94,9 +94,10 @@ struct pg_stmt {
 	bool at_execute;
 	bool described; /* in batch desc_batch */
 	uint32_t desc_batch;
-	uint64_t seq; /* of its EV_STATEMENT */
+	uint32_t rules; /* that it was judged by: insp_env.rules */
+	uint64_t seq;	/* of its EV_STATEMENT */
 	struct pg_desc *desc;
-	uint32_t text_n, types_n; /* kept only with at_execute: text, then parameter types */
+	uint32_t text_n, types_n; /* of Parse: text, then parameter types */
 	uint8_t bytes[];
 };
 
