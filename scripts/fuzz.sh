@@ -53,9 +53,9 @@ fuzz_one()
 		"$(sed -n 's/^stat::number_of_executed_units: *//p' "$dir/log")" "$before" "$after"
 }
 export -f fuzz_one
-export O seconds
-printf '%s\n' "$@" | xargs -P "$jobs" -I{} bash -c 'fuzz_one {} || echo {} >>"$O/fuzz.failed"'
+export O seconds failures=$O/fuzz.failed.$$
+printf '%s\n' "$@" | xargs -P "$jobs" -I{} bash -c 'fuzz_one {} || echo {} >>"$failures"'
 failed=0
-[ -f "$O/fuzz.failed" ] && failed=$(wc -l <"$O/fuzz.failed") && rm -f "$O/fuzz.failed"
+[ -f "$failures" ] && failed=$(wc -l <"$failures") && rm -f "$failures"
 printf 'fuzz: %d passed, %d failed\n' $(($# - failed)) "$failed"
 [ "$failed" -eq 0 ]

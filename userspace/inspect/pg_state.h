@@ -91,8 +91,7 @@ struct pg_stmt {
 	const struct sql_info *info; /* referenced */
 	struct pg_stmt *via;	     /* what EXECUTE or FETCH names; referenced */
 	bool unresolved;	     /* it names something that is not known */
-	bool at_execute;
-	bool described; /* in batch desc_batch */
+	bool at_execute, described;  /* described: in batch desc_batch */
 	uint32_t desc_batch;
 	uint32_t rules; /* that it was judged by: insp_env.rules */
 	uint64_t seq;	/* of its EV_STATEMENT */
