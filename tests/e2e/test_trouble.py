@@ -334,3 +334,23 @@ class Raw:
             assert part, out
             out += part
         return out
+
+
+def test_an_approver_sees_the_parameters(gateway, pg):
+    d = gateway(workers=1, policy={"commands": ["{ effect: write, do: approve }",
+                                                "{ effect: any, do: allow }"]})
+    s = Raw(d.gate)
+    token = "ghp_" + "A1b2" * 9
+    values = [b"it's me", None, token.encode()]
+    bind = b"\0\0" + b"\0\0" + struct.pack(">H", 3)
+    for v in values:
+        bind += struct.pack(">i", -1) if v is None else struct.pack(">I", len(v)) + v
+    bind += b"\0\0"
+    s.s.sendall(parse("", "INSERT INTO notes (body) VALUES (concat($1::text, $2::text, $3::text))") +
+                message(b"B", bind) + message(b"E", b"\0\0\0\0\0") + SYNC)
+    a = d.approval()
+    assert "$1 = 'it's me', $2 = NULL, $3 = '" in a["text"] and token not in a["text"]
+    d.ctl("approval.approve", id=a["id"])
+    assert b"INSERT 0 1" in s.ask(b"")
+    wait_for("the record", lambda: b'"parameters":"$1 = ' in d.record_text())
+    assert token.encode() not in d.record_text()

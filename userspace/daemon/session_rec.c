@@ -132,18 +132,17 @@ bool srec_bytes(struct session *s, enum insp_dir dir, const uint8_t *p, size_t n
 	return true;
 }
 
-/* A copy of the statement's text without its secrets, in the scratch buffer. */
-static struct slice shown_text(struct session *s, const struct event *ev)
+/* A copy of the statement's text, and what is behind it, without secrets, in the scratch buffer. */
+static struct slice shown_text(struct session *s, const struct event *ev, const char *behind)
 {
 	const struct sql_info *info = ev->statement.info;
 	struct buf *b = &s->w->scratch;
-	struct slice text = ev->statement.text;
 
 	buf_reset(b);
-	/* Padding: the scanner looks at whole blocks. */
-	if (buf_append_slice(b, text) || !buf_reserve(b, 256))
+	if (buf_append_slice(b, ev->statement.text) ||
+	    (ev->statement.params.n &&
+	     (buf_append(b, behind, strlen(behind)) || buf_append_slice(b, ev->statement.params))))
 		return (struct slice){.p = NULL, .n = 0};
-	memset(b->mem + b->off + b->n, 0, 256);
 	for (unsigned i = 0; info && i < info->nsecrets; i++) {
 		size_t off = info->secrets[i].off, n = info->secrets[i].n;
 
@@ -156,7 +155,7 @@ static struct slice shown_text(struct session *s, const struct event *ev)
 
 void srec_put_text(struct session *s, struct ipc *ipc, const struct event *ev)
 {
-	ipc_put_slice(ipc, shown_text(s, ev));
+	ipc_put_slice(ipc, shown_text(s, ev, "\n-- parameters: "));
 }
 
 static void put_effects(struct jsonw *j, const struct sql_info *info)
@@ -239,8 +238,11 @@ bool srec_command(struct session *s, const struct event *ev, const char *verdict
 	jsonw_kv_u64(&j, "seq", ev->seq);
 	if (ev->kind == EV_EXECUTE) {
 		jsonw_kv_u64(&j, "statement", ev->statement.statement_seq);
+		if (ev->statement.params.n)
+			jsonw_kv_slice(&j, "parameters",
+				       slice_from(shown_text(s, ev, ""), ev->statement.text.n));
 	} else {
-		jsonw_kv_slice(&j, "text", shown_text(s, ev));
+		jsonw_kv_slice(&j, "text", shown_text(s, ev, ""));
 		put_effects(&j, info);
 		put_objects(&j, info);
 	}

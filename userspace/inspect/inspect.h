@@ -89,6 +89,7 @@ struct event {
 			/* For this call only, and not to be referenced: it may be a combination. */
 			const struct sql_info *info;
 			struct slice text;
+			struct slice params; /* EV_EXECUTE: for people, cut to a line or so */
 			uint64_t statement_seq; /* EV_EXECUTE: seq of its EV_STATEMENT */
 			uint8_t digest[32];	/* EV_EXECUTE: SHA-256 over text, parameters, types */
 			bool has_digest;	/* always with EV_EXECUTE, never with EV_STATEMENT */

@@ -299,7 +299,10 @@ static bool read_bind(struct cursor *c, struct pg *st, struct pg_stmt *s, struct
 	p->bound = true;
 	for (uint16_t i = 0; i < n; i++)
 		p->formats[i] = load_be16(formats.p + (size_t)i * 2) != 0;
-	if (s->at_execute && !make_digest(s, params, p->digest)) {
+	if (!s->at_execute)
+		return true;
+	p->params = pg_params_preview(params);
+	if (!make_digest(s, params, p->digest)) {
 		pg_obj_unref(st, &p->obj);
 		*ret = NULL;
 	}

@@ -212,6 +212,7 @@ enum insp_verdict pg_ask_statement(struct pg *st, enum event_kind kind, struct s
 	if (kind == EV_EXECUTE) {
 		ev.statement.statement_seq = stmt->seq;
 		ev.statement.has_digest = true;
+		ev.statement.params = slice_str(portal->params);
 		memcpy(ev.statement.digest, portal->digest, sizeof(ev.statement.digest));
 	}
 	v = pg_ask(st, &ev, ret);

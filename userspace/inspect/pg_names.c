@@ -91,6 +91,7 @@ void pg_obj_unref(struct pg *st, struct pg_obj *o)
 		st->objects_bytes -= o->charge;
 		if (o->portal) {
 			next = &((struct pg_portal *)o)->stmt->obj;
+			free(((struct pg_portal *)o)->params);
 			free(o);
 		} else {
 			struct pg_stmt *s = (struct pg_stmt *)o;

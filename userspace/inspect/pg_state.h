@@ -103,11 +103,11 @@ struct pg_stmt {
 struct pg_portal {
 	struct pg_obj obj;
 	struct pg_stmt *stmt; /* referenced */
-	bool approved;
-	bool bound;	     /* by Bind: `formats` are known */
+	bool approved, bound; /* bound: by Bind, so that formats are known */
 	bool described;	     /* in batch desc_batch */
 	uint32_t desc_batch;
 	uint8_t digest[32];
+	char *params; /* with at_execute: as an approver sees them; owned */
 	uint16_t nformats;
 	uint8_t formats[];
 };
