@@ -24,6 +24,7 @@ static const char *const flag_names[] = {
 	"ROWS",	   "STAR",    "CARRIES", "COPY_OUT",   "COPY_IN",	"PREPARE",
 	"EXECUTE", "DECLARE", "FETCH",	 "DEALLOCATE", "USER_FUNCTION", "LITERALS",
 	"MULTI",   "TX_BEGIN", "TX_END", "EMPTY",      "EXPLAIN",	"LEXER",
+	"CODE",
 };
 
 UNUSED static void flags_text(uint32_t flags, char *dst, size_t cap)
@@ -97,6 +98,7 @@ enum {
 	CA = SQL_F_CARRIES,
 	UF = SQL_F_USER_FUNCTION,
 	LI = SQL_F_LITERALS,
+	CD = SQL_F_CODE,
 	UNKNOWN = ST | CA | UF,
 };
 

@@ -238,6 +238,42 @@ static void test_blind_accesses(void **state)
 	unload(&l);
 }
 
+/* DO may have any effect: what denies or asks before its own effect is named holds for it. */
+static void test_blind_effects(void **state)
+{
+	static const struct {
+		struct rule_spec rules[3];
+		enum rule_do want, named;
+	} rows[] = {
+		{{{.effects = SQL_DDL, .what = RULE_DENY}, {.effects = ANY, .what = RULE_ALLOW}},
+		 RULE_DENY, RULE_ALLOW},
+		{{{.effects = SQL_DDL, .what = RULE_APPROVE}, {.effects = ANY, .what = RULE_ALLOW}},
+		 RULE_APPROVE, RULE_ALLOW},
+		{{{.effects = SQL_DDL, .what = RULE_APPROVE}, {.effects = ANY, .what = RULE_DENY}},
+		 RULE_DENY, RULE_DENY},
+		{{{.effects = SQL_PROGRAM | SQL_UNKNOWN, .what = RULE_ALLOW},
+		  {.effects = SQL_DDL, .what = RULE_DENY},
+		  {.effects = ANY, .what = RULE_ALLOW}},
+		 RULE_ALLOW, RULE_ALLOW},
+		{{{.effects = SQL_READ, .what = RULE_ALLOW}, {.effects = ANY, .what = RULE_ALLOW}},
+		 RULE_ALLOW, RULE_ALLOW},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		struct entry_spec e = {FOR_ALL, .rules = rows[i].rules};
+		struct loaded l;
+
+		while (e.nrules < 3 && rows[i].rules[e.nrules].effects)
+			e.nrules++;
+		l = load(&e, 1);
+		assert_int_equal(what(&l, SQL_PROGRAM, "", ""), rows[i].want);
+		assert_int_equal(what(&l, SQL_PROGRAM, "", "cat"), rows[i].want);
+		assert_int_equal(what(&l, SQL_UNKNOWN, "", ""), rows[i].want);
+		assert_int_equal(what(&l, SQL_SESSION, "", ""), rows[i].named);
+		unload(&l);
+	}
+}
+
 static void test_text(void **state)
 {
 	struct entry_spec e = {
@@ -437,6 +473,7 @@ int main(void)
 		cmocka_unit_test(test_unknown),
 		cmocka_unit_test(test_objects),
 		cmocka_unit_test(test_blind_accesses),
+		cmocka_unit_test(test_blind_effects),
 		cmocka_unit_test(test_text),
 		cmocka_unit_test(test_observe),
 		cmocka_unit_test(test_access),

@@ -71,7 +71,7 @@ static void test_hidden_writes(void **state)
 		 "read t, write t, procedure f(), procedure g()", R | UF},
 		{"EXECUTE p (f())", "procedure f(), session", R | UF | SQL_F_EXECUTE},
 		{"CREATE FUNCTION x(a int DEFAULT f()) RETURNS int LANGUAGE sql AS ''",
-		 "ddl x(), procedure f()", LI | CA | UF},
+		 "ddl x(), procedure f()", LI | CA | UF | CD},
 		/* a name in a scope is not that name outside of it */
 		{"WITH t AS (SELECT a FROM t) SELECT a FROM t", "read t", R},
 		{"WITH t AS (SELECT 1 AS a) SELECT a FROM t, s.t", "read s.t", R},
