@@ -168,14 +168,15 @@ static size_t hide_fields(struct field *f, size_t n)
 static enum pg_step ask_texts(struct pg *st, const struct pg_stmt *stmt, bool asked,
 			      struct insp_plan *plan, bool *ret_hide)
 {
-	const struct sql_info *info = pg_result_info(stmt);
+	/* Outside of a statement only what detectors find is hidden. */
+	static const struct sql_info nothing;
+	const struct sql_info *info = asked ? pg_result_info(stmt) : &nothing;
 	struct insp_column col = {.type = PG_OID_TEXT, .label = SLICE_LIT("message")};
 
 	*plan = (struct insp_plan){0};
 	if (st->env->host->columns(st->env->ctx, info, !info, &col, 1, plan, ret_hide) ==
 	    INSP_V_WAIT)
 		return PG_WAIT;
-	/* Outside of a statement only what detectors find is hidden. */
 	*ret_hide = asked && (*ret_hide || plan->how != MASK_NONE);
 	plan->how = MASK_NONE;
 	return PG_OK;
