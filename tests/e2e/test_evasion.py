@@ -135,7 +135,7 @@ READS = {
         EXPLAIN (ANALYZE, VERBOSE, FORMAT json) SELECT * FROM notes WHERE body = (SELECT ssn FROM customers LIMIT 1);""",
     "detectors": """SELECT 'my ' || email || '!' FROM customers; SELECT array_agg(email), json_agg(card) FROM customers;
         SELECT repeat('x ', 3000) || email FROM customers; SELECT repeat(' ', 70000) || email || repeat(' ', 70000) FROM customers;
-        LISTEN x; NOTIFY x, 'of ada@example.com'; SELECT 1;
+        LISTEN x; SELECT pg_notify('x', 'of a' || 'da@example.com'); SELECT 1;
         SELECT array_agg(email)::text FROM (SELECT repeat('y', i) || ' ' || email AS email FROM customers, generate_series(1, 600) i) q;""",
 }
 
