@@ -6,7 +6,10 @@ Every sample of a hop is taken directly after a sample of direct; the figure is 
 of the ratios of such pairs, so that a machine that is slow for a while is so for both. Everything is on:
 inspection, a column mask, detectors, recording, the kernel's steering.
 
-  tests/bench/bench.py [--pairs N] [--seconds S] [--rows simple1,...] [--json FILE] [--quick]
+  tests/bench/bench.py [--pairs N] [--seconds S] [--rows simple1,...] [--hops tidegate,...]
+                       [--json FILE]
+
+What the rows and columns mean is in README.md.
 """
 import argparse
 import json
@@ -25,17 +28,51 @@ MASKS = ["{ column: pgbench_tellers.filler, as: redact }", "{ detect: [card, ema
 CATALOG = "catalog: { user: tidegate_catalog, password_file: $DIR/catalog.password }\n"
 PGBENCH = {  # row: (clients, protocol)
     "simple1": (1, "simple"), "simple8": (8, "simple"), "simple64": (64, "simple"),
-    "prepared8": (8, "prepared"),
+    "prepared1": (1, "prepared"), "prepared8": (8, "prepared"), "prepared64": (64, "prepared"),
+}
+BUILD = os.path.join(harness.ROOT, os.environ.get("O", "build"))
+
+
+def at_least(limit):
+    return ">=", limit
+
+
+def at_most(limit):
+    return "<=", limit
+
+
+PEERS = ("pgbouncer", "haproxy")
+GOALS = {  # (hop, row): {figure: (relation, limit)}
+    ("tidegate", "latency"): {"added_p50_us": at_most(25), "p99_ratio": at_most(1.5)},
+    ("tidegate", "simple1"): {"ratio": at_least(0.75)},
+    ("tidegate", "simple8"): {"ratio": at_least(0.75), "hop_cpu_us": at_most(22)},
+    ("tidegate", "simple64"): {"ratio": at_least(0.75)},
+    ("tidegate", "prepared1"): {"ratio": at_least(0.60)},
+    ("tidegate", "prepared8"): {"ratio": at_least(0.60), "hop_cpu_us": at_most(22)},
+    ("tidegate", "prepared64"): {"ratio": at_least(0.60)},
+    ("tidegate", "wide"): {"ratio": at_least(0.55)},
+    ("tidegate", "connects"): {"hop_cpu_us": at_most(300)},
+    ("tidegate-socket", "latency"): {"added_p50_us": at_most(14), "p99_ratio": at_most(1.5)},
+    ("tidegate-socket", "simple1"): {"ratio": at_least(0.83)},
+    ("tidegate-socket", "simple8"): {"ratio": at_least(0.83), "hop_cpu_us": at_most(22)},
+    ("tidegate-socket", "simple64"): {"ratio": at_least(0.83)},
+    ("tidegate-socket", "prepared1"): {"ratio": at_least(0.70)},
+    ("tidegate-socket", "prepared8"): {"ratio": at_least(0.70), "hop_cpu_us": at_most(22)},
+    ("tidegate-socket", "prepared64"): {"ratio": at_least(0.70)},
+    ("detect", "dense"): {"gb_per_s": at_least(0.8)},
+    ("detect", "sparse"): {"gb_per_s": at_least(1.5)},
+    ("sql", "pgbench"): {"known_us": at_most(0.3), "unseen_us": at_most(3)},
 }
 
 
 def cpu_seconds(pids):
+    """What the threads of the processes have run so far, to the nanosecond."""
     total = 0
     for pid in pids:
-        with open(f"/proc/{pid}/stat") as f:
-            fields = f.read().rsplit(")", 1)[1].split()
-        total += int(fields[11]) + int(fields[12])
-    return total / os.sysconf("SC_CLK_TCK")
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/schedstat") as f:
+                total += int(f.read().split()[0])
+    return total / 1e9
 
 
 class Direct:
@@ -56,7 +93,7 @@ class Tidegate:
 
     @property
     def pids(self):
-        return [p for n, p in self.daemon.children().items() if n.startswith("worker")]
+        return [self.daemon.process.pid, *self.daemon.children().values()]
 
     def stop(self):
         self.daemon.stop()
@@ -84,7 +121,7 @@ class Process:
 
 
 PGBOUNCER = """[databases]
-* = host=127.0.0.1 port=$PG
+* = host=127.0.0.1 port=$PG user=agent
 [pgbouncer]
 listen_addr = 127.0.0.1
 listen_port = $PORT
@@ -94,8 +131,6 @@ pool_mode = session
 default_pool_size = 200
 max_client_conn = 1000
 ignore_startup_parameters = extra_float_digits
-[databases]
-shop = host=127.0.0.1 port=$PG dbname=shop user=agent
 """
 HAPROXY = """global
   maxconn 4000
@@ -164,9 +199,7 @@ def sample(row, hop, args):
         return pgbench(hop, *PGBENCH[row], args.seconds)
     if row == "latency":
         return latency(hop, 3000)
-    if row == "wide":
-        return wide(hop)
-    return connects(hop, args.seconds)
+    return wide(hop) if row == "wide" else connects(hop, args.seconds)
 
 
 def median(values):
@@ -195,6 +228,45 @@ def measure(row, direct, hops, args):
     return rows
 
 
+def units():
+    """What needs no server: the scanner and the classifier alone."""
+    def run(name, *argv):
+        out = subprocess.run([f"{BUILD}/tests/bench/{name}", *argv], capture_output=True, text=True,
+                             check=True)
+        return [json.loads(line) for line in out.stdout.splitlines()]
+
+    rows = [{"row": r["rows"], "hop": "detect", "gb_per_s": r["gb_per_s"]}
+            for r in run("bench_detect", "8", "0.5")
+            if r["bench"] == "detect_bulk" and r["engine"] != "portable"]
+    return rows + [{"row": r["case"], "hop": "sql", "known_us": r["known_us"],
+                    "unseen_us": r["unseen_us"]}
+                   for r in run("bench_sql") if r["case"] == "pgbench"]
+
+
+def peer_limit(results, row):
+    """Of the peers that were measured in this run the best."""
+    ratios = [r["ratio"] for r in results if r["row"] == row and r["hop"] in PEERS]
+    return max(ratios, default=None)
+
+
+def verdicts(results):
+    """One line for each figure that has a goal; True in front if it is reached."""
+    for r in results:
+        for figure, (relation, limit) in GOALS.get((r["hop"], r["row"]), {}).items():
+            value = r[figure]
+            good = value >= limit if relation == ">=" else value <= limit
+            yield good, r["hop"], r["row"], figure, value, f"{relation} {limit}"
+        best = peer_limit(results, r["row"]) if r["row"] in PGBENCH else None
+        if r["hop"] == "tidegate" and best is not None:
+            yield r["ratio"] > best, r["hop"], r["row"], "ratio", r["ratio"], f"> {best} (peers)"
+
+
+def table(results):
+    print(f"\n{'hop':16} {'row':11} {'figure':13} {'measured':>9}  {'goal':18}")
+    for good, hop, row, figure, value, goal in verdicts(results):
+        print(f"{hop:16} {row:11} {figure:13} {value:9}  {goal:18} {'' if good else 'missed'}")
+
+
 def load(pg):
     pg.sql("ALTER ROLE tidegate_catalog LOGIN")
     subprocess.run(["pgbench", "-i", "-q", "-s", "10", "-h", "127.0.0.1", "-p", str(pg.port), "-U",
@@ -212,7 +284,8 @@ def main():
     ap = argparse.ArgumentParser()
     ap.add_argument("--pairs", type=int, default=5)
     ap.add_argument("--seconds", type=int, default=3)
-    ap.add_argument("--rows", default="latency,simple1,simple8,simple64,prepared8,wide,connects")
+    ap.add_argument("--rows", default="latency,simple1,simple8,simple64,prepared1,prepared8,"
+                    "prepared64,wide,connects,units")
     ap.add_argument("--hops", default="tidegate,tidegate-socket,pgbouncer,haproxy")
     ap.add_argument("--json")
     args = ap.parse_args()
@@ -231,19 +304,23 @@ def main():
             "haproxy": lambda: Process(pg, "haproxy", ["haproxy", "-f"], HAPROXY),
         }
         direct, results = Direct(pg), []
+        rows = [r for r in args.rows.split(",") if r != "units"]
+        if "units" in args.rows.split(","):
+            results += units()
         # One Tidegate at a time: both protect the same address.
         for name in args.hops.split(","):
             if name == "tidegate-socket":
                 continue
             hops.append(makers[name]())
-        for row in args.rows.split(","):
+        for row in rows:
             results += measure(row, direct, hops, args)
         if "tidegate-socket" in args.hops:
             for h in hops:
                 h.stop()
             hops = [makers["tidegate-socket"]()]
-            for row in args.rows.split(","):
+            for row in rows:
                 results += measure(row, direct, hops, args)
+        table(results)
         if args.json:
             with open(args.json, "w") as f:
                 json.dump(results, f, indent=1)
