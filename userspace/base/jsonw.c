@@ -140,8 +140,9 @@ static void put_quoted(struct jsonw *w, struct slice s)
 void jsonw_name(struct jsonw *w, const char *name)
 {
 	before(w);
-	put_quoted(w, slice_str(name));
-	put(w, w->pretty ? ": " : ":", w->pretty ? 2 : 1);
+	put(w, "\"", 1);
+	put_str(w, name);
+	put(w, "\": ", w->pretty ? 3 : 2);
 	w->named = true;
 }
 

@@ -26,6 +26,7 @@ void jsonw_object(struct jsonw *w);
 void jsonw_object_end(struct jsonw *w);
 void jsonw_array(struct jsonw *w);
 void jsonw_array_end(struct jsonw *w);
+/* Here and below a @name is one of ours, printable and without quotes: it is not escaped. */
 void jsonw_name(struct jsonw *w, const char *name);
 void jsonw_slice(struct jsonw *w, struct slice s);
 void jsonw_string(struct jsonw *w, const char *s);
