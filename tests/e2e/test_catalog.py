@@ -3,21 +3,15 @@
 queries find, and what the plans make of the columns a server describes.
 Starts a throw-away server on 127.0.0.1; skipped where there is none to start."""
 
-import glob
 import json
 import os
-import pwd
-import shutil
-import socket
 import subprocess
-import tempfile
-import time
 
+import harness
 import pytest
 
 ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
 BUILD = os.path.join(ROOT, os.environ.get("O", "build"))
-BINS = sorted(glob.glob("/usr/lib/postgresql/*/bin"))
 
 SCHEMA = """
 CREATE TABLE customers (id int PRIMARY KEY, name text, ssn text UNIQUE, email text, note text,
@@ -124,42 +118,16 @@ def run(cmd, **kw):
     return subprocess.run(cmd, check=True, capture_output=True, text=True, **kw)
 
 
-def as_postgres(cmd):
-    if os.geteuid() == 0:
-        return ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"] + cmd
-    return cmd
-
-
 @pytest.fixture(scope="module")
 def server():
-    if not BINS or not os.path.exists(os.path.join(BUILD, "libtidegate.a")):
-        pytest.skip("needs a PostgreSQL server and a build")
-    directory = tempfile.mkdtemp(prefix="tg-catalog-")
-    if os.geteuid() == 0:
-        user = pwd.getpwnam("postgres")
-        os.chown(directory, user.pw_uid, user.pw_gid)
-    data = os.path.join(directory, "data")
-    run(as_postgres([BINS[-1] + "/initdb", "-A", "trust", "-U", "postgres", "-N", "-E", "UTF8",
-                     "--locale=C", data]), cwd=directory)
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
-    process = subprocess.Popen(
-        as_postgres([BINS[-1] + "/postgres", "-D", data, "-p", str(port), "-h", "127.0.0.1",
-                     "-k", directory, "-c", "fsync=off"]),
-        cwd=directory, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    conninfo = f"host=127.0.0.1 port={port} user=postgres dbname=postgres"
+    if not os.path.exists(os.path.join(BUILD, "libtidegate.a")):
+        pytest.skip("needs a build")
+    pg = harness.Postgres()
     try:
-        for _ in range(100):
-            if subprocess.run(["psql", "-qc", "SELECT 1", conninfo], capture_output=True).returncode == 0:
-                break
-            time.sleep(0.1)
-        run(["psql", "-v", "ON_ERROR_STOP=1", "-q", conninfo], input=SCHEMA)
-        yield conninfo
+        pg.sql(SCHEMA)
+        yield f"host=127.0.0.1 port={pg.port} user=postgres dbname=postgres"
     finally:
-        process.terminate()
-        process.wait(30)
-        shutil.rmtree(directory, ignore_errors=True)
+        pg.stop()
 
 
 @pytest.fixture(scope="module")

@@ -354,3 +354,24 @@ def test_an_approver_sees_the_parameters(gateway, pg):
     assert b"INSERT 0 1" in s.ask(b"")
     wait_for("the record", lambda: b'"parameters":"$1 = ' in d.record_text())
     assert token.encode() not in d.record_text()
+
+
+def test_new_snapshots_do_not_mask_what_is_on_its_way(gateway, pg):
+    """Catalog snapshots change while prepared statements are in flight."""
+    d = gateway(workers=1, target="catalog: { user: tidegate_catalog, password_file: "
+                "$DIR/catalog.password }\n",
+                policy={"mask": ["{ column: customers.ssn, as: last4 }"]})
+    other = connect(d, pg)
+    other.autocommit = True
+    s = Raw(d.gate)
+    s.ask(parse("q", "SELECT name, ssn FROM customers WHERE id = 1") + run("q") + SYNC)
+    for i in range(10):
+        cur = other.cursor()
+        cur.execute(f"CREATE TEMP TABLE t{i} (a int)")
+        s.s.sendall((run("q") + SYNC) * 2000)
+        cur.execute(f"SELECT * FROM t{i}")
+        out = b""
+        while out.count(b"Z\0\0\0\5") < 2000:
+            out += s.s.recv(1 << 20)
+        assert out.count(b"Ada Lovelace") == 2000, out.count(b"***")
+        assert out.count(b"***-**-6789") == 2000 and b"123-45" not in out

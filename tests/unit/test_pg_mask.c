@@ -286,6 +286,43 @@ static void test_never_described(void **state)
 	logout(&r, &b);
 }
 
+/* Plans that become void while an Execute is on its way are made anew from its description. */
+static void test_void_in_flight(void **state)
+{
+	static const char *const cols[] = {"x:1000:1:25", NULL};
+	struct buf b;
+	struct rig r;
+
+	(void)state;
+	login(&r, &b);
+	for (int round = 0; round < 2; round++) {
+		if (round == 0)
+			msg_parse(&b, "s", "SELECT x FROM t");
+		msg_bind(&b, "", "s", NULL, 1);
+		msg_execute(&b, "");
+		msg_empty(&b, 'S');
+		send_buf(&r, INSP_C2S, &b);
+		r.env.generation += (uint32_t)round;
+		if (round == 0)
+			msg_empty(&b, '1');
+		msg_empty(&b, '2');
+		if (round == 0)
+			msg_rows(&b, cols);
+		msg_row1(&b, L("plain"));
+		msg_str(&b, 'C', "SELECT 1");
+		msg_ready(&b, 'I');
+		send_buf(&r, INSP_S2C, &b);
+		if (round == 0)
+			msg_empty(&b, '1');
+		msg_empty(&b, '2');
+		msg_row1(&b, L("plain"));
+		msg_str(&b, 'C', "SELECT 1");
+		msg_ready(&b, 'I');
+		expect_client(&r, &b);
+	}
+	logout(&r, &b);
+}
+
 static void test_wait_for_columns(void **state)
 {
 	struct buf b;
@@ -638,6 +675,7 @@ int main(void)
 		cmocka_unit_test(test_numbers),
 		cmocka_unit_test(test_json),
 		cmocka_unit_test(test_never_described),
+		cmocka_unit_test(test_void_in_flight),
 		cmocka_unit_test(test_wait_for_columns),
 		cmocka_unit_test(test_value_over_cap),
 		cmocka_unit_test(test_huge_row),

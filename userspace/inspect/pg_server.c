@@ -228,6 +228,12 @@ static enum pg_step rows_of_execute(struct pg *st, const struct pg_msg *m, struc
 
 	if (d && d->epoch == st->epoch && d->generation == st->env->generation) {
 		d = pg_desc_ref(d);
+	} else if (d && d->epoch == st->epoch) {
+		/* The plans became void while the Execute was on its way; its columns are the same. */
+		step = pg_describe_rows(st, slice_of(&d->col[d->n], d->raw_n), h->stmt, &d);
+		if (step != PG_OK)
+			return step;
+		remember(h->stmt, d);
 	} else {
 		step = pg_undescribed(st, load_be16(m->body.p), &d);
 		if (step != PG_OK)
