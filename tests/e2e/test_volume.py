@@ -98,7 +98,7 @@ def test_idle_sessions(gateway):
     time.sleep(4)
     per = (private_kib(pid) - before) * 1024 / (total - first)
     print(f"{per:.0f} bytes of memory for an idle session, of {total}")
-    assert per < 4096, per
+    assert per < 2560, per
     assert len(d.ctl("session.list")) == total
     for c in conns:
         c.close()

@@ -4,7 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CHUNK_SIZE = 1024, ALIGN = 16 };
+/* The first chunk is small: most flows need little, and there are many of them. */
+enum { FIRST_CHUNK = 544, CHUNK_SIZE = 1024, ALIGN = 16 };
 
 struct arena_chunk {
 	struct arena_chunk *next;
@@ -30,7 +31,8 @@ void arena_done(struct arena *a)
 
 static struct arena_chunk *chunk_new(struct arena *a, size_t n)
 {
-	size_t cap = max_size(n, CHUNK_SIZE - sizeof(struct arena_chunk));
+	size_t size = a->chunks ? CHUNK_SIZE : FIRST_CHUNK;
+	size_t cap = max_size(n, size - sizeof(struct arena_chunk));
 	size_t total = cap + sizeof(struct arena_chunk);
 	struct arena_chunk *c;
 

@@ -27,7 +27,7 @@ struct catalog_ref {
 	struct wview *view; /* whose masks it was made for */
 	struct wconf *conf;
 	char *database;
-	char upstream[128];
+	char *upstream;
 	struct catalog *ready;	 /* NULL: none yet, or it cannot be had */
 	struct catalog *loading;
 	struct pgclient *client;
@@ -159,14 +159,16 @@ static struct catalog_ref *find(struct session *s)
 	if (!r)
 		return NULL;
 	r->database = strdup(database);
-	if (!r->database) {
+	r->upstream = strdup(s->upstream);
+	if (!r->database || !r->upstream) {
+		free(r->database);
+		free(r->upstream);
 		free(r);
 		return NULL;
 	}
 	r->w = s->w;
 	r->view = s->view;
 	r->conf = wconf_ref(s->conf);
-	memcpy(r->upstream, s->upstream, sizeof(r->upstream));
 	list_init(&r->waiters);
 	list_add_tail(&s->w->catalogs, &r->link);
 	return s->catalog = r;
@@ -249,6 +251,7 @@ static void ref_free(struct catalog_ref *r)
 	list_del(&r->link);
 	wconf_unref(r->conf);
 	free(r->database);
+	free(r->upstream);
 	free(r);
 }
 

@@ -128,6 +128,8 @@ static void on_handle_closed(uv_handle_t *h)
 	}
 	free(s->ask.texts);
 	free(s->facts);
+	free(s->upstream);
+	free(s->record);
 	arena_done(&s->arena);
 	free(s);
 }
@@ -180,7 +182,9 @@ void session_accept(struct worker *w, int fd, const struct tg_record *rec, const
 	}
 	s->leg[INSP_C2S].poll.data = s;
 	if (rec) {
-		s->record = *rec;
+		s->record = malloc(sizeof(*rec));
+		if (s->record)
+			*s->record = *rec;
 		s->steered = true;
 		s->observe = rec->flags & TG_RECORD_OBSERVE;
 	}
@@ -241,8 +245,13 @@ static void identified(struct session *s, struct slice agent, struct slice targe
 	bool recording = false;
 
 	s->view = t ? wconf_view(s->conf, agent, t) : NULL;
-	if (s->view)
+	if (s->view && s->upstream)
 		recording = srec_open(s);
+	/* Who it is stands in the recording now; idle sessions are many. */
+	free(s->facts);
+	free(s->record);
+	s->facts = NULL;
+	s->record = NULL;
 	if (fd >= 0 || file_error)
 		journal_file(s->w->journal, &s->uuid, fd, file_error);
 	if (!s->view || !recording) {
@@ -271,8 +280,7 @@ void session_facts(struct session *s, struct ipc_msg *m)
 		return;
 	fd = ipc_get_fd(m);
 	s->facts = strndup((const char *)facts.p, facts.n);
-	(void)snprintf(s->upstream, sizeof(s->upstream), "%.*s", (int)upstream.n,
-		       (const char *)upstream.p);
+	s->upstream = strndup((const char *)upstream.p, upstream.n);
 	if (reason) {
 		if (fd >= 0)
 			close(fd);

@@ -90,10 +90,10 @@ struct session {
 	char grant[HANDLE_TEXT];
 	uint64_t grant_until_boot_ns;
 	uint32_t pid, key; /* for cancel requests */
-	char upstream[128];
-	char *facts; /* JSON from the parent */
+	char *upstream; /* "address:port" or "unix:PATH" */
+	char *facts; /* JSON from the parent, until it is in the recording */
 	const char *user, *database, *application;
-	struct tg_record record;
+	struct tg_record *record; /* NULL: not steered, or in the recording already */
 	bool steered;
 
 	const uint8_t *turn_in; /* input of the running call */

@@ -29,6 +29,7 @@ static uint64_t time_of_record(const struct session *s)
 
 static void put_identity(struct session *s, struct jsonw *j)
 {
+	const struct tg_record *r = s->record;
 	char addr[ADDRESS_TEXT];
 
 	jsonw_kv_string(j, "agent", s->view->agent);
@@ -36,15 +37,15 @@ static void put_identity(struct session *s, struct jsonw *j)
 	jsonw_kv_string(j, "protocol", s->view->target->protocol);
 	jsonw_kv_string(j, "upstream", s->upstream);
 	jsonw_kv_bool(j, "steered", s->steered);
-	if (!s->steered)
+	if (!r)
 		return;
-	address_format_mapped(s->record.addr, (uint16_t)(s->record.port_be << 8 | s->record.port_be >> 8),
+	address_format_mapped(r->addr, (uint16_t)(r->port_be << 8 | r->port_be >> 8),
 			      addr);
 	jsonw_kv_string(j, "destination", addr);
-	jsonw_kv_u64(j, "pid", s->record.tgid);
-	jsonw_kv_u64(j, "uid", s->record.uid);
-	jsonw_kv_slice(j, "comm", slice_of(s->record.comm, strnlen(s->record.comm, TG_COMM_LEN)));
-	jsonw_kv_u64(j, "cgroup_id", s->record.cgroup_id);
+	jsonw_kv_u64(j, "pid", r->tgid);
+	jsonw_kv_u64(j, "uid", r->uid);
+	jsonw_kv_slice(j, "comm", slice_of(r->comm, strnlen(r->comm, TG_COMM_LEN)));
+	jsonw_kv_u64(j, "cgroup_id", r->cgroup_id);
 }
 
 bool srec_open(struct session *s)

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { RING_FIRST = 8, RING_KEEP = 64 };
+enum { RING_FIRST = 4, RING_KEEP = 64 };
 
 static struct pg_reply *entry(const struct pg_queue *q, uint32_t i)
 {
