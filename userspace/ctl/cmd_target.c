@@ -243,7 +243,7 @@ static const struct ctl_cmd cmds[] = {
 	{"reset", do_reset, "NAME", "back to the configuration"},
 	{"set", do_set, "NAME MODE [--reason TEXT] [--for TIME]",
 	 "MODE: steer, block, observe, off or reset"},
-	{"add", do_add, "NAME ADDRESS:PORT", "guard one more address, for now"},
+	{"add", do_add, "NAME ADDRESS:PORT", "guard one more address until a reload"},
 	{"delete", do_delete, "NAME ADDRESS:PORT", "undo an `add`"},
 };
 

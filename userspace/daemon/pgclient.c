@@ -9,6 +9,7 @@
 #include "base/buf.h"
 #include "base/cursor.h"
 #include "daemon/worker.h"
+#include "ident/b64.h"
 
 enum {
 	DEADLINE_MS = 15000,
@@ -151,9 +152,8 @@ static void ask_keyd(struct pgclient *c, enum ipc_type type)
 
 static void start_scram(struct pgclient *c, struct cursor *cur)
 {
-	static const char b64[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-	uint8_t raw[NONCE_BYTES * 4 / 3], msg[128];
-	char nonce[sizeof(raw) + 1];
+	uint8_t raw[NONCE_BYTES], msg[128];
+	char nonce[B64_TEXT(NONCE_BYTES)];
 	bool offered = false;
 	size_t n;
 
@@ -167,9 +167,7 @@ static void start_scram(struct pgclient *c, struct cursor *cur)
 		return;
 	}
 	random_bytes(raw, sizeof(raw));
-	for (size_t i = 0; i < sizeof(raw); i++)
-		nonce[i] = b64[raw[i] & 63];
-	nonce[sizeof(raw)] = '\0';
+	(void)b64_encode(slice_of(raw, sizeof(raw)), nonce);
 	(void)snprintf(c->first_bare, sizeof(c->first_bare), "n=,r=%s", nonce);
 	n = sizeof("SCRAM-SHA-256");
 	memcpy(msg, "SCRAM-SHA-256", n);
@@ -201,29 +199,11 @@ static void continue_scram(struct pgclient *c, struct slice server_first)
 	ipc_send(c->w->ipc);
 }
 
-static size_t base64(const uint8_t *p, size_t n, char *dst)
-{
-	static const char b64[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-	size_t o = 0;
-
-	for (size_t i = 0; i < n; i += 3) {
-		uint32_t v = (uint32_t)p[i] << 16 | (i + 1 < n ? (uint32_t)p[i + 1] << 8 : 0) |
-			     (i + 2 < n ? p[i + 2] : 0);
-
-		dst[o++] = b64[v >> 18];
-		dst[o++] = b64[v >> 12 & 63];
-		dst[o++] = i + 1 < n ? b64[v >> 6 & 63] : '=';
-		dst[o++] = i + 2 < n ? b64[v & 63] : '=';
-	}
-	dst[o] = '\0';
-	return o;
-}
-
 static void check_signature(struct pgclient *c, struct slice final)
 {
 	char want[64] = "v=";
 
-	(void)base64(c->server_signature, sizeof(c->server_signature), want + 2);
+	(void)b64_encode(slice_of(c->server_signature, sizeof(c->server_signature)), want + 2);
 	if (!slice_eq_str(final, want))
 		finish(c, "the server does not know the password it asked for");
 	else
@@ -292,7 +272,7 @@ bool pgclient_key(struct pgclient *c, struct ipc_msg *m)
 		char proof[64];
 
 		memcpy(c->server_signature, signature.p, 32);
-		(void)base64(answer.p, answer.n, proof);
+		(void)b64_encode(answer, proof);
 		n = snprintf(msg, sizeof(msg), "%s,p=%s", c->without_proof, proof);
 		put_message(c, 'p', msg, (size_t)n);
 	} else {
