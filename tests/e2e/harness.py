@@ -6,6 +6,7 @@ import json
 import os
 import pwd
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -208,6 +209,10 @@ class Raw:
         self.s.close()
 
 
+def limit_files(n):
+    return (lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (n, n))) if n else None
+
+
 class Refused(Exception):
     pass
 
@@ -243,11 +248,12 @@ class Daemon:
             f.write(self.head + config.replace("$CGROUP", self.cgroup_name)
                     .replace("$DIR", self.dir))
 
-    def start(self):
+    def start(self, limit=None):
         with open(self.log_path, "ab") as log:
             offset = log.tell()
             self.process = subprocess.Popen([f"{BUILD}/tidegated", "-c", self.config_path],
-                                            stderr=log, stdin=subprocess.DEVNULL, env=self.env)
+                                            stderr=log, stdin=subprocess.DEVNULL, env=self.env,
+                                            preexec_fn=limit_files(limit))
         try:
             wait_for("the daemon", lambda: self.ready(offset), 20)
         except AssertionError:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What goes wrong on a real host: kills, full disks, slow readers, broken peers."""
 import os
+import resource
 import socket
 import struct
 import subprocess
@@ -375,3 +376,26 @@ def test_new_snapshots_do_not_mask_what_is_on_its_way(gateway, pg):
             out += s.s.recv(1 << 20)
         assert out.count(b"Ada Lovelace") == 2000, out.count(b"***")
         assert out.count(b"***-**-6789") == 2000 and b"123-45" not in out
+
+
+def test_out_of_descriptors(gateway, pg):
+    d = gateway(workers=1)
+    d.kill()
+    d.start(limit=48)
+    pid = d.children()["worker 0"]
+    with open(f"/proc/{pid}/limits") as f:
+        if "Max open files            48 " not in f.read():
+            pytest.skip("this host lets the daemon raise its limit again")
+    conns = [socket.create_connection(("127.0.0.1", d.gate)) for _ in range(60)]
+    wait_for("the counter", lambda: d.counters()["overload"] >= 1)
+    before = ticks(pid)
+    time.sleep(2)
+    assert ticks(pid) - before < 40, "it spins while it waits"
+    for c in conns:
+        c.close()
+    wait_for("service", lambda: works(d, pg), 10)
+
+
+def ticks(pid):
+    with open(f"/proc/{pid}/stat") as f:
+        return sum(map(int, f.read().rsplit(")", 1)[1].split()[11:13]))

@@ -173,7 +173,8 @@ static bool receive(struct ipc *ipc)
 		return false;
 	}
 	m.nfds = take_fds(&mh, m.fds);
-	if ((mh.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) || !ipc_parse(slice_of(ipc->in, (size_t)n), &m)) {
+	/* MSG_CTRUNC: out of descriptors here; the message says so by having fewer. */
+	if ((mh.msg_flags & MSG_TRUNC) || !ipc_parse(slice_of(ipc->in, (size_t)n), &m)) {
 		m.bad = true;
 	} else {
 		ipc->ops->message(ipc->ctx, ipc, &m);

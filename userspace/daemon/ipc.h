@@ -136,7 +136,7 @@ uint64_t ipc_get_u64(struct ipc_msg *m);
 struct slice ipc_get_str(struct ipc_msg *m);   /* borrowed */
 struct slice ipc_get_bytes(struct ipc_msg *m); /* borrowed */
 struct uuid ipc_get_uuid(struct ipc_msg *m);
-/* The next descriptor, now the caller's, or -1. */
+/* The next descriptor, now the caller's, or -1: none was sent, or this process has no room. */
 int ipc_get_fd(struct ipc_msg *m);
 /* All fields were read and had the right type. */
 MUST_CHECK bool ipc_end(const struct ipc_msg *m);

@@ -111,6 +111,7 @@ struct listener {
 	uv_poll_t poll;
 	int fd;
 	enum ipc_listener_kind kind;
+	bool paused;  /* out of descriptors: looked at again at the next tick */
 	char *target; /* of a gateway listener */
 };
 
@@ -149,6 +150,14 @@ static void accepted(struct listener *l, int fd, const struct sockaddr_storage *
 	session_accept(l->w, fd, &rec, NULL, text, local);
 }
 
+/* The connection stays in the backlog, and its event would come again at once, for ever. */
+static void pause_listener(struct listener *l)
+{
+	count_reason(l->w, TG_R_OVERLOAD);
+	l->paused = true;
+	(void)uv_poll_stop(&l->poll);
+}
+
 static void on_listener(uv_poll_t *h, int status, int events)
 {
 	struct listener *l = container_of(h, struct listener, poll);
@@ -161,7 +170,7 @@ static void on_listener(uv_poll_t *h, int status, int events)
 
 		if (fd < 0) {
 			if (errno == EMFILE || errno == ENFILE || errno == ENOMEM)
-				count_reason(l->w, TG_R_OVERLOAD);
+				pause_listener(l);
 			return;
 		}
 		accepted(l, fd, &peer);
@@ -192,6 +201,17 @@ static void take_listener(struct worker *w, struct ipc_msg *m)
 	BUG_ON(uv_poll_init(&w->loop, &l->poll, fd));
 	BUG_ON(uv_poll_start(&l->poll, UV_READABLE, on_listener));
 	list_add_tail(&w->listeners, &l->link);
+}
+
+static void resume_listeners(struct worker *w)
+{
+	list_each(it, &w->listeners) {
+		struct listener *l = container_of(it, struct listener, link);
+
+		if (l->paused)
+			(void)uv_poll_start(&l->poll, UV_READABLE, on_listener);
+		l->paused = false;
+	}
 }
 
 static void close_listeners(struct worker *w)
@@ -449,6 +469,7 @@ static void on_tick(uv_timer_t *t)
 	w->stats->sql_misses = sql.misses;
 	w->stats->bytes_client = w->stats->bytes_server = 0;
 	catalogs_tick(w);
+	resume_listeners(w);
 }
 
 /* -------------------------------------------------------------- the parent */
@@ -565,7 +586,7 @@ static void got_file(struct worker *w, struct ipc_msg *m, const struct uuid *u)
 	uint32_t error = ipc_get_u32(m);
 	int fd = ipc_get_fd(m);
 
-	journal_file(w->journal, u, fd, (int)error);
+	journal_file(w->journal, u, fd, error ? (int)error : EMFILE);
 }
 
 /* Messages that concern one session; it may be over already. */
