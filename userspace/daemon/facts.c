@@ -277,8 +277,7 @@ static bool below(const char *path, const char *parent)
 	return strncmp(path, parent, n) == 0 && (path[n] == '/' || path[n] == '\0');
 }
 
-static bool owned_by(struct parent *p, const struct cfg_agent *a, const struct owner *o,
-		     const char *cgroup)
+static bool owned_by(const struct cfg_agent *a, const struct owner *o, const char *cgroup)
 {
 	for (uint32_t i = 0; i < a->nuids; i++)
 		if (a->uids[i] == o->uid)
@@ -310,7 +309,7 @@ struct pagent *facts_gateway_agent(struct parent *p, const char *peer, const cha
 
 		if (!a->cfg)
 			continue;
-		if (owned && owned_by(p, a->cfg, &o, cgroup))
+		if (owned && owned_by(a->cfg, &o, cgroup))
 			return a;
 		for (uint32_t i = 0; i < a->cfg->nsources; i++)
 			if (address_in_cidr(a->cfg->sources[i], addr))

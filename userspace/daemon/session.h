@@ -44,7 +44,7 @@ struct ask {
 	enum ask_kind kind;
 	uint64_t id;  /* of the question to the parent */
 	uint64_t seq; /* of the event */
-	uint64_t since_boot_ns, until_boot_ns;
+	uint64_t until_boot_ns;
 	bool answered, in_transaction;
 	struct insp_answer answer;
 	char *texts; /* what the answer's slices point to */

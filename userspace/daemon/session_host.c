@@ -50,7 +50,6 @@ static enum insp_verdict wait_for(struct session *s, enum ask_kind kind, uint64_
 	s->ask.kind = kind;
 	s->ask.seq = seq;
 	s->ask.answered = false;
-	s->ask.since_boot_ns = clock_boot_ns();
 	s->ask.until_boot_ns = UINT64_MAX;
 	a->verdict = INSP_V_WAIT;
 	return INSP_V_WAIT;

@@ -14,7 +14,7 @@
 struct worker_stats {
 	uint64_t reason[TG_R_COUNT];
 	uint64_t accepted, sessions, sessions_ended, commands, held, masked_values, detector_hits;
-	uint64_t bytes_client, bytes_server, catalog_loads, glitches;
+	uint64_t catalog_loads, glitches;
 	uint64_t sql_hits, sql_misses, syncs;
 	struct journal_stats journal;
 };

@@ -467,7 +467,6 @@ static void on_tick(uv_timer_t *t)
 	sql_get_stats(w->sql, &sql);
 	w->stats->sql_hits = sql.hits;
 	w->stats->sql_misses = sql.misses;
-	w->stats->bytes_client = w->stats->bytes_server = 0;
 	catalogs_tick(w);
 	resume_listeners(w);
 }
