@@ -36,7 +36,7 @@ _tidegate()
 		-c | --config | -s | --socket | -f | --pins)
 			opts+=("$w" "${COMP_WORDS[++i]}")
 			;;
-		--reason | --for | --timeout | --agent | --target | -d | --dir | --last | --rows | --speed | --format)
+		--reason | --for | --timeout | --agent | --target | -d | --dir | --last | --rows | --speed | --format | --user | --cgroup | --pass-fd)
 			((i++))
 			;;
 		-*) ;;
@@ -81,7 +81,7 @@ _tidegate_names()
 	target:set:3) reply='steer block observe off reset' ;;
 	target:list:* | agent:list:* | session:list:* | *:help:*) ;;
 	target:*:2) reply=$(_tidegate_ask target list | _tidegate_member name) ;;
-	agent:show:2) reply=$(_tidegate_ask agent list | _tidegate_member name) ;;
+	agent:show:2 | agent:run:2) reply=$(_tidegate_ask agent list | _tidegate_member name) ;;
 	session:*:2) reply=$(_tidegate_ask session list | _tidegate_member id) ;;
 	approval:[!l]*:2) reply=$(_tidegate_ask approval list | _tidegate_member id) ;;
 	grant:create:2 | policy:explain:2) reply=$(_tidegate_ask agent list | _tidegate_member name) ;;

@@ -47,9 +47,20 @@ static int do_show(struct ctl *c, int argc, char **argv)
 static const struct ctl_cmd cmds[] = {
 	{"list", do_list, "", "all agents and how many sessions they have"},
 	{"show", do_show, "NAME", "one agent"},
+	{"run", cmd_agent_run, "NAME [OPTIONS] -- COMMAND...", "start a command as this agent"},
 };
+
+static const char more[] =
+	"Options of run:\n"
+	"  --user USER[:GROUP]   as whom (the agent's uid, or who called sudo)\n"
+	"  --cgroup PATH         one of the agent's cgroups, or one below\n"
+	"  --pass-fd N[,N...]    files and pipes to leave open\n"
+	"  --keep-stdio-sockets  stdin, stdout and stderr may be unix sockets\n"
+	"  --allow-io-uring, --allow-namespaces, --allow-ptrace\n"
+	"                        not refused by the system call filter: see tidegate(8)\n"
+	"The command has no capabilities, cannot gain any, and its exit status is the result.\n";
 
 int cmd_agent(struct ctl *c, int argc, char **argv)
 {
-	return ctl_dispatch(c, "agent", cmds, ARRAY_SIZE(cmds), NULL, argc, argv);
+	return ctl_dispatch(c, "agent", cmds, ARRAY_SIZE(cmds), more, argc, argv);
 }

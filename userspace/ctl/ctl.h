@@ -206,6 +206,8 @@ int pins_describe(struct ctl *c, int argc, char **argv, const char *what,
 /* -------------------------------------------------------------- objects */
 
 int cmd_agent(struct ctl *c, int argc, char **argv);
+/* `agent run`; in cmd_run.c. Returns only if the command could not be started. */
+int cmd_agent_run(struct ctl *c, int argc, char **argv);
 int cmd_approval(struct ctl *c, int argc, char **argv);
 int cmd_batch(struct ctl *c, int argc, char **argv);
 int cmd_feature(struct ctl *c, int argc, char **argv);

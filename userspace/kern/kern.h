@@ -76,6 +76,8 @@ MUST_CHECK int kern_agent_uid_set(struct kern *k, uint32_t uid, uint32_t agent);
 MUST_CHECK int kern_agent_uid_delete(struct kern *k, uint32_t uid);
 MUST_CHECK int kern_agent_uid_each(struct kern *k,
 				   int (*fn)(void *ctx, uint32_t uid, uint32_t agent), void *ctx);
+/* A uid that the daemon runs as. */
+bool kern_agent_is_daemon(const struct kern *k, uint32_t uid);
 /* Called about once a second and after inotify on the cgroup root: rebinds remade cgroups. */
 MUST_CHECK int kern_agents_refresh(struct kern *k);
 

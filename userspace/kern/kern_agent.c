@@ -241,6 +241,18 @@ static int uid_change(struct kern *k, uint32_t uid, const uint32_t *agent)
 	return r;
 }
 
+bool kern_agent_is_daemon(const struct kern *k, uint32_t uid)
+{
+	struct tg_config c;
+
+	if (config_get(k, &c))
+		return true; /* not known: not to be an agent */
+	for (size_t i = 0; i < TG_DAEMON_UIDS; i++)
+		if (uid == c.daemon_uids[i])
+			return true;
+	return false;
+}
+
 int kern_agent_uid_set(struct kern *k, uint32_t uid, uint32_t agent)
 {
 	struct tg_config c;

@@ -12,16 +12,11 @@
 
 #include "kern/kern_priv.h"
 
-struct attach_row {
-	const char *prog;
-	enum bpf_attach_type type;
-};
-
 /*
  * The order of updates: readers of a record before its writer, so that new code never
  * writes what old code reads.
  */
-static const struct attach_row rows[] = {
+static const struct kern_attach_row rows[] = {
 	{"tg_sock_ops", BPF_CGROUP_SOCK_OPS},
 	{"tg_getpeer4", BPF_CGROUP_INET4_GETPEERNAME},
 	{"tg_getpeer6", BPF_CGROUP_INET6_GETPEERNAME},
@@ -38,6 +33,11 @@ static const char MKDIR_PROG[] = "tg_cgroup_mkdir";
 static const char EGRESS_PROG[] = "tg_egress";
 static const char EGRESS_UID_PROG[] = "tg_egress_uid";
 
+const struct kern_attach_row *kern_attach_row(size_t i)
+{
+	return i < ARRAY_SIZE(rows) ? &rows[i] : NULL;
+}
+
 static void prog_name(uint32_t id, char *dst, size_t cap)
 {
 	struct bpf_prog_info info = {0};
@@ -53,7 +53,7 @@ static void prog_name(uint32_t id, char *dst, size_t cap)
 }
 
 /* Someone attached without MULTI here or above: says who. */
-static void say_holder(const struct kern *k, const struct attach_row *row, struct buf *error)
+static void say_holder(const struct kern *k, const struct kern_attach_row *row, struct buf *error)
 {
 	uint32_t ids[16] = {0}, n = ARRAY_SIZE(ids), flags = 0;
 	char name[BPF_OBJ_NAME_LEN];
@@ -145,7 +145,7 @@ static int prog_fd_of(struct bpf_object *obj, const char *name)
 }
 
 static int attach_row(const struct kern *k, struct bpf_object *obj, const char *base,
-		      const struct attach_row *row, struct buf *error)
+		      const struct kern_attach_row *row, struct buf *error)
 {
 	char pin[KERN_PATH_MAX];
 	int fd, r = kern_path(pin, sizeof(pin), "%s/links/%s", base, row->prog);

@@ -4,6 +4,7 @@
 #define TIDEGATE_KERN_KERN_PRIV_H
 
 #include <limits.h>
+#include <linux/bpf.h>
 
 #include "kern/kern.h"
 
@@ -70,11 +71,22 @@ struct bpf_object;
 /* Attaches or updates all programs and pins them below @base. */
 int kern_attach_all(const struct kern *k, struct bpf_object *obj, const char *base,
 		    struct buf *error);
+/* A program that sits on the root by a pinned link of its name. */
+struct kern_attach_row {
+	const char *prog;
+	enum bpf_attach_type type;
+};
+/* Row @i, or NULL behind the last. */
+const struct kern_attach_row *kern_attach_row(size_t i);
 int kern_attach_egress(const struct kern *k, uint64_t id, int cgroup_fd);
 int kern_detach_egress(const struct kern *k, uint64_t id);
 int kern_attach_egress_uid(const struct kern *k, bool on);
 /* Can a program sit on this raw tracepoint? */
 bool kern_has_raw_tp(void);
+
+/* --- kern_watch.c */
+/* Program in a pinned link; -ENOENT: no pin; -ENOLINK: detached, or on another cgroup. */
+int kern_link_state(const char *pin, uint64_t cgroup_id, uint32_t *ret_prog);
 
 /* --- kern_agent.c: kern_agent_self without the check. */
 int kern_agent_tell_self(struct kern *k, const uint32_t *uids, size_t n);
