@@ -87,7 +87,7 @@ BPF_CFLAGS := -g -O2 -target bpf -D__TARGET_ARCH_$(shell uname -m | sed 's/x86_6
 	-mcpu=v3 -Wall -Werror -Iinclude -I. -Ibpf \
 	-idirafter /usr/include/$(shell $(CC) -print-multiarch)
 
-$(O)/bpf/tidegate.bpf.o: $(BPF_SRC) $(wildcard bpf/lib/*.h) vmlinux.h include/tidegate_abi.h
+$(O)/bpf/tidegate.bpf.o: $(BPF_SRC) $(wildcard bpf/lib/*.h) vmlinux.h $(wildcard include/tidegate_*.h)
 	$(call say,BPF,$@)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CLANG) $(BPF_CFLAGS) -c $< -o $(@:.o=.tmp.o)

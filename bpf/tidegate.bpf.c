@@ -5,6 +5,8 @@
 #include "lib/egress.h"
 #include "lib/handover.h"
 #include "lib/redirect.h"
+#include "lib/sweep.h"
+#include "lib/unix.h"
 #include "lib/watch.h"
 
 char tg_license[] SEC("license") = "Dual MIT/GPL";
@@ -31,6 +33,19 @@ SEC("cgroup/sendmsg6")
 int tg_sendmsg6(struct bpf_sock_addr *ctx)
 {
 	return verdict(redirect_sendmsg6(ctx));
+}
+
+/* libbpf before 1.3 does not know these two by name: user space says what they are. */
+SEC("cgroup/connect_unix")
+int tg_connect_unix(struct bpf_sock_addr *ctx)
+{
+	return verdict(unix_connect(ctx));
+}
+
+SEC("cgroup/sendmsg_unix")
+int tg_sendmsg_unix(struct bpf_sock_addr *ctx)
+{
+	return verdict(unix_connect(ctx));
 }
 
 SEC("cgroup/getpeername4")
@@ -92,4 +107,20 @@ SEC("raw_tp/cgroup_mkdir")
 int tg_cgroup_mkdir(struct bpf_raw_tracepoint_args *ctx)
 {
 	return watch_mkdir((struct cgroup *)ctx->args[0], (const char *)ctx->args[1]);
+}
+
+/* Iterators: run by kern_sweep(). */
+SEC("iter/task_file")
+int tg_sweep_held(struct bpf_iter__task_file *ctx)
+{
+	struct task_struct *task = ctx->task;
+	struct file *file = ctx->file;
+
+	return task && file ? sweep_held(task, file) : 0;
+}
+
+SEC("iter/tcp")
+int tg_sweep_tcp(struct bpf_iter__tcp *ctx)
+{
+	return sweep_tcp(ctx);
 }

@@ -76,6 +76,7 @@ enum tg_sock_flag {
 	TG_SOCK_STEERED = 2,	 /* connected to the daemon: record is valid */
 	TG_SOCK_LET_THROUGH = 4, /* the daemon was down and the target fails open */
 	TG_SOCK_LISTENER = 8,	 /* the daemon's own listener, marked by the daemon */
+	TG_SOCK_DOOMED = 16,	 /* held by an agent, made by nobody's: the sweep closes it */
 };
 
 struct tg_sock {
@@ -140,7 +141,13 @@ struct tg_config {
 	X(TUPLE_FULL, "tuple_full", "refused: table of open handshakes is full")                   \
 	X(STORAGE_FAILED, "storage_failed", "refused: no socket storage")                          \
 	X(HELPER_FAILED, "helper_failed", "a kernel helper failed")                                \
-	X(CGROUP_REMADE, "cgroup_remade", "watched cgroups that were made again")
+	X(CGROUP_REMADE, "cgroup_remade", "watched cgroups that were made again")                  \
+	X(DENIED_DEFAULT, "denied_default",                                                        \
+	  "refused: neither a target nor listed, and the agent's default is deny")                 \
+	X(EGRESS_UNLISTED, "egress_unlisted",                                                      \
+	  "packets to what is neither a target nor listed, dropped: the agent's default is deny")  \
+	X(DENIED_UNIX, "denied_unix", "agents that connected to a guarded AF_UNIX socket")         \
+	X(SWEPT, "swept", "agents' connections that were not steered, closed")
 
 enum tg_kernel_counter {
 #define X(name, label, what) TG_K_##name,

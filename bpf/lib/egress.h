@@ -7,8 +7,7 @@
 #ifndef TIDEGATE_BPF_EGRESS_H
 #define TIDEGATE_BPF_EGRESS_H
 
-#include "lib/identity.h"
-#include "lib/target.h"
+#include "lib/rules.h"
 
 enum skb_dest { DEST_OK, DEST_OTHER_PROTOCOL, DEST_UNREADABLE };
 
@@ -69,6 +68,40 @@ static __always_inline int drop(void)
 	return 0;
 }
 
+/* The socket's cgroup, for sockets that are older than their agent. No process's context. */
+static __always_inline bool who_by_skb(struct __sk_buff *skb, struct who *w)
+{
+	struct tg_config *c = config();
+	bool found = false;
+	__u64 id;
+
+	for (int i = 1; c && i <= TG_MAX_LEVEL; i++) {
+		if (!(c->level_mask & 1u << i))
+			continue;
+		id = bpf_skb_ancestor_cgroup_id(skb, i);
+		if (!id)
+			break;
+		found |= watched_cgroup(id, w);
+	}
+	return found;
+}
+
+/* No target's address: dropped if the agent's default is deny and nothing lists it. */
+static __always_inline int egress_other(struct __sk_buff *skb, const struct tg_addr_key *key,
+					const struct tg_sock *s, struct who *w)
+{
+	if (!rules_in_use())
+		return 1;
+	if (s && s->flags & TG_SOCK_STEERED && key_is_loopback(key))
+		return 1;
+	if (!w->agent && !who_by_skb(skb, w) && !who_by_mark(s, w))
+		return 1;
+	if (!rules_refuse(w->agent, key))
+		return 1;
+	count(TG_K_EGRESS_UNLISTED);
+	return 0;
+}
+
 static __always_inline int egress_target(const struct tg_addr_key *key, __u32 target,
 					 const struct tg_sock *s)
 {
@@ -90,9 +123,9 @@ static __always_inline int egress_target(const struct tg_addr_key *key, __u32 ta
 	return drop();
 }
 
-/* 1: let it go, 0: drop. @sk belongs to an agent. */
+/* 1: let it go, 0: drop. @sk belongs to an agent: @w if that is known. */
 static __always_inline int egress_agent(struct __sk_buff *skb, struct bpf_sock *sk,
-					const struct tg_sock *s)
+					const struct tg_sock *s, struct who *w)
 {
 	bool v4 = skb->protocol == bpf_htons(0x0800);
 	struct tg_addr_key key;
@@ -107,7 +140,7 @@ static __always_inline int egress_agent(struct __sk_buff *skb, struct bpf_sock *
 	if (dest != DEST_OK)
 		return drop();
 	target = key.protocol == PROTO_UDP ? target_find_udp(&key) : target_find(&key);
-	return target ? egress_target(&key, *target, s) : 1;
+	return target ? egress_target(&key, *target, s) : egress_other(skb, &key, s, w);
 }
 
 static __always_inline struct bpf_sock *egress_sock(struct __sk_buff *skb)
@@ -121,10 +154,11 @@ static __always_inline struct bpf_sock *egress_sock(struct __sk_buff *skb)
 static __always_inline int egress_cgroup(struct __sk_buff *skb)
 {
 	struct bpf_sock *sk = egress_sock(skb);
+	struct who w = {};
 
 	if (!sk)
 		return 1;
-	return egress_agent(skb, sk, bpf_sk_storage_get(&tg_socks, sk, 0, 0));
+	return egress_agent(skb, sk, bpf_sk_storage_get(&tg_socks, sk, 0, 0), &w);
 }
 
 /* On the root, where agents are watched by uid. Not in a process's context. */
@@ -139,7 +173,7 @@ static __always_inline int egress_uid(struct __sk_buff *skb)
 	s = bpf_sk_storage_get(&tg_socks, sk, 0, 0);
 	if (!who_by_mark(s, &w) && !watched_uid(bpf_get_socket_uid(skb), &w))
 		return 1;
-	return egress_agent(skb, sk, s);
+	return egress_agent(skb, sk, s, &w);
 }
 
 #endif

@@ -8,6 +8,7 @@
 #define TIDEGATE_BPF_MAPS_H
 
 #include "lib/compat.h"
+#include "tidegate_rules.h"
 
 /* {protocol, port, address prefix} -> target */
 struct {
@@ -95,6 +96,40 @@ struct {
 	__type(key, struct tg_tuple);
 	__type(value, struct tg_record);
 } tg_tuples SEC(".maps");
+
+/* agent -> what is asked of it besides targets */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 4096);
+	__type(key, __u32);
+	__type(value, struct tg_agent_state);
+} tg_agents SEC(".maps");
+
+/* {agent, protocol, port or 0, address prefix}: may be reached though it is no target */
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 65536);
+	__type(key, struct tg_allow_key);
+	__type(value, __u32);
+} tg_allow SEC(".maps");
+
+/* {agent, AF_UNIX path} -> enum tg_unix_verdict */
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 65536);
+	__type(key, struct tg_unix_key);
+	__type(value, __u32);
+} tg_unix SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct tg_options);
+} tg_options SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

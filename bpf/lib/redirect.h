@@ -3,8 +3,7 @@
 #ifndef TIDEGATE_BPF_REDIRECT_H
 #define TIDEGATE_BPF_REDIRECT_H
 
-#include "lib/identity.h"
-#include "lib/target.h"
+#include "lib/rules.h"
 
 /* 0, or the counter that says why the daemon cannot be used. */
 static __always_inline int listener_check(struct bpf_sock_addr *ctx, const struct tg_listener *l,
@@ -102,20 +101,24 @@ static __always_inline int connect_target(struct bpf_sock_addr *ctx, const struc
 	return 0;
 }
 
-/* Not a target: an agent may go there, unless it is the daemon itself. */
+/* Not a target: an agent may go there, unless it is the daemon itself or its rules say no. */
 static __always_inline int connect_other(struct bpf_sock_addr *ctx, const struct tg_addr_key *key,
 					 const struct tg_sock *s)
 {
 	__u64 netns = bpf_get_netns_cookie(ctx);
-	struct tg_listener *l;
+	struct tg_listener *l = NULL;
+	bool rules = rules_in_use();
 	struct who w = {};
 
-	if (!key_is_loopback(key))
+	if (key_is_loopback(key))
+		l = bpf_map_lookup_elem(&tg_listeners, &netns);
+	if (l && l->port_be != key->port_be)
+		l = NULL;
+	if ((!l && !rules) || !who_is(sock_cgroup(ctx->sk), s, &w))
 		return 0;
-	l = bpf_map_lookup_elem(&tg_listeners, &netns);
-	if (!l || l->port_be != key->port_be || !who_is(sock_cgroup(ctx->sk), s, &w))
-		return 0;
-	return deny(TG_K_DENIED_DAEMON_PORT, -E_CONNREFUSED);
+	if (l)
+		return deny(TG_K_DENIED_DAEMON_PORT, -E_CONNREFUSED);
+	return rules_refuse(w.agent, key) ? deny(TG_K_DENIED_DEFAULT, -E_PERM) : 0;
 }
 
 /*
@@ -129,8 +132,10 @@ static __always_inline int datagram(struct bpf_sock_addr *ctx, struct tg_addr_ke
 	struct who w = {};
 	__u8 mode;
 
-	if (!target || !who_is(NULL, s, &w))
+	if ((!target && !rules_in_use()) || !who_is(NULL, s, &w))
 		return 0;
+	if (!target)
+		return rules_refuse(w.agent, key) ? deny(TG_K_DENIED_DEFAULT, -E_PERM) : 0;
 	mode = mode_now(bpf_map_lookup_elem(&tg_targets, target));
 	if (mode == TG_MODE_OFF) {
 		count(TG_K_PASSED_OFF);

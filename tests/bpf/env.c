@@ -256,6 +256,11 @@ static int drop_target(void *ctx, uint32_t id, const struct tg_target_state *s)
 	return kern_target_delete(env.k, id);
 }
 
+static bool keep_none(void *ctx, uint32_t agent)
+{
+	return false;
+}
+
 static void drain(int fd)
 {
 	int c;
@@ -270,6 +275,7 @@ bool env_reset(void)
 	CHECK_EQ(kern_agent_cgroup_each(env.k, drop_cgroup, NULL), 0);
 	CHECK_EQ(kern_agent_uid_each(env.k, drop_uid, NULL), 0);
 	CHECK_EQ(kern_target_each(env.k, drop_target, NULL), 0);
+	CHECK_EQ(kern_agent_rules_prune(env.k, keep_none, NULL), 0);
 	CHECK(cgroup_make("/agents") && cgroup_make("/plain"));
 	CHECK_EQ(kern_agent_cgroup_set(env.k, "/agents", AGENT), 0);
 	CHECK(target_mode(TG_MODE_STEER, 0));

@@ -84,7 +84,7 @@ struct row {
 	const char *name;
 	bool (*fn)(void);
 };
-extern const struct row steer_rows[], deny_rows[], agent_rows[], life_rows[];
+extern const struct row steer_rows[], deny_rows[], agent_rows[], life_rows[], rules_rows[];
 
 #define CHECK(cond)                                                                           \
 	do {                                                                                  \

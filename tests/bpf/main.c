@@ -42,6 +42,7 @@ int main(int argc, char **argv)
 	run(steer_rows, only);
 	run(deny_rows, only);
 	run(agent_rows, only);
+	run(rules_rows, only);
 	run(life_rows, only);
 	env_done();
 	printf("bpf: %d passed, %d failed, 0 skipped\n", passed, failed);

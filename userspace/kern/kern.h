@@ -11,6 +11,7 @@
 #include "base/compiler.h"
 #include "base/jsonw.h"
 #include "tidegate_abi.h"
+#include "tidegate_rules.h"
 
 struct kern;
 
@@ -78,6 +79,35 @@ MUST_CHECK int kern_agent_uid_each(struct kern *k,
 				   int (*fn)(void *ctx, uint32_t uid, uint32_t agent), void *ctx);
 /* A uid that the daemon runs as. */
 bool kern_agent_is_daemon(const struct kern *k, uint32_t uid);
+/*
+ * What an agent may do besides connecting to targets; replaces what was set before. An entry
+ * of @allow is as one of kern_addr_set. The longest rule that fits an AF_UNIX path decides.
+ */
+struct kern_unix_rule {
+	const char *path; /* "/run/x.sock", "/run/dir/", "@abstract", "@prefix*", "./last" */
+	bool pass;
+};
+struct kern_agent_rules {
+	bool deny; /* only targets and @allow */
+	const struct tg_addr_key *allow;
+	size_t nallow;
+	bool unix_judged; /* by @unix_rules; else all AF_UNIX is open */
+	bool unix_listed; /* what no rule names is refused */
+	const struct kern_unix_rule *unix_rules;
+	size_t nunix;
+};
+MUST_CHECK int kern_agent_rules_set(struct kern *k, uint32_t agent,
+				    const struct kern_agent_rules *rules);
+/* Forgets the rules of every agent that @keep does not want. */
+MUST_CHECK int kern_agent_rules_prune(struct kern *k, bool (*keep)(void *ctx, uint32_t agent),
+				      void *ctx);
+/*
+ * Closes agents' TCP connections that were never judged, in the network namespace of the
+ * caller: older than agent or target, made outside and carried in or passed on. Calls @fn
+ * with each. How many, or -EOPNOTSUPP: before 6.5 the backstop alone cuts them.
+ */
+MUST_CHECK int kern_sweep(struct kern *k, void (*fn)(void *ctx, const struct tg_swept *s),
+			  void *ctx);
 /* Called about once a second and after inotify on the cgroup root: rebinds remade cgroups. */
 MUST_CHECK int kern_agents_refresh(struct kern *k);
 

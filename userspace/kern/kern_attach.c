@@ -17,16 +17,18 @@
  * writes what old code reads.
  */
 static const struct kern_attach_row rows[] = {
-	{"tg_sock_ops", BPF_CGROUP_SOCK_OPS},
-	{"tg_getpeer4", BPF_CGROUP_INET4_GETPEERNAME},
-	{"tg_getpeer6", BPF_CGROUP_INET6_GETPEERNAME},
-	{"tg_post_bind4", BPF_CGROUP_INET4_POST_BIND},
-	{"tg_post_bind6", BPF_CGROUP_INET6_POST_BIND},
-	{"tg_sock_create", BPF_CGROUP_INET_SOCK_CREATE},
-	{"tg_sendmsg4", BPF_CGROUP_UDP4_SENDMSG},
-	{"tg_sendmsg6", BPF_CGROUP_UDP6_SENDMSG},
-	{"tg_connect4", BPF_CGROUP_INET4_CONNECT},
-	{"tg_connect6", BPF_CGROUP_INET6_CONNECT},
+	{"tg_sock_ops", BPF_CGROUP_SOCK_OPS, false},
+	{"tg_getpeer4", BPF_CGROUP_INET4_GETPEERNAME, false},
+	{"tg_getpeer6", BPF_CGROUP_INET6_GETPEERNAME, false},
+	{"tg_post_bind4", BPF_CGROUP_INET4_POST_BIND, false},
+	{"tg_post_bind6", BPF_CGROUP_INET6_POST_BIND, false},
+	{"tg_sock_create", BPF_CGROUP_INET_SOCK_CREATE, false},
+	{"tg_sendmsg_unix", (enum bpf_attach_type)ATTACH_UNIX_SENDMSG, true},
+	{"tg_connect_unix", (enum bpf_attach_type)ATTACH_UNIX_CONNECT, true},
+	{"tg_sendmsg4", BPF_CGROUP_UDP4_SENDMSG, false},
+	{"tg_sendmsg6", BPF_CGROUP_UDP6_SENDMSG, false},
+	{"tg_connect4", BPF_CGROUP_INET4_CONNECT, false},
+	{"tg_connect6", BPF_CGROUP_INET6_CONNECT, false},
 };
 
 static const char MKDIR_PROG[] = "tg_cgroup_mkdir";
@@ -154,7 +156,7 @@ static int attach_row(const struct kern *k, struct bpf_object *obj, const char *
 		return r;
 	fd = prog_fd_of(obj, row->prog);
 	if (fd < 0)
-		return fd;
+		return row->optional ? 0 : fd;
 	r = attach_cgroup(fd, k->cg_fd, row->type, pin);
 	if (r) {
 		(void)kern_say(error, 0, "cannot attach %s to %s: %s", row->prog, k->cg_root,

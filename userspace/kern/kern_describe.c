@@ -62,6 +62,16 @@ static void prog_json(struct jsonw *w, int fd)
 	jsonw_array_end(w);
 }
 
+/* libbpf before 1.3 has no name for the last two. */
+static const char *attach_name(uint32_t type)
+{
+	if (type == ATTACH_UNIX_CONNECT)
+		return "cgroup_unix_connect";
+	if (type == ATTACH_UNIX_SENDMSG)
+		return "cgroup_unix_sendmsg";
+	return or_unknown(libbpf_bpf_attach_type_str(type));
+}
+
 static void link_json(const struct kern *k, struct jsonw *w, int fd)
 {
 	char path[KERN_PATH_MAX], tp[64] = "";
@@ -84,8 +94,7 @@ static void link_json(const struct kern *k, struct jsonw *w, int fd)
 		jsonw_kv_string(w, "tracepoint", tp);
 	if (info.type != BPF_LINK_TYPE_CGROUP)
 		return;
-	jsonw_kv_string(w, "attach_type",
-			or_unknown(libbpf_bpf_attach_type_str(info.cgroup.attach_type)));
+	jsonw_kv_string(w, "attach_type", attach_name(info.cgroup.attach_type));
 	jsonw_kv_u64(w, "cgroup_id", info.cgroup.cgroup_id);
 	jsonw_name(w, "cgroup");
 	if (kern_cgroup_path(k, info.cgroup.cgroup_id, path, sizeof(path)))

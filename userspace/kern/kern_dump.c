@@ -163,8 +163,64 @@ static void tuple_json(struct kern *k, struct jsonw *w, const void *key, const v
 	jsonw_kv_slice(w, "comm", slice_of(r.comm, strnlen(r.comm, sizeof(r.comm))));
 }
 
+static void agent_json(struct kern *k, struct jsonw *w, const void *key, const void *value)
+{
+	struct tg_agent_state a;
+	uint32_t agent;
+
+	memcpy(&agent, key, sizeof(agent));
+	memcpy(&a, value, sizeof(a));
+	jsonw_kv_u64(w, "agent", agent);
+	kv_bool_flag(w, "deny", a.flags, TG_AGENT_DENY);
+	kv_bool_flag(w, "unix", a.flags, TG_AGENT_UNIX);
+	jsonw_kv_u64(w, "generation", a.generation);
+}
+
+static void allow_json(struct kern *k, struct jsonw *w, const void *key, const void *value)
+{
+	struct tg_allow_key a;
+
+	memcpy(&a, key, sizeof(a));
+	jsonw_kv_u64(w, "agent", a.agent);
+	jsonw_kv_string(w, "protocol", a.protocol == IPPROTO_UDP ? "udp" : "tcp");
+	kv_addr(w, "address", a.addr, (int)a.prefixlen - 64);
+	kv_port(w, "port", a.port_be);
+}
+
+/* As the rule was written; one that ends in '*' stands for longer paths too. */
+static void unix_json(struct kern *k, struct jsonw *w, const void *key, const void *value)
+{
+	char text[TG_UNIX_PATH + 4];
+	struct tg_unix_key u;
+	uint32_t verdict;
+	size_t n, at;
+
+	memcpy(&u, key, sizeof(u));
+	memcpy(&verdict, value, sizeof(verdict));
+	n = (u.prefixlen - 32) / 8;
+	jsonw_kv_u64(w, "agent", u.agent);
+	at = n && u.path[0] <= TG_UNIX_LAST;
+	(void)snprintf(text, sizeof(text), "%s%.*s%s",
+		       !at	   ? ""
+		       : u.path[0] ? "./"
+				   : "@",
+		       (int)(n - at), (const char *)u.path + at,
+		       n == 0 || u.path[n - 1] ? "*" : "");
+	jsonw_kv_slice(w, "path", slice_str(text));
+	jsonw_kv_string(w, "verdict", verdict == TG_UNIX_PASS ? "pass" : "refuse");
+}
+
+static void options_json(struct kern *k, struct jsonw *w, const void *key, const void *value)
+{
+	struct tg_options o;
+
+	memcpy(&o, value, sizeof(o));
+	jsonw_kv_u64(w, "deny_agents", o.deny_agents);
+	jsonw_kv_u64(w, "unix_agents", o.unix_agents);
+}
+
 /* Room for the largest key and value that are dumped this way. */
-enum { KEY_ROOM = sizeof(struct tg_tuple), VALUE_ROOM = sizeof(struct tg_record) };
+enum { KEY_ROOM = sizeof(struct tg_unix_key), VALUE_ROOM = sizeof(struct tg_record) };
 
 static int dump_plain(struct kern *k, enum kern_map map, struct jsonw *w,
 		      void (*json)(struct kern *, struct jsonw *, const void *, const void *))
@@ -230,6 +286,14 @@ static int dump_map(struct kern *k, enum kern_map map, struct jsonw *w)
 		return dump_plain(k, map, w, tuple_json);
 	case KM_COUNTERS:
 		return dump_counters(k, w);
+	case KM_AGENTS:
+		return dump_plain(k, map, w, agent_json);
+	case KM_ALLOW:
+		return dump_plain(k, map, w, allow_json);
+	case KM_UNIX:
+		return dump_plain(k, map, w, unix_json);
+	case KM_OPTIONS:
+		return dump_plain(k, map, w, options_json);
 	case KM_SOCKS:
 	case KM_RECORDS: /* the kernel lets nobody walk a socket storage */
 	case KM_SCRATCH:

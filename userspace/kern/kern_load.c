@@ -117,10 +117,36 @@ static void say_load(int r, bool takeover, struct buf *error)
 		(void)kern_say(error, 0, " (%s)", last_warning);
 }
 
+/* A program whose hook libbpf may not know by name, or that this kernel lacks. */
+static int prepare_unix(struct bpf_program *p, unsigned int attach)
+{
+	int r;
+
+	if (!kern_has_connect_unix())
+		return bpf_program__set_autoload(p, false);
+	r = bpf_program__set_type(p, BPF_PROG_TYPE_CGROUP_SOCK_ADDR);
+	return r ? r : bpf_program__set_expected_attach_type(p, (enum bpf_attach_type)attach);
+}
+
+static int prepare(struct tidegate_bpf *skel)
+{
+	int r = prepare_unix(skel->progs.tg_connect_unix, ATTACH_UNIX_CONNECT);
+
+	if (!r)
+		r = prepare_unix(skel->progs.tg_sendmsg_unix, ATTACH_UNIX_SENDMSG);
+	if (!r && !kern_has_raw_tp())
+		r = bpf_program__set_autoload(skel->progs.tg_cgroup_mkdir, false);
+	if (!r && !kern_has_sock_destroy()) {
+		r = bpf_program__set_autoload(skel->progs.tg_sweep_held, false);
+		if (!r)
+			r = bpf_program__set_autoload(skel->progs.tg_sweep_tcp, false);
+	}
+	return r;
+}
+
 /* Opens, loads, attaches and pins below @base; maps that are pinned there are kept. */
 static int load_into(struct kern *k, const char *base, bool takeover, struct buf *error)
 {
-	struct bpf_program *mkdir_prog;
 	struct tidegate_bpf *skel = tidegate_bpf__open();
 	int r;
 
@@ -130,9 +156,8 @@ static int load_into(struct kern *k, const char *base, bool takeover, struct buf
 		return r;
 	}
 	r = set_pin_paths(skel->obj, base);
-	mkdir_prog = skel->progs.tg_cgroup_mkdir;
-	if (!r && !kern_has_raw_tp())
-		r = bpf_program__set_autoload(mkdir_prog, false);
+	if (!r)
+		r = prepare(skel);
 	if (!r) {
 		r = tidegate_bpf__load(skel);
 		if (r)

@@ -21,6 +21,10 @@
 	X(RECORDS, "tg_records")     \
 	X(TUPLES, "tg_tuples")       \
 	X(COUNTERS, "tg_counters")   \
+	X(AGENTS, "tg_agents")       \
+	X(ALLOW, "tg_allow")         \
+	X(UNIX, "tg_unix")           \
+	X(OPTIONS, "tg_options")     \
 	X(SCRATCH, "tg_scratch")
 
 enum kern_map {
@@ -68,6 +72,11 @@ int kern_cgroup_fd_id(int fd, uint64_t *ret);
 
 /* --- kern_attach.c */
 struct bpf_object;
+/* Numbers that are newer than the headers (6.7). */
+enum { ATTACH_UNIX_CONNECT = 49, ATTACH_UNIX_SENDMSG = 50 };
+/* What a loaded kernel may lack: its programs are left out, and `feature probe` says so. */
+bool kern_has_connect_unix(void);
+bool kern_has_sock_destroy(void);
 /* Attaches or updates all programs and pins them below @base. */
 int kern_attach_all(const struct kern *k, struct bpf_object *obj, const char *base,
 		    struct buf *error);
@@ -75,6 +84,7 @@ int kern_attach_all(const struct kern *k, struct bpf_object *obj, const char *ba
 struct kern_attach_row {
 	const char *prog;
 	enum bpf_attach_type type;
+	bool optional; /* left out where the kernel has no such hook */
 };
 /* Row @i, or NULL behind the last. */
 const struct kern_attach_row *kern_attach_row(size_t i);

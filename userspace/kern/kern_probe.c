@@ -18,7 +18,7 @@
 
 #include "kern/kern_priv.h"
 
-enum { ATTACH_UNIX_CONNECT = 49, NOBODY = 65534 }; /* the number is newer than the headers */
+enum { NOBODY = 65534 };
 
 static bool load_ret1(enum bpf_prog_type type, unsigned int attach)
 {
@@ -130,12 +130,12 @@ static bool has_worker_lookup(void)
 	return pid > 0 && WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }
 
-static bool has_connect_unix(void)
+bool kern_has_connect_unix(void)
 {
 	return load_ret1(BPF_PROG_TYPE_CGROUP_SOCK_ADDR, ATTACH_UNIX_CONNECT);
 }
 
-static bool has_sock_destroy(void)
+bool kern_has_sock_destroy(void)
 {
 	struct btf *btf = btf__load_vmlinux_btf();
 	bool found = btf && btf__find_by_name_kind(btf, "bpf_sock_destroy", BTF_KIND_FUNC) > 0;
@@ -193,11 +193,11 @@ static const struct probe {
 	 "a watched cgroup that is made again is unguarded until the daemon notices, up to a "
 	 "second",
 	 kern_has_raw_tp, true},
-	{"connect_unix", "6.7", "agents reach AF_UNIX services of this host", has_connect_unix,
-	 false},
+	{"connect_unix", "6.7", "agents reach AF_UNIX services of this host", kern_has_connect_unix,
+	 true},
 	{"sock_destroy", "6.5",
 	 "connections older than their agent or target are cut by dropping packets, not closed",
-	 has_sock_destroy, false},
+	 kern_has_sock_destroy, true},
 	{"lsm", "5.7",
 	 "AF_PACKET, AF_VSOCK and connected sockets passed from outside are not guarded: use "
 	 "seccomp",

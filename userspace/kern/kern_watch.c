@@ -70,6 +70,7 @@ int kern_guarding(struct kern *k, struct buf *error)
 	if (r)
 		return kern_say(error, -ENOLINK, "%s: %s", k->cg_root, strerror(-r));
 	for (size_t i = 0; !r && (row = kern_attach_row(i)); i++)
-		r = guards(k, row->prog, root, error);
+		if (!row->optional || kern_has_connect_unix())
+			r = guards(k, row->prog, root, error);
 	return r;
 }
