@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Starting, reloading and stopping the daemon. */
+#include "daemon/agentrules.h"
 #include "daemon/grants.h"
 #include "daemon/registry.h"
 #include "daemon/parent.h"
@@ -19,7 +20,8 @@
 #include "kern/kern.h"
 #include "tidegate_rec.h"
 
-enum { TICK_MS = 50, SECOND_TICKS = 20, DRAIN_NS_S = 30, TUPLE_AGE_NS_S = 60, FILES_MAX = 1 << 20 };
+enum { TICK_MS = 50, SECOND_TICKS = 20, SWEEP_TICKS = 200 };
+enum { DRAIN_NS_S = 30, TUPLE_AGE_NS_S = 60, FILES_MAX = 1 << 20 };
 
 /* ------------------------------------------------------------ configuration */
 
@@ -223,6 +225,8 @@ static void on_tick(uv_timer_t *t)
 	if (p->kern) {
 		(void)!kern_agents_refresh(p->kern);
 		(void)!kern_tuples_sweep(p->kern, TUPLE_AGE_NS_S * 1000000000ull);
+		if (n % SWEEP_TICKS == 0)
+			agentrules_sweep(p);
 	}
 	if (p->authd.ipc && p->authd.ready) {
 		ipc_begin(p->authd.ipc, IPC_IDP_STATE, 0);

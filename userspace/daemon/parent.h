@@ -85,6 +85,7 @@ struct parent {
 
 	struct kern *kern; /* NULL: gateway mode only */
 	char bpf_why[256];
+	bool sweep_failed; /* said once */
 	int listen4, listen6;
 	uint16_t port;
 	struct list gateways; /* struct gateway, in parent.c */
