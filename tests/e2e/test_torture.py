@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Peers that do everything wrong, on both sides: no worker dies of it, no session stays."""
+import contextlib
 import socket
 import struct
 import subprocess
@@ -364,6 +365,68 @@ def test_server_that_does_not_read(gateway):
     assert harness.rss_kib(pid) - before < 40_000
     c.reset()
     stop.set()
+    unharmed(d)
+    fake.close()
+
+
+@pytest.mark.parametrize("how", ["close", "reset"])
+def test_gone_while_the_server_does_not_read(gateway, how):
+    stop = threading.Event()
+    closed = []
+
+    def act(s):
+        stop.wait(60)
+        with contextlib.suppress(OSError):
+            while s.recv(1 << 20):
+                pass
+        closed.append(s)
+    fake = Fake(act)
+    d = gateway(port=fake.port, workers=1, target="limits: { message_bytes: 8MiB }")
+    c = Raw(d.gate)
+    # So many that some wait in the worker, but not in the client's kernel: its end gets through.
+    for i in range(1000):
+        c.query(f"SELECT {i} -- " + "x" * 30_000)
+        if waiting(d)[0]:
+            break
+    assert waiting(d)[0] > 0
+    c.reset() if how == "reset" else c.close()
+    wait_for("the session to go", lambda: d.ctl("session.list") == [], 10)
+    assert d.counters()["client_closed"] == 1
+    stop.set()
+    wait_for("the server's side to be closed", lambda: len(closed) == 1)
+    unharmed(d)
+    fake.close()
+
+
+def waiting(d):
+    """Bytes that the worker keeps, for the server and for the client."""
+    s = d.ctl("session.show", id=d.ctl("session.list")[0]["id"])["live"]
+    return s["pending_to_server"], s["pending_to_client"]
+
+
+def test_half_closed_while_the_server_is_slow(gateway):
+    """Nobody is given up whose bytes go on, however slowly; the rest is sent, too."""
+    total = 40
+    got = []
+
+    def act(s):
+        s.settimeout(60)
+        while part := s.recv(1 << 20):
+            got.append(len(part))
+            time.sleep(0.02)
+        s.sendall(message(b"C", b"SELECT 0\0") + message(b"Z", b"I"))
+    fake = Fake(act)
+    d = gateway(port=fake.port, workers=1, target="limits: { message_bytes: 8MiB }")
+    c = Raw(d.gate, timeout=60)
+
+    def send():
+        for i in range(total):
+            c.query(f"SELECT {i} -- " + "x" * 500_000)
+        c.s.shutdown(socket.SHUT_WR)
+    threading.Thread(target=send, daemon=True).start()
+    assert c.until(b"Z")[-1] == (b"Z", b"I")
+    assert sum(got) > total * 500_000 - 65536  # what was read first
+    c.close()
     unharmed(d)
     fake.close()
 
