@@ -57,7 +57,7 @@ def test_large_parse(gateway):
     before = harness.rss_kib(d.children()["worker 0"])
     c.send(message(b"P", b"\0SELECT 1 --" + b"x" * (40 << 20) + b"\0\0\0"), message(b"S"))
     assert b"C54000" in of(c.until(b"Z"), b"E")[0]
-    assert harness.rss_kib(d.children()["worker 0"]) - before < 20_000
+    harness.assert_grew(harness.rss_kib(d.children()["worker 0"]) - before, 20_000)
     c.query("SELECT 8")
     assert of(c.until(b"Z"), b"D")[0].endswith(b"8")
     c.close()
@@ -304,7 +304,7 @@ def test_server_killed_under_load(gateway):
         own.run([f"{harness.PGBIN[0]}/pg_ctl", "-D", own.data, "-m", "immediate", "-w", "restart"])
         with open(f"{own.data}/postmaster.pid") as f:
             own.pid = int(f.readline())
-        assert bench.wait(15) != 0
+        assert bench.wait(15 * harness.SLOW) != 0
         unharmed(d)
         assert works(d)
     finally:
@@ -326,7 +326,7 @@ def test_target_that_does_not_accept(gateway):
     c.send(startup())
     got = c.until(None)
     assert b"did not answer in time" in of(got, b"E")[0]
-    assert 0.9 < time.monotonic() - began < 3
+    assert 0.9 < time.monotonic() - began < 3 * harness.SLOW
     # One that goes away meanwhile is no session any more when the time is over.
     c = Raw(d.gate, login=False)
     c.send(startup())
@@ -362,7 +362,7 @@ def test_server_that_does_not_read(gateway):
     with pytest.raises(TimeoutError):
         for i in range(200):
             c.query(f"SELECT {i} -- " + "x" * 500_000)
-    assert harness.rss_kib(pid) - before < 40_000
+    harness.assert_grew(harness.rss_kib(pid) - before, 40_000)
     c.reset()
     stop.set()
     unharmed(d)
@@ -410,7 +410,7 @@ def test_half_closed_while_the_server_is_slow(gateway):
     got = []
 
     def act(s):
-        s.settimeout(60)
+        s.settimeout(60 * harness.SLOW)
         while part := s.recv(1 << 20):
             got.append(len(part))
             time.sleep(0.02)

@@ -449,8 +449,14 @@ void session_recheck(struct session *s, struct wconf *conf)
 	const struct cfg_target *t;
 	struct wview *v;
 
-	if (s->state >= SESSION_END || !s->view)
+	if (s->state >= SESSION_END)
 		return;
+	if (!s->view) { /* not identified yet: begins under the new one */
+		wconf_ref(conf);
+		wconf_unref(s->conf);
+		s->conf = conf;
+		return;
+	}
 	t = config_target(conf->cfg, slice_str(s->view->target->name));
 	v = t ? wconf_view(conf, slice_str(s->view->agent), t) : NULL;
 	if (!v) {

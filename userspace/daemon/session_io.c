@@ -525,6 +525,10 @@ int session_connect(struct session *s)
 
 	if (fd < 0)
 		return fd;
+	if (!worker_may_use(s->w, fd)) {
+		close(fd);
+		return -EMFILE;
+	}
 	rc = leg_open(s, INSP_S2C, fd, done);
 	if (rc) {
 		close(fd);
