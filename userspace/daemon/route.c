@@ -242,6 +242,11 @@ static void worker_ready(struct parent *p, struct child *c)
 	free(c->orphans);
 	c->orphans = NULL;
 	c->norphans = 0;
+	if (p->stopping) { /* it was not there to be told with the others */
+		ipc_begin(c->ipc, IPC_DRAIN, 0);
+		ipc_send(c->ipc);
+		return;
+	}
 	listeners_give(p, c);
 	if (p->followers) {
 		ipc_begin(c->ipc, IPC_FOLLOW, 0);
