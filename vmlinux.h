@@ -68,7 +68,7 @@ struct bpf_sock_addr_kern {
 	int uaddrlen;
 };
 
-/* --- iterators */
+/* --- tasks */
 typedef struct {
 	__u32 val;
 } kuid_t;
@@ -78,14 +78,28 @@ struct cred {
 };
 
 struct css_set {
-	struct cgroup *dfl_cgrp;
+	struct cgroup *dfl_cgrp; /* of the unified hierarchy */
+};
+
+struct net {
+	__u64 net_cookie; /* what SO_NETNS_COOKIE says */
+};
+
+struct nsproxy {
+	struct net *net_ns;
 };
 
 struct task_struct {
+	int pid;  /* of the thread */
+	int tgid; /* of the process */
+	struct task_struct *group_leader;
+	__u64 start_boottime;
 	const struct cred *cred;
+	struct nsproxy *nsproxy; /* NULL once it exits */
 	struct css_set *cgroups;
 };
 
+/* --- iterators */
 struct seq_file;
 
 struct bpf_iter_meta {

@@ -4,6 +4,7 @@
 #include "lib/create.h"
 #include "lib/egress.h"
 #include "lib/handover.h"
+#include "lib/netns.h"
 #include "lib/redirect.h"
 #include "lib/sweep.h"
 #include "lib/unix.h"
@@ -123,4 +124,22 @@ SEC("iter/tcp")
 int tg_sweep_tcp(struct bpf_iter__tcp *ctx)
 {
 	return sweep_tcp(ctx);
+}
+
+SEC("raw_tp/cgroup_attach_task")
+int tg_cgroup_join(struct bpf_raw_tracepoint_args *ctx)
+{
+	return netns_task((struct task_struct *)ctx->args[2], TG_NETNS_JOINED);
+}
+
+SEC("raw_tp/sched_process_exec")
+int tg_exec(struct bpf_raw_tracepoint_args *ctx)
+{
+	return netns_task((struct task_struct *)ctx->args[0], TG_NETNS_EXEC);
+}
+
+SEC("raw_tp/sched_process_fork")
+int tg_fork(struct bpf_raw_tracepoint_args *ctx)
+{
+	return netns_task((struct task_struct *)ctx->args[1], TG_NETNS_FORK);
 }

@@ -95,6 +95,21 @@ struct tg_listener {
 	tg_u64 cookie6; /* 0: no IPv6 */
 };
 
+/* An agent's task is in a network namespace where the daemon has no listener. */
+struct tg_netns_event {
+	tg_u64 netns_cookie;
+	tg_u64 started_boot_ns; /* of the process */
+	tg_u64 watched;		/* id of the cgroup that makes it an agent; 0: the uid */
+	tg_u32 tgid;
+	tg_u32 tid;
+	tg_u32 agent;
+	tg_u32 how; /* enum tg_netns_how */
+};
+enum tg_netns_how { TG_NETNS_JOINED, TG_NETNS_EXEC, TG_NETNS_FORK, TG_NETNS_SOCKET };
+
+/* The next event of a namespace comes no sooner: one task makes several of them. */
+#define TG_NETNS_AGAIN_NS 2000000
+
 /* A connection between its two ends, from ACTIVE to PASSIVE_ESTABLISHED. */
 struct tg_tuple {
 	tg_u8 client[16];
@@ -114,8 +129,9 @@ struct tg_path {
  * One element: lets the programs skip look-ups that cannot hit, and tells the admin
  * utility what must never be watched.
  */
+enum { TG_CONFIG_SERVED = 1 }; /* bit 0 of level_mask: a daemon has listened since the load */
 struct tg_config {
-	tg_u32 level_mask;    /* bit n: a cgroup of level n is watched */
+	tg_u32 level_mask;    /* bit n: a cgroup of level n is watched; TG_CONFIG_SERVED */
 	tg_u32 uid_agents;    /* how many uids are watched */
 	tg_u64 daemon_cgroup; /* where the daemon runs; 0: none has run */
 	tg_u32 daemon_uids[TG_DAEMON_UIDS]; /* of its processes; unused ones are 0, so root */
@@ -147,7 +163,9 @@ struct tg_config {
 	X(EGRESS_UNLISTED, "egress_unlisted",                                                      \
 	  "packets to what is neither a target nor listed, dropped: the agent's default is deny")  \
 	X(DENIED_UNIX, "denied_unix", "agents that connected to a guarded AF_UNIX socket")         \
-	X(SWEPT, "swept", "agents' connections that were not steered, closed")
+	X(SWEPT, "swept", "agents' connections that were not steered, closed")                      \
+	X(NETNS_TOLD, "netns_told", "agents seen in a network namespace without a listener")       \
+	X(NETNS_LOST, "netns_lost", "the same, but the daemon could not be told: it looks for itself")
 
 enum tg_kernel_counter {
 #define X(name, label, what) TG_K_##name,
@@ -162,6 +180,7 @@ _Static_assert(sizeof(struct tg_record) == 88, "layout");
 _Static_assert(sizeof(struct tg_sock) == 104, "layout");
 _Static_assert(sizeof(struct tg_listener) == 24, "layout");
 _Static_assert(sizeof(struct tg_tuple) == 48, "layout");
+_Static_assert(sizeof(struct tg_netns_event) == 40, "layout");
 _Static_assert(sizeof(struct tg_path) == TG_PATH_LEN, "layout");
 _Static_assert(sizeof(struct tg_config) == 32, "layout");
 _Static_assert(TG_K_COUNT <= TG_COUNTER_MAX, "room");

@@ -4,6 +4,7 @@
 #define TIDEGATE_BPF_CREATE_H
 
 #include "lib/identity.h"
+#include "lib/netns.h"
 #include "lib/target.h"
 
 /*
@@ -41,6 +42,7 @@ static __always_inline int create_socket(struct bpf_sock *ctx)
 	s->watched = w.watched;
 	s->uid = w.uid;
 	s->flags = TG_SOCK_AGENT;
+	netns_socket(ctx, &w);
 	return 0;
 }
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The maps. All are pinned and outlive the daemon; their layouts are those of
- * tidegate_abi.h. Maps that the cgroup_mkdir program touches are preallocated:
- * it runs under a raw spinlock.
+ * tidegate_abi.h. Maps that the raw tracepoints' programs write are preallocated:
+ * they run under raw spinlocks.
  */
 #ifndef TIDEGATE_BPF_MAPS_H
 #define TIDEGATE_BPF_MAPS_H
@@ -130,6 +130,20 @@ struct {
 	__type(key, __u32);
 	__type(value, struct tg_options);
 } tg_options SEC(".maps");
+
+/* struct tg_netns_event, read by the daemon's parent. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 64 * 1024);
+} tg_netns_ring SEC(".maps");
+
+/* netns cookie -> no event before (boot time, ns). What it evicts is told once more. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, __u64);
+	__type(value, __u64);
+} tg_netns_quiet SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

@@ -56,6 +56,17 @@ struct step {
 	__u16 port_be;
 };
 
+/*
+ * A namespace that has no listener because it is new is no daemon that is down: nobody gets
+ * to a fail-open target by being faster than the daemon there.
+ */
+static __always_inline bool has_served(void)
+{
+	struct tg_config *c = config();
+
+	return c && c->level_mask & TG_CONFIG_SERVED;
+}
+
 static __always_inline int connect_target(struct bpf_sock_addr *ctx, const struct tg_addr_key *key,
 					  __u32 target, struct tg_sock *s, struct step *step)
 {
@@ -84,7 +95,7 @@ static __always_inline int connect_target(struct bpf_sock_addr *ctx, const struc
 	if (l)
 		why = listener_check(ctx, l, key_is_v4(key));
 	if (!l || why) {
-		if (!(state->flags & TG_TARGET_FAIL_OPEN))
+		if (!(state->flags & TG_TARGET_FAIL_OPEN) || (!l && has_served()))
 			return deny(why, -E_CONNREFUSED);
 		s->flags |= TG_SOCK_LET_THROUGH;
 		count(TG_K_FAILED_OPEN);

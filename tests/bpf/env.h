@@ -84,7 +84,8 @@ struct row {
 	const char *name;
 	bool (*fn)(void);
 };
-extern const struct row steer_rows[], deny_rows[], agent_rows[], life_rows[], rules_rows[];
+extern const struct row steer_rows[], deny_rows[], agent_rows[], life_rows[], rules_rows[],
+	netns_rows[];
 
 #define CHECK(cond)                                                                           \
 	do {                                                                                  \

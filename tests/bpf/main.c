@@ -44,6 +44,7 @@ int main(int argc, char **argv)
 	run(agent_rows, only);
 	run(rules_rows, only);
 	run(life_rows, only);
+	run(netns_rows, only);
 	env_done();
 	printf("bpf: %d passed, %d failed, 0 skipped\n", passed, failed);
 	return failed ? 1 : 0;

@@ -49,6 +49,8 @@ def sessions():
         {"id": "0198c0de-0000-7000-8000-000000000001", "agent": "autogen", "target": "orders-db",
          "user": "app", "database": "orders", "state": "open", "pid": 4242, "exe": "/usr/bin/psql",
          "comm": "psql", "cgroup": "/agents.slice/a.scope", "since": when(-750), "worker": 0,
+         "container": "5b" * 32, "runtime": "podman", "pod": None,
+         "image": "localhost/agent:latest", "netns_cookie": 4711,
          "commands": 17, "bytes_in": 1500, "bytes_out": 3 << 20, "grant": "k7m2pq9x"},
         {"id": "0198c0de-0000-7000-8000-000000000002", "agent": "autogen", "target": "orders-db",
          "user": "app", "database": "orders", "state": "held", "pid": 4243,
@@ -102,6 +104,11 @@ def status(args):
                 "detail": "no answer for 42 s"},
         "kernel": {"steered": 12, "denied_blocked": 0, "denied_no_listener": 3},
         "counters": {"none": 0, "rule_deny": 2, "not_a_reason_yet": 1, "approval_expired": 1},
+        "namespaces": [
+            {"cookie": 4711, "agent": "autogen", "pid": 4242, "port": 40001, "lo_up": True,
+             "initial_owner": True},
+            {"cookie": 4712, "agent": "ci", "pid": 4243, "port": 40002, "lo_up": False,
+             "initial_owner": False}],
         "warnings": ["the kernel has no cgroup/connect_unix: unix sockets are not guarded"],
         "targets_off": [targets()[1]],
     }

@@ -85,7 +85,16 @@
 	  "the statement waited too long for approval inside an open transaction",                 \
 	  "ask for approval outside a transaction, or raise hold_in_transaction")                  \
 	X(IN_FAILED_BATCH, "in_failed_batch", "skipped after an error in the same batch", "")      \
-	X(CANCEL_UNKNOWN, "cancel_unknown", "a cancel request for no live session of this agent", "")
+	X(CANCEL_UNKNOWN, "cancel_unknown", "a cancel request for no live session of this agent", "") \
+	X(NETNS_LIMIT, "netns_limit",                                                              \
+	  "an agent is in more network namespaces than namespaces.max: refused in the new one",    \
+	  "end what lives in the others, or raise namespaces.max")                                 \
+	X(NETNS_FAILED, "netns_failed",                                                            \
+	  "no listener could be made in an agent's network namespace: its targets are refused there", \
+	  "see the journal of tidegated")                                                          \
+	X(NETNS_LO_DOWN, "netns_lo_down",                                                          \
+	  "the loopback interface is down in an agent's network namespace: nothing is reached there", \
+	  "bring it up (`ip link set lo up`), or set namespaces: { lo: up }")
 
 enum tg_reason {
 #define X(name, label, what, todo) TG_R_##name,

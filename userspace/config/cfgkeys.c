@@ -38,6 +38,7 @@ const char *const cfg_mode_words[] = {
 	NULL,
 };
 static const char *const socket_auth_words[] = {[false] = "required", [true] = "trust", NULL};
+static const char *const lo_words[] = {[false] = "leave", [true] = "up", NULL};
 static const char *const durability_words[] = {
 	[DURABLE_PROCESS] = "process",
 	[DURABLE_DISK] = "disk",
@@ -102,32 +103,12 @@ static const struct cfg_key idp_keys[] = {
 };
 const struct cfg_section cfg_idp_section = SECTION("idp", idp_keys);
 
-static const char *const default_words[] = {[false] = "allow", [true] = "deny", NULL};
-const char *const cfg_unix_words[] = {
-	[UNIX_GUARD] = "guard",
-	[UNIX_LISTED] = "listed",
-	[UNIX_OPEN] = "open",
-	NULL,
-};
-
 static const struct cfg_key agent_keys[] = {
 	{.name = "cgroup", .kind = KEY_STRINGS, AT_N(cfg_agent, cgroups),
 	 .help = "cgroup paths below the cgroup v2 root; their descendants belong to them"},
 	{.name = "uid", CUSTOM(cfg_take_uids), .help = "user ids, as numbers"},
 	{.name = "source", .kind = KEY_STRINGS, AT_N(cfg_agent, sources),
 	 .help = "networks from which the agent reaches a `listen` address"},
-	{.name = "default", .kind = KEY_FLAG, AT(cfg_agent, deny), .words = default_words,
-	 .dflt = "allow", .help = "whether the agent reaches what is no target (allow), or only what "
-				  "`allow` lists (deny)"},
-	{.name = "allow", CUSTOM(cfg_take_allow),
-	 .help = "what the agent reaches besides targets where its default is deny"},
-	{.name = "unix", .kind = KEY_ENUM, AT(cfg_agent, unix_mode), .words = cfg_unix_words,
-	 .dflt = "guard", .help = "AF_UNIX sockets: refuse those that lead round the gate (guard), all "
-				  "but `unix_allow` (listed), or none (open)"},
-	{.name = "unix_allow", .kind = KEY_STRINGS, AT_N(cfg_agent, unix_allow),
-	 .help = "AF_UNIX paths that the agent may connect to"},
-	{.name = "unix_refuse", .kind = KEY_STRINGS, AT_N(cfg_agent, unix_refuse),
-	 .help = "AF_UNIX paths that are refused besides those that Tidegate knows"},
 	{.name = "token", .kind = KEY_REFUSED,
 	 .help = "workload tokens are not read by this version; the kernel tells who is calling"},
 };
@@ -289,6 +270,17 @@ static const struct cfg_key recording_keys[] = {
 };
 static const struct cfg_section recording_section = SECTION("recording", recording_keys);
 
+static const struct cfg_key namespace_keys[] = {
+	{.name = "max", COUNT(1, 4000), AT(config, netns_max), .dflt = "256",
+	 .help = "network namespaces of one agent that get listeners at the same time; in more of "
+		 "them its targets are refused"},
+	{.name = "lo", .kind = KEY_FLAG, AT(config, netns_raise_lo), .words = lo_words,
+	 .dflt = "leave",
+	 .help = "what to do where the loopback interface is down and agents cannot reach the "
+		 "daemon: leave it, or bring it up"},
+};
+static const struct cfg_section namespace_section = SECTION("namespaces", namespace_keys);
+
 static const struct cfg_key root_keys[] = {
 	{.name = "idp", CUSTOM(cfg_take_idp), .section = &cfg_idp_section,
 	 .help = "the identity provider; without it the built-in approver decides"},
@@ -300,5 +292,7 @@ static const struct cfg_key root_keys[] = {
 	 .help = "who may do what where; what no entry allows is refused"},
 	{.name = "daemon", SUB(daemon_section), .help = "settings of the daemon itself"},
 	{.name = "recording", SUB(recording_section), .help = "recordings of sessions"},
+	{.name = "namespaces", SUB(namespace_section),
+	 .help = "agents in network namespaces other than the daemon's"},
 };
 const struct cfg_section cfg_root_section = SECTION("the file", root_keys);

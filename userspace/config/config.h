@@ -18,9 +18,6 @@ enum idp_auth { IDP_AUTH_SECRET_BASIC, IDP_AUTH_SECRET_POST, IDP_AUTH_PRIVATE_KE
 enum target_mode { TARGET_STEER, TARGET_BLOCK, TARGET_OBSERVE, TARGET_OFF };
 enum durability { DURABLE_PROCESS, DURABLE_DISK };
 enum bpf_mode { BPF_AUTO, BPF_ON, BPF_OFF };
-/* AF_UNIX sockets of this host, for an agent: what is known to lead round the gate is refused,
- * only what is listed passes, everything passes. */
-enum unix_mode { UNIX_GUARD, UNIX_LISTED, UNIX_OPEN };
 
 struct cfg_idp {
 	const char *issuer;
@@ -49,14 +46,6 @@ struct cfg_addr {
 	bool literal;
 };
 
-/* An address that an agent reaches though it is no target: always literal. */
-struct cfg_allow {
-	struct in6_addr addr; /* v4-mapped for IPv4 */
-	uint16_t port;	      /* 0: any */
-	uint8_t prefix;	      /* of 128 bits */
-	bool tcp, udp;
-};
-
 struct cfg_agent {
 	const char *name;
 	const char *const *cgroups; /* paths below the cgroup v2 root, "/agents.slice" */
@@ -65,12 +54,6 @@ struct cfg_agent {
 	uint32_t nuids;
 	const char *const *sources; /* CIDRs for gateway listeners */
 	uint32_t nsources;
-	bool deny;		 /* reaches only targets and these: */
-	struct cfg_allow *allow;
-	uint32_t nallow;
-	enum unix_mode unix_mode;
-	const char *const *unix_allow, *const *unix_refuse;
-	uint32_t nunix_allow, nunix_refuse;
 	uint32_t line;
 };
 
@@ -103,6 +86,8 @@ struct config {
 	const char *log_level;
 	enum bpf_mode bpf;
 	enum durability durability;
+	uint32_t netns_max;   /* network namespaces of one agent with listeners; default 256 */
+	bool netns_raise_lo;  /* brings lo up where it is down */
 	bool record_required; /* false: a session that cannot be recorded goes on */
 	uint64_t journal_bytes; /* per worker */
 	struct cfg_idp *idp;  /* NULL: the built-in approver */
@@ -127,7 +112,6 @@ void config_free(struct config *c);
 const struct cfg_target *config_target(const struct config *c, struct slice name);
 const struct cfg_agent *config_agent(const struct config *c, struct slice name);
 
-extern const char *const cfg_unix_words[]; /* of enum unix_mode */
 const char *target_mode_name(enum target_mode mode);
 int target_mode_parse(struct slice name); /* or -1 */
 

@@ -95,6 +95,35 @@ static void print_idp(const json_t *idp)
 	(void)putchar('\n');
 }
 
+/* Network namespaces of agents besides the daemon's own; one without lo reaches nothing. */
+static void print_namespaces(const json_t *list)
+{
+	size_t i, down = 0;
+	const json_t *ns;
+
+	if (json_array_size(list) == 0)
+		return;
+	json_array_foreach((json_t *)(uintptr_t)list, i, ns)
+		down += json_is_false(json_object_get(ns, "lo_up"));
+	label("namespaces");
+	(void)printf("%zu of agents, with listeners", json_array_size(list));
+	if (down)
+		(void)printf("; in %zu lo is down, so that nothing is reached there", down);
+	(void)putchar('\n');
+	json_array_foreach((json_t *)(uintptr_t)list, i, ns)
+	{
+		if (!json_is_false(json_object_get(ns, "lo_up")))
+			continue;
+		label("");
+		put(json_object_get(ns, "cookie"));
+		(void)fputs(", agent ", stdout);
+		put(json_object_get(ns, "agent"));
+		(void)fputs(", pid ", stdout);
+		put(json_object_get(ns, "pid"));
+		(void)puts(": lo is down");
+	}
+}
+
 static void print_warnings(const json_t *warnings)
 {
 	const json_t *w;
@@ -160,6 +189,7 @@ static void print_status(const json_t *s)
 	(void)putchar('\n');
 	print_workers(json_object_get(s, "workers"));
 	print_idp(json_object_get(s, "idp"));
+	print_namespaces(json_object_get(s, "namespaces"));
 	print_warnings(json_object_get(s, "warnings"));
 	print_counters("\nRefused, ended or replaced since the start:",
 		       json_object_get(s, "counters"), false);

@@ -8,6 +8,7 @@
 #include "base/text.h"
 #include "daemon/grants.h"
 #include "daemon/registry.h"
+#include "daemon/netns.h"
 #include "daemon/parent.h"
 #include "daemon/sandbox.h"
 #include "kern/kern.h"
@@ -153,12 +154,9 @@ static json_t *op_agent_list(struct call *c)
 		for (uint32_t i = 0; a->cfg && i < a->cfg->nsources; i++)
 			(void)json_array_append_new(sources, json_string(a->cfg->sources[i]));
 		(void)json_array_append_new(
-			list, json_pack("{s:i, s:s, s:o, s:o, s:o, s:i, s:s, s:i, s:s}", "id",
-					(int)a->id, "name", a->name, "cgroups", cgroups, "uids", uids,
-					"sources", sources, "sessions", (int)a->sessions, "default",
-					a->cfg && a->cfg->deny ? "deny" : "allow", "allowed",
-					a->cfg ? (int)a->cfg->nallow : 0, "unix",
-					a->cfg ? cfg_unix_words[a->cfg->unix_mode] : "guard"));
+			list, json_pack("{s:i, s:s, s:o, s:o, s:o, s:i}", "id", (int)a->id, "name",
+					a->name, "cgroups", cgroups, "uids", uids, "sources", sources,
+					"sessions", (int)a->sessions));
 	}
 	return list;
 }
@@ -485,12 +483,13 @@ static json_t *op_status(struct call *c)
 	}
 	if (p->cfg->idp)
 		idp = idp_json(p);
-	return json_pack("{s:s, s:i, s:o, s:I, s:o, s:o, s:o, s:s, s:o, s:o, s:o}", "version",
+	return json_pack("{s:s, s:i, s:o, s:I, s:o, s:o, s:o, s:s, s:o, s:o, s:o, s:o}", "version",
 			 TIDEGATE_VERSION, "pid", (int)getpid(), "since", when(p->since_wall_ns),
 			 "uptime_ms",
 			 (json_int_t)((clock_wall_ns() - p->since_wall_ns) / 1000000), "workers",
 			 workers_json(p), "idp", idp, "kernel", kernel_json(p), "bpf",
-			 p->kern ? "on" : p->bpf_why, "counters", counters, "warnings",
+			 p->kern ? "on" : p->bpf_why, "counters", counters, "namespaces",
+			 netns_json(p), "warnings",
 			 warnings_json(p), "targets_off", off);
 }
 

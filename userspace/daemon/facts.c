@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Who is at the other end, as the kernel tells it. */
 #include <arpa/inet.h>
-#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/inet_diag.h>
@@ -16,75 +15,9 @@
 #include "base/jsonw.h"
 #include "base/text.h"
 #include "daemon/address.h"
+#include "daemon/procfs.h"
 #include "daemon/registry.h"
 #include "daemon/parent.h"
-
-/* ------------------------------------------------------------------ /proc */
-
-static ssize_t read_proc(uint32_t pid, const char *name, char *dst, size_t cap)
-{
-	char path[64];
-	ssize_t n;
-	int fd;
-
-	(void)snprintf(path, sizeof(path), "/proc/%u/%s", pid, name);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	n = read(fd, dst, cap - 1);
-	close(fd);
-	if (n >= 0)
-		dst[n] = '\0';
-	return n;
-}
-
-/* Field 22 of /proc/PID/stat: start in clock ticks after boot; comm may hold anything. */
-static bool start_time(uint32_t pid, uint64_t *ret_boot_ns)
-{
-	unsigned long long ticks;
-	char stat[1024], *p;
-
-	if (read_proc(pid, "stat", stat, sizeof(stat)) <= 0)
-		return false;
-	p = strrchr(stat, ')');
-	for (int field = 2; p && field < 22; field++)
-		p = strchr(p + 1, ' ');
-	if (!p || sscanf(p, " %llu", &ticks) != 1)
-		return false;
-	*ret_boot_ns = ticks * (1000000000ull / (uint64_t)sysconf(_SC_CLK_TCK));
-	return true;
-}
-
-/* The cgroup v2 line: "0::/path". */
-static void read_cgroup(struct psession *s)
-{
-	char text[4096], *p, *end;
-
-	if (read_proc(s->pid, "cgroup", text, sizeof(text)) <= 0)
-		return;
-	p = strncmp(text, "0::", 3) == 0 ? text : strstr(text, "\n0::");
-	if (!p)
-		return;
-	p = strstr(p, "0::") + 3;
-	end = strchr(p, '\n');
-	(void)snprintf(s->cgroup, sizeof(s->cgroup), "%.*s", end ? (int)(end - p) : (int)strlen(p), p);
-}
-
-/* Runtimes put the container's id, 64 hexadecimal digits, into the cgroup's path. */
-static void find_container(struct psession *s)
-{
-	const char *p = s->cgroup;
-
-	while (*p) {
-		size_t n = strspn(p, "0123456789abcdef");
-
-		if (n == 64) {
-			(void)snprintf(s->container, sizeof(s->container), "%.64s", p);
-			return;
-		}
-		p += n ? n : 1;
-	}
-}
 
 int facts_read(struct psession *s, const struct tg_record *rec, char *json, size_t cap)
 {
@@ -99,9 +32,10 @@ int facts_read(struct psession *s, const struct tg_record *rec, char *json, size
 
 	s->pid = rec->tgid;
 	s->uid = rec->uid;
+	s->netns_cookie = rec->netns_cookie;
 	(void)snprintf(s->comm, sizeof(s->comm), "%.*s", TG_COMM_LEN, rec->comm);
 	pidfd = (int)syscall(SYS_pidfd_open, rec->tgid, 0);
-	gone = pidfd < 0 || !start_time(rec->tgid, &started);
+	gone = pidfd < 0 || !procfs_started(rec->tgid, &started);
 	/* Ticks are coarse: a hundredth of a second may lie between the two clocks. */
 	if (!gone && started > rec->boot_ns + 20000000) {
 		close(pidfd);
@@ -113,8 +47,9 @@ int facts_read(struct psession *s, const struct tg_record *rec, char *json, size
 		s->exe[n > 0 ? n : 0] = '\0';
 		if (stat(path, &st) == 0)
 			inode = st.st_ino;
-		read_cgroup(s);
-		find_container(s);
+		(void)!procfs_cgroup(rec->tgid, s->cgroup, sizeof(s->cgroup));
+		container_parse(s->cgroup, &s->container);
+		container_image(&s->container);
 	}
 	if (pidfd >= 0)
 		close(pidfd);
@@ -126,7 +61,10 @@ int facts_read(struct psession *s, const struct tg_record *rec, char *json, size
 	jsonw_kv_u64(&j, "exe_inode", inode);
 	jsonw_kv_u64(&j, "started_boot_ns", started);
 	jsonw_kv_string(&j, "cgroup", s->cgroup);
-	jsonw_kv_string(&j, "container", s->container);
+	jsonw_kv_string(&j, "container", s->container.id);
+	jsonw_kv_string(&j, "runtime", s->container.runtime);
+	jsonw_kv_string(&j, "pod", s->container.pod);
+	jsonw_kv_string(&j, "image", s->container.image);
 	jsonw_kv_u64(&j, "netns_cookie", rec->netns_cookie);
 	jsonw_object_end(&j);
 	if (!jsonw_end(&j) && b.n < cap) {

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
 /* Starting, reloading and stopping the daemon. */
-#include "daemon/agentrules.h"
 #include "daemon/grants.h"
 #include "daemon/registry.h"
 #include "daemon/parent.h"
@@ -17,11 +16,11 @@
 #include "base/log.h"
 #include "daemon/listeners.h"
 #include "daemon/memfd.h"
+#include "daemon/netns.h"
 #include "kern/kern.h"
 #include "tidegate_rec.h"
 
-enum { TICK_MS = 50, SECOND_TICKS = 20, SWEEP_TICKS = 200 };
-enum { DRAIN_NS_S = 30, TUPLE_AGE_NS_S = 60, FILES_MAX = 1 << 20 };
+enum { TICK_MS = 50, SECOND_TICKS = 20, DRAIN_NS_S = 30, TUPLE_AGE_NS_S = 60, FILES_MAX = 1 << 20 };
 
 /* ------------------------------------------------------------ configuration */
 
@@ -68,54 +67,36 @@ static int load(struct parent *p, struct config **ret, int *ret_fd, struct buf *
 	return rc;
 }
 
-/* Everything that can fail: with an error, all is as it was. */
-static int put_into_force(struct parent *p, struct config *fresh, struct buf *error)
-{
-	struct config *old = p->cfg;
-	struct buf unused;
-	int rc = listeners_prepare(p, fresh, error);
-
-	if (rc)
-		return rc;
-	p->cfg = fresh;
-	rc = targets_apply(p, error);
-	if (!rc)
-		return 0;
-	/* The old one was in effect a moment ago: it goes back as it was. */
-	buf_init(&unused, 4096);
-	p->cfg = old;
-	(void)!targets_apply(p, &unused);
-	buf_done(&unused);
-	listeners_abort(p);
-	return rc;
-}
-
 int parent_reload(struct parent *p, struct buf *error, bool *ret_changed)
 {
 	struct config *fresh, *old = p->cfg;
-	int fd, rc;
+	int fd, rc = load(p, &fresh, &fd, error);
 
-	if (p->stopping) {
-		(void)!buf_printf(error, "the daemon is stopping\n");
-		return -ESHUTDOWN;
-	}
-	rc = load(p, &fresh, &fd, error);
 	if (rc)
 		return rc;
-	rc = put_into_force(p, fresh, error);
+	*ret_changed = strcmp(policy_digest(fresh->policy), policy_digest(old->policy)) != 0;
+	p->cfg = fresh;
+	p->generation++;
+	rc = targets_apply(p, error);
 	if (rc) {
+		/* The old one was in effect a moment ago: it goes back as it was. */
+		struct buf unused;
+
+		buf_init(&unused, 4096);
+		p->cfg = old;
+		(void)!targets_apply(p, &unused);
+		buf_done(&unused);
 		config_free(fresh);
 		close(fd);
 		return rc;
 	}
-	*ret_changed = strcmp(policy_digest(fresh->policy), policy_digest(old->policy)) != 0;
-	p->generation++;
 	close(p->cfg_fd);
 	p->cfg_fd = fd;
 	p->loaded_wall_ns = clock_wall_ns();
-	listeners_close_old(p);
+	if (listeners_gateways(p))
+		log_error("some gateway listeners could not be opened");
 	children_config(p);
-	listeners_open_new(p);
+	netns_reload(p);
 	config_free(old);
 	log_notice("configuration reloaded: policy %.16s%s", policy_digest(fresh->policy),
 		   *ret_changed ? "" : " (unchanged)");
@@ -194,11 +175,11 @@ static int start_kernel(struct parent *p)
 {
 	int rc;
 
-	p->listen4 = p->listen6 = -1;
+	p->own = (struct listener_set){.tcp4 = -1, .tcp6 = -1};
 	try_kernel(p);
 	if (!p->kern)
 		return p->cfg->bpf == BPF_ON ? -EPERM : 0;
-	rc = listeners_steered(p);
+	rc = listener_set_open(&p->own);
 	if (rc)
 		log_error("cannot listen on loopback: %s", strerror(-rc));
 	return rc;
@@ -244,8 +225,7 @@ static void on_tick(uv_timer_t *t)
 	if (p->kern) {
 		(void)!kern_agents_refresh(p->kern);
 		(void)!kern_tuples_sweep(p->kern, TUPLE_AGE_NS_S * 1000000000ull);
-		if (n % SWEEP_TICKS == 0)
-			agentrules_sweep(p);
+		netns_tick(p);
 	}
 	if (p->authd.ipc && p->authd.ready) {
 		ipc_begin(p->authd.ipc, IPC_IDP_STATE, 0);
@@ -348,24 +328,24 @@ static int start(struct parent *p)
 		rc = start_kernel(p);
 	if (!rc)
 		rc = targets_apply(p, &error);
-	if (!rc)
-		rc = listeners_prepare(p, p->cfg, &error);
 	if (error.n)
 		log_warning("%.*s", (int)error.n - 1, (const char *)buf_data(&error));
 	buf_done(&error);
 	if (!rc)
 		rc = control_start(p);
 	if (!rc)
-		rc = children_start(p);
+		rc = listeners_gateways(p);
 	if (!rc)
-		listeners_open_new(p);
+		rc = children_start(p);
 	if (!rc)
 		find_orphans(p);
 	if (!rc)
 		rc = metrics_start(p);
 	/* Last: from here on connections come in. */
 	if (!rc && p->kern)
-		rc = kern_listener_set(p->kern, p->listen4, p->listen6, p->port);
+		rc = listener_set_steer(p, &p->own);
+	if (!rc && p->kern)
+		rc = netns_start(p);
 	return rc;
 }
 
@@ -405,6 +385,7 @@ int parent_main(const char *config_path)
 	 * The listener's entry stays: its socket is closed, so connections are refused, and
 	 * nobody else can bind the port meanwhile.
 	 */
+	netns_stop(&p);
 	kern_close(p.kern);
 	if (children_gone(&p))
 		children_tidy(&p);

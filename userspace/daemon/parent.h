@@ -76,6 +76,12 @@ struct pagent {
 
 /* ----------------------------------------------------------------- parent */
 
+/* The daemon's sockets in one network namespace; -1: none. See listeners.h. */
+struct listener_set {
+	int tcp4, tcp6;
+	uint16_t port;
+};
+
 struct parent {
 	uv_loop_t loop;
 	const char *config_path;
@@ -85,9 +91,8 @@ struct parent {
 
 	struct kern *kern; /* NULL: gateway mode only */
 	char bpf_why[256];
-	bool sweep_failed; /* said once */
-	int listen4, listen6;
-	uint16_t port;
+	struct listener_set own; /* in the daemon's own network namespace */
+	struct netns_state *netns; /* of the others, in netns.c */
 	struct list gateways; /* struct gateway, in parent.c */
 
 	struct child workers[WORKERS_MAX], keyd, authd;

@@ -131,7 +131,13 @@ void registry_json(const struct psession *s, json_t *o)
 	(void)json_object_set_new(o, "exe", text(s->exe));
 	(void)json_object_set_new(o, "comm", text(s->comm));
 	(void)json_object_set_new(o, "cgroup", text(s->cgroup));
-	(void)json_object_set_new(o, "container", text(s->container));
+	(void)json_object_set_new(o, "container", text(s->container.id));
+	(void)json_object_set_new(o, "runtime", text(s->container.runtime));
+	(void)json_object_set_new(o, "pod", text(s->container.pod));
+	(void)json_object_set_new(o, "image", text(s->container.image));
+	(void)json_object_set_new(o, "netns_cookie",
+				  s->netns_cookie ? json_integer((json_int_t)s->netns_cookie)
+						  : json_null());
 	(void)json_object_set_new(o, "peer", text(s->peer));
 	(void)json_object_set_new(o, "upstream", text(s->upstream));
 	(void)json_object_set_new(o, "since", json_string(when));

@@ -3,6 +3,7 @@
 #ifndef TIDEGATE_DAEMON_REGISTRY_H
 #define TIDEGATE_DAEMON_REGISTRY_H
 
+#include "daemon/container.h"
 #include "daemon/parent.h"
 
 struct psession {
@@ -13,7 +14,9 @@ struct psession {
 	struct pagent *agent;
 	struct ptarget *target;
 	char *user, *database, *application;
-	char exe[256], cgroup[256], container[72], comm[TG_COMM_LEN + 1];
+	char exe[256], cgroup[256], comm[TG_COMM_LEN + 1];
+	struct container container;
+	uint64_t netns_cookie; /* of the agent; 0: not steered */
 	char peer[64], upstream[128], state[16];
 	uint32_t pid, uid, backend_pid, backend_key;
 	bool open; /* facts were given */

@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <sys/mman.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -22,7 +21,6 @@ enum {
 	FRAMES_PER_ROUND = 4,
 	TICK_MS = 1000,
 	IDLE_NS_S = 2, /* seconds after which an idle tail becomes a frame */
-	FD_RESERVE = 320, /* the journal's files, and what the parent sends */
 };
 
 /* ----------------------------------------------------------- configuration */
@@ -113,6 +111,7 @@ struct listener {
 	uv_poll_t poll;
 	int fd;
 	enum ipc_listener_kind kind;
+	uint64_t netns; /* cookie of a namespace that can go away; 0: the daemon's own */
 	bool paused;  /* out of descriptors: looked at again at the next tick */
 	char *target; /* of a gateway listener */
 };
@@ -152,7 +151,7 @@ static void accepted(struct listener *l, int fd, const struct sockaddr_storage *
 	session_accept(l->w, fd, &rec, NULL, text, local);
 }
 
-/* What is in the backlog stays there, and its event would come again at once, for ever. */
+/* The connection stays in the backlog, and its event would come again at once, for ever. */
 static void pause_listener(struct listener *l)
 {
 	count_reason(l->w, TG_R_OVERLOAD);
@@ -175,11 +174,6 @@ static void on_listener(uv_poll_t *h, int status, int events)
 				pause_listener(l);
 			return;
 		}
-		if (!worker_may_use(l->w, fd)) {
-			reset_connection(fd);
-			pause_listener(l);
-			return;
-		}
 		accepted(l, fd, &peer);
 	}
 }
@@ -197,18 +191,15 @@ static void take_listener(struct worker *w, struct ipc_msg *m)
 {
 	enum ipc_listener_kind kind = (enum ipc_listener_kind)ipc_get_u32(m);
 	struct slice target = ipc_get_str(m);
+	uint64_t netns = ipc_get_u64(m);
 	int fd = ipc_get_fd(m);
 	struct listener *l = calloc(1, sizeof(*l));
 
 	BUG_ON(!ipc_end(m) || fd < 0 || !l);
-	if (w->draining) {
-		close(fd);
-		free(l);
-		return;
-	}
 	l->w = w;
 	l->fd = fd;
 	l->kind = kind;
+	l->netns = netns;
 	l->target = target.n ? strndup((const char *)target.p, target.n) : NULL;
 	BUG_ON(uv_poll_init(&w->loop, &l->poll, fd));
 	BUG_ON(uv_poll_start(&l->poll, UV_READABLE, on_listener));
@@ -226,31 +217,16 @@ static void resume_listeners(struct worker *w)
 	}
 }
 
-static void listener_close(struct listener *l)
+/* @netns 0: all. An open listener would keep its namespace alive. */
+static void close_listeners(struct worker *w, uint64_t netns)
 {
-	list_del(&l->link);
-	uv_close((uv_handle_t *)&l->poll, listener_closed);
-}
-
-static void close_listeners(struct worker *w)
-{
-	list_each(it, &w->listeners)
-		listener_close(container_of(it, struct listener, link));
-}
-
-static void drop_listener(struct worker *w, struct ipc_msg *m)
-{
-	struct slice target = ipc_get_str(m);
-
 	list_each(it, &w->listeners) {
 		struct listener *l = container_of(it, struct listener, link);
 
-		if (l->kind != IPC_LISTEN_GATEWAY || !l->target || !slice_eq_str(target, l->target))
+		if (netns && l->netns != netns)
 			continue;
-		/* Who is connected already, and waits to be accepted, is served. */
-		if (!l->paused)
-			on_listener(&l->poll, 0, UV_READABLE);
-		listener_close(l);
+		list_del(&l->link);
+		uv_close((uv_handle_t *)&l->poll, listener_closed);
 	}
 }
 
@@ -503,16 +479,6 @@ static void on_tick(uv_timer_t *t)
 
 /* -------------------------------------------------------------- the parent */
 
-static int fd_limit(void)
-{
-	struct rlimit r;
-	size_t n;
-
-	BUG_ON(getrlimit(RLIMIT_NOFILE, &r));
-	n = min_size(r.rlim_cur, INT32_MAX);
-	return (int)(n - min_size(n / 2, FD_RESERVE));
-}
-
 static void init(struct worker *w, struct ipc_msg *m)
 {
 	struct masker *masker;
@@ -528,7 +494,6 @@ static void init(struct worker *w, struct ipc_msg *m)
 	w->record_map = ipc_get_fd(m);
 	BUG_ON(!ipc_end(m) || k.n != sizeof(key) || stats_fd < 0 || journal_fd < 0);
 	memcpy(key, k.p, sizeof(key));
-	w->fd_limit = fd_limit();
 	w->stats = mmap(NULL, sizeof(*w->stats), PROT_READ | PROT_WRITE, MAP_SHARED, stats_fd, 0);
 	BUG_ON(w->stats == MAP_FAILED);
 	close(stats_fd);
@@ -611,7 +576,7 @@ static void target_mode(struct worker *w, struct ipc_msg *m)
 static void drain(struct worker *w)
 {
 	w->draining = true;
-	close_listeners(w);
+	close_listeners(w, 0);
 	/* Sessions that only wait have nothing to lose; running ones may finish. */
 	list_each(it, &w->sessions) {
 		struct session *s = container_of(it, struct session, link);
@@ -680,11 +645,11 @@ static void on_message(void *ctx, struct ipc *ipc, struct ipc_msg *m)
 	case IPC_CONFIG:
 		take_config(w, m);
 		break;
+	case IPC_LISTENER_GONE:
+		close_listeners(w, ipc_get_u64(m));
+		break;
 	case IPC_LISTENER:
 		take_listener(w, m);
-		break;
-	case IPC_LISTENER_CLOSE:
-		drop_listener(w, m);
 		break;
 	case IPC_DRAIN:
 		drain(w);

@@ -124,6 +124,26 @@ MUST_CHECK int kern_listener_set(struct kern *k, int fd4, int fd6, uint16_t port
  * bind it.
  */
 MUST_CHECK int kern_listener_clear(struct kern *k);
+/* Forgets those of one namespace, or of all but one. */
+MUST_CHECK int kern_listener_delete(struct kern *k, uint64_t netns_cookie);
+MUST_CHECK int kern_listener_keep(struct kern *k, uint64_t netns_cookie);
+
+/* --- events: agents in network namespaces without a listener (kern_events.c) */
+struct kern_events;
+MUST_CHECK int kern_events_new(struct kern *k,
+			       void (*fn)(void *ctx, const struct tg_netns_event *ev), void *ctx,
+			       struct kern_events **ret);
+void kern_events_free(struct kern_events *e);
+/* Readable when there are some: poll() it. */
+int kern_events_fd(const struct kern_events *e);
+/* Calls fn with each; returns how many, or negative errno. */
+int kern_events_read(struct kern_events *e);
+/* How many could not be put into the buffer since it was made: then look yourself. */
+MUST_CHECK int kern_events_lost(struct kern *k, uint64_t *ret);
+/* No event of that namespace before @boot_ns: nothing can be done for it now. */
+MUST_CHECK int kern_events_quiet(struct kern *k, uint64_t netns_cookie, uint64_t boot_ns);
+/* A path of /proc/PID/cgroup is in an agent's cgroup ("/agents.slice"). */
+bool kern_cgroup_holds(const struct kern *k, const char *agent_path, const char *proc_path);
 
 /* --- connections */
 /* Descriptor of the sk_storage map, read-only, for workers. */

@@ -44,7 +44,8 @@ static int config_update(struct kern *k)
 
 	if (r)
 		return r;
-	c.level_mask = c.uid_agents = 0;
+	c.level_mask &= TG_CONFIG_SERVED;
+	c.uid_agents = 0;
 	while (!bpf_map_get_next_key(k->map[KM_PATHS], at, &path)) {
 		c.level_mask |= 1u << level_of(path.path);
 		at = &path;
@@ -54,6 +55,34 @@ static int config_update(struct kern *k)
 		uid_at = &uid;
 	}
 	return config_set(k, &c);
+}
+
+static int set_served(struct kern *k, bool on)
+{
+	struct tg_config c;
+	int r = config_get(k, &c);
+
+	if (r)
+		return r;
+	c.level_mask &= ~(uint32_t)TG_CONFIG_SERVED;
+	if (on)
+		c.level_mask |= TG_CONFIG_SERVED;
+	return config_set(k, &c);
+}
+
+int kern_agent_served(struct kern *k, bool on)
+{
+	struct tg_config c;
+	int lock, r = config_get(k, &c);
+
+	if (r || !!(c.level_mask & TG_CONFIG_SERVED) == on)
+		return r;
+	lock = kern_pin_lock(k->dir);
+	if (lock < 0)
+		return lock;
+	r = set_served(k, on);
+	(void)close(lock);
+	return r;
 }
 
 static bool is_gone(const struct kern *k, uint64_t id)

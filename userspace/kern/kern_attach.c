@@ -31,7 +31,12 @@ static const struct kern_attach_row rows[] = {
 	{"tg_connect6", BPF_CGROUP_INET6_CONNECT, false},
 };
 
-static const char MKDIR_PROG[] = "tg_cgroup_mkdir";
+const struct raw_tp_row kern_raw_tps[RAW_TPS] = {
+	{"tg_cgroup_mkdir", "cgroup_mkdir"},
+	{"tg_cgroup_join", "cgroup_attach_task"},
+	{"tg_exec", "sched_process_exec"},
+	{"tg_fork", "sched_process_fork"},
+};
 static const char EGRESS_PROG[] = "tg_egress";
 static const char EGRESS_UID_PROG[] = "tg_egress_uid";
 
@@ -108,9 +113,9 @@ static int attach_cgroup(int prog_fd, int cgroup_fd, enum bpf_attach_type type, 
 }
 
 /* A raw tracepoint's link cannot be updated: the old one goes when its pin is replaced. */
-static int attach_raw_tp(int prog_fd, const char *pin)
+static int attach_raw_tp(int prog_fd, const char *tracepoint, const char *pin)
 {
-	int r, link = bpf_raw_tracepoint_open("cgroup_mkdir", prog_fd);
+	int r, link = bpf_raw_tracepoint_open(tracepoint, prog_fd);
 
 	if (link < 0)
 		return -errno;
@@ -219,6 +224,27 @@ static int update_egress(void *ctx, const char *name)
 	return r;
 }
 
+/* Those that this kernel could load. */
+static int attach_raw_tps(struct bpf_object *obj, const char *base, struct buf *error)
+{
+	char pin[KERN_PATH_MAX];
+	int r = 0;
+
+	for (size_t i = 0; !r && i < RAW_TPS; i++) {
+		const struct raw_tp_row *row = &kern_raw_tps[i];
+		int fd = prog_fd_of(obj, row->prog);
+
+		if (fd < 0)
+			continue;
+		r = kern_path(pin, sizeof(pin), "%s/links/%s", base, row->prog);
+		if (!r)
+			r = attach_raw_tp(fd, row->tracepoint, pin);
+		if (r)
+			(void)kern_say(error, 0, "cannot attach %s: %s", row->prog, strerror(-r));
+	}
+	return r;
+}
+
 int kern_attach_all(const struct kern *k, struct bpf_object *obj, const char *base,
 		    struct buf *error)
 {
@@ -226,15 +252,8 @@ int kern_attach_all(const struct kern *k, struct bpf_object *obj, const char *ba
 				  .fd = prog_fd_of(obj, EGRESS_PROG),
 				  .uid_fd = prog_fd_of(obj, EGRESS_UID_PROG)};
 	char path[KERN_PATH_MAX];
-	int r = 0, fd = prog_fd_of(obj, MKDIR_PROG);
+	int r = attach_raw_tps(obj, base, error);
 
-	if (fd >= 0) {
-		r = kern_path(path, sizeof(path), "%s/links/%s", base, MKDIR_PROG);
-		if (!r)
-			r = attach_raw_tp(fd, path);
-		if (r)
-			(void)kern_say(error, 0, "cannot attach %s: %s", MKDIR_PROG, strerror(-r));
-	}
 	for (size_t i = 0; !r && i < ARRAY_SIZE(rows); i++)
 		r = attach_row(k, obj, base, &rows[i], error);
 	if (!r)

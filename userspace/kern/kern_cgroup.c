@@ -148,6 +148,14 @@ int kern_cgroup_full(const struct kern *k, const char *path, struct tg_path *ret
 	return 0;
 }
 
+bool kern_cgroup_holds(const struct kern *k, const char *agent_path, const char *proc_path)
+{
+	struct tg_path full;
+
+	return !kern_cgroup_full(k, agent_path, &full) && full.path[0] &&
+	       kern_cgroup_below(proc_path, full.path);
+}
+
 int kern_cgroup_self(char *dst, size_t cap)
 {
 	char *line = NULL;

@@ -48,10 +48,15 @@ int kern_listener_set(struct kern *k, int fd4, int fd6, uint16_t port)
 		r = sock_u64(fd4 >= 0 ? fd4 : fd6, SO_NETNS_COOKIE, &netns);
 	if (!r && bpf_map_update_elem(k->map[KM_LISTENERS], &netns, &l, BPF_ANY))
 		r = -errno;
-	return r;
+	return r ? r : kern_agent_served(k, true);
 }
 
-int kern_listener_clear(struct kern *k)
+int kern_listener_delete(struct kern *k, uint64_t netns)
+{
+	return bpf_map_delete_elem(k->map[KM_LISTENERS], &netns) ? -errno : 0;
+}
+
+int kern_listener_keep(struct kern *k, uint64_t keep)
 {
 	uint64_t netns, next;
 	bool more = !bpf_map_get_next_key(k->map[KM_LISTENERS], NULL, &next);
@@ -59,10 +64,18 @@ int kern_listener_clear(struct kern *k)
 	while (more) {
 		netns = next;
 		more = !bpf_map_get_next_key(k->map[KM_LISTENERS], &netns, &next);
-		if (bpf_map_delete_elem(k->map[KM_LISTENERS], &netns) && errno != ENOENT)
+		if (netns != keep && bpf_map_delete_elem(k->map[KM_LISTENERS], &netns) &&
+		    errno != ENOENT)
 			return -errno;
 	}
 	return 0;
+}
+
+int kern_listener_clear(struct kern *k)
+{
+	int r = kern_listener_keep(k, 0); /* no namespace has the cookie 0 */
+
+	return r ? r : kern_agent_served(k, false);
 }
 
 int kern_record_fd(const struct kern *k)

@@ -126,12 +126,23 @@ static void listener_json(struct kern *k, struct jsonw *w, const void *key, cons
 	jsonw_kv_u64(w, "cookie6", l.cookie6);
 }
 
+static void quiet_json(struct kern *k, struct jsonw *w, const void *key, const void *value)
+{
+	uint64_t netns, until;
+
+	memcpy(&netns, key, sizeof(netns));
+	memcpy(&until, value, sizeof(until));
+	jsonw_kv_u64(w, "netns_cookie", netns);
+	jsonw_kv_u64(w, "until_boot_ns", until);
+}
+
 static void config_json(struct kern *k, struct jsonw *w, const void *key, const void *value)
 {
 	struct tg_config c;
 
 	memcpy(&c, value, sizeof(c));
-	jsonw_kv_u64(w, "level_mask", c.level_mask);
+	jsonw_kv_u64(w, "level_mask", c.level_mask & ~(uint32_t)TG_CONFIG_SERVED);
+	jsonw_kv_bool(w, "has_served", c.level_mask & TG_CONFIG_SERVED);
 	jsonw_kv_u64(w, "uid_agents", c.uid_agents);
 	jsonw_kv_u64(w, "daemon_cgroup", c.daemon_cgroup);
 	jsonw_name(w, "daemon_uids");
@@ -284,6 +295,8 @@ static int dump_map(struct kern *k, enum kern_map map, struct jsonw *w)
 		return dump_plain(k, map, w, listener_json);
 	case KM_TUPLES:
 		return dump_plain(k, map, w, tuple_json);
+	case KM_NETNS_QUIET:
+		return dump_plain(k, map, w, quiet_json);
 	case KM_COUNTERS:
 		return dump_counters(k, w);
 	case KM_AGENTS:
@@ -297,6 +310,7 @@ static int dump_map(struct kern *k, enum kern_map map, struct jsonw *w)
 	case KM_SOCKS:
 	case KM_RECORDS: /* the kernel lets nobody walk a socket storage */
 	case KM_SCRATCH:
+	case KM_NETNS_RING:
 	case KM_COUNT:
 		break;
 	}

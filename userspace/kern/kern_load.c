@@ -117,6 +117,16 @@ static void say_load(int r, bool takeover, struct buf *error)
 		(void)kern_say(error, 0, " (%s)", last_warning);
 }
 
+static int skip_raw_tps(struct bpf_object *obj)
+{
+	int r = 0;
+
+	for (size_t i = 0; !r && i < RAW_TPS; i++)
+		r = bpf_program__set_autoload(
+			bpf_object__find_program_by_name(obj, kern_raw_tps[i].prog), false);
+	return r;
+}
+
 /* A program whose hook libbpf may not know by name, or that this kernel lacks. */
 static int prepare_unix(struct bpf_program *p, unsigned int attach)
 {
@@ -135,7 +145,7 @@ static int prepare(struct tidegate_bpf *skel)
 	if (!r)
 		r = prepare_unix(skel->progs.tg_sendmsg_unix, ATTACH_UNIX_SENDMSG);
 	if (!r && !kern_has_raw_tp())
-		r = bpf_program__set_autoload(skel->progs.tg_cgroup_mkdir, false);
+		r = skip_raw_tps(skel->obj);
 	if (!r && !kern_has_sock_destroy()) {
 		r = bpf_program__set_autoload(skel->progs.tg_sweep_held, false);
 		if (!r)

@@ -20,6 +20,8 @@
 	X(SOCKS, "tg_socks")         \
 	X(RECORDS, "tg_records")     \
 	X(TUPLES, "tg_tuples")       \
+	X(NETNS_RING, "tg_netns_ring")   \
+	X(NETNS_QUIET, "tg_netns_quiet") \
 	X(COUNTERS, "tg_counters")   \
 	X(AGENTS, "tg_agents")       \
 	X(ALLOW, "tg_allow")         \
@@ -91,8 +93,14 @@ const struct kern_attach_row *kern_attach_row(size_t i);
 int kern_attach_egress(const struct kern *k, uint64_t id, int cgroup_fd);
 int kern_detach_egress(const struct kern *k, uint64_t id);
 int kern_attach_egress_uid(const struct kern *k, bool on);
-/* Can a program sit on this raw tracepoint? */
+/* Can a program sit on a raw tracepoint? */
 bool kern_has_raw_tp(void);
+/* The programs that do. */
+struct raw_tp_row {
+	const char *prog, *tracepoint;
+};
+enum { RAW_TPS = 4 };
+extern const struct raw_tp_row kern_raw_tps[RAW_TPS];
 
 /* --- kern_watch.c */
 /* Program in a pinned link; -ENOENT: no pin; -ENOLINK: detached, or on another cgroup. */
@@ -100,5 +108,7 @@ int kern_link_state(const char *pin, uint64_t cgroup_id, uint32_t *ret_prog);
 
 /* --- kern_agent.c: kern_agent_self without the check. */
 int kern_agent_tell_self(struct kern *k, const uint32_t *uids, size_t n);
+/* A daemon has listened: from now on a namespace without a listener is a new one. */
+int kern_agent_served(struct kern *k, bool on);
 
 #endif

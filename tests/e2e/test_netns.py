@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: MIT
+"""Agents in network namespaces and containers other than the daemon's."""
+import os
+import shlex
+import subprocess
+import time
+
+import pytest
+from harness import Daemon, policy, wait_for
+
+ONE = ["-At", "-c", "SELECT 41 + 1"]
+
+
+def psql_words(pg, *args):
+    return ["psql", "-X", "-h", "127.0.0.1", "-p", str(pg.port), "-U", "agent", "-d", "shop",
+            *(args or ONE)]
+
+
+def in_new_netns(d, pg, *args, before="ip link set lo up", unshare=("-n",), timeout=60):
+    """psql as an agent in a namespace made for it."""
+    script = f"{before} && exec {shlex.join(psql_words(pg, *args))}"
+    return d.run(["unshare", *unshare, "sh", "-c", script], timeout=timeout).stdout
+
+
+def namespaces(d):
+    return d.ctl("status")["namespaces"]
+
+
+def none_left(d):
+    wait_for("the namespaces to be let go", lambda: not namespaces(d), 10)
+
+
+@pytest.fixture(scope="module")
+def d(pg):
+    one = Daemon(policy(pg.port))
+    if not one.steering:
+        why = one.ctl("status")["bpf"]
+        one.stop()
+        pytest.skip("no BPF on this host: " + why)
+    yield one
+    one.stop()
+
+
+def refused(d):
+    return d.ctl("status")["kernel"]["denied_no_listener"]
+
+
+def test_unshare(d, pg):
+    before = refused(d)
+    assert in_new_netns(d, pg) == "42\n"
+    none_left(d)
+    assert d.ctl("status")["kernel"]["netns_told"] >= 1
+    assert refused(d) == before  # it was in time
+
+
+def test_named_namespace_is_let_go(d, pg):
+    name = f"tg-{d.tag}"
+    subprocess.run(["ip", "netns", "add", name], check=True)
+    try:
+        subprocess.run(["ip", "-n", name, "link", "set", "lo", "up"], check=True)
+        for _ in range(2):  # its sockets are closed in between, though it stays
+            done = d.run(["ip", "netns", "exec", name, *psql_words(pg)])
+            assert done.stdout == "42\n"
+            none_left(d)
+            out = subprocess.run(["ip", "netns", "exec", name, "ss", "-Htln"], text=True,
+                                 capture_output=True).stdout
+            assert out == ""
+    finally:
+        subprocess.run(["ip", "netns", "del", name], check=True)
+
+
+def test_many_processes_one_namespace(d, pg):
+    """Whoever was seen first may end first: the listeners stay as long as anybody is there."""
+    last = shlex.join(psql_words(pg))
+    with d.popen(["unshare", "-n", "sh", "-c",
+                  f"ip link set lo up; (sleep 3; {last}) & exec true"]) as p:
+        wait_for("the namespace", lambda: namespaces(d))
+        cookie = namespaces(d)[0]["cookie"]
+        time.sleep(1.5)
+        assert [n["cookie"] for n in namespaces(d)] == [cookie]
+        assert p.communicate(timeout=30)[0] == "42\n"
+    none_left(d)
+
+
+def test_lo_down(d, pg):
+    before = d.counters()["netns_lo_down"]
+    out = d.popen(["unshare", "-n", "sh", "-c", f"{shlex.join(psql_words(pg))}; sleep 4"])
+    ns = wait_for("the namespace", lambda: namespaces(d))[0]
+    assert not ns["lo_up"] and ns["agent"] == "bot" and ns["initial_owner"]
+    wait_for("the reason", lambda: d.counters()["netns_lo_down"] == before + 1, 6)
+    assert "unreachable" in out.communicate(timeout=30)[0]
+    none_left(d)
+
+
+def test_lo_is_brought_up_if_told(daemon, pg):
+    d = daemon(policy(pg.port) + "namespaces: { lo: up }\n")
+    # The first process is seen when it is made; psql is executed after it has slept.
+    assert in_new_netns(d, pg, before="sleep 0.3") == "42\n"
+    assert not d.counters()["netns_lo_down"]
+
+
+def test_rootless(d, pg):
+    """Root in a namespace of its own, where everything but the kernel's answer can be forged."""
+    words = shlex.join(psql_words(pg))
+    out = d.run(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "unshare", "-Urn",
+                 "sh", "-c", f"ip link set lo up && {words}; sleep 1 & {words}"])
+    if "Operation not permitted" in out.stdout or "No space left" in out.stdout:
+        pytest.skip("no user namespaces for ordinary users on this host")
+    assert out.stdout == "42\n42\n"
+    none_left(d)
+
+
+def test_rootless_owner_is_told(d):
+    with d.popen(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "unshare", "-Urn",
+                  "sleep", "3"]) as p:
+        if p.poll():
+            pytest.skip("no user namespaces for ordinary users on this host")
+        assert not wait_for("the namespace", lambda: namespaces(d))[0]["initial_owner"]
+        p.kill()
+
+
+def test_ipv6_without_a_route(pg, daemon):
+    """Only lo is there: a target given by IPv6 is reached through it all the same."""
+    d6 = daemon(policy(pg.port).replace('"127.0.0.1:', '"[::1]:'))
+    words = [w.replace("127.0.0.1", "::1") for w in psql_words(pg)]
+    out = d6.run(["unshare", "-n", "sh", "-c", "ip link set lo up; exec " + shlex.join(words)])
+    assert out.stdout == "42\n"
+    off = "echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6"
+    out = d6.run(["unshare", "-n", "--mount-proc", "-pf", "sh", "-c",
+                  f"ip link set lo up; {off}; exec " + shlex.join(words)])
+    assert "42" not in out.stdout and "Cannot assign requested address" in out.stdout
+
+
+def test_limit(daemon, pg):
+    d = daemon(policy(pg.port) + "namespaces: { max: 2 }\n")
+    held = [d.popen(["unshare", "-n", "sleep", "60"]) for _ in range(2)]
+    wait_for("two namespaces", lambda: len(namespaces(d)) == 2)
+    assert "Connection refused" in in_new_netns(d, pg)
+    assert d.counters()["netns_limit"] >= 1
+    assert len(namespaces(d)) == 2
+    held.pop().kill()
+    wait_for("one to be let go", lambda: len(namespaces(d)) == 1)
+    wait_for("room for another", lambda: in_new_netns(d, pg) == "42\n", 10, 0.5)
+    held.pop().kill()
+
+
+def test_hundred(d, pg):
+    words = shlex.join(psql_words(pg))
+    agents = [d.popen(["unshare", "-n", "sh", "-c", f"ip link set lo up; sleep 1; {words}"])
+              for _ in range(100)]
+    assert [a.communicate(timeout=120)[0] for a in agents] == ["42\n"] * 100
+    none_left(d)
+    fds = os.listdir(f"/proc/{d.process.pid}/fd")
+    assert len(fds) < 100  # none of theirs is left open
+
+
+def test_daemon_restarted(d, pg):
+    """Who is in a namespace already makes no event: the daemon looks for itself."""
+    agent = d.popen(["unshare", "-n", "sh", "-c",
+                     f"ip link set lo up; read x; exec {shlex.join(psql_words(pg))}"],
+                    stdin=subprocess.PIPE)
+    wait_for("the namespace", lambda: namespaces(d))
+    d.kill()
+    d.start()
+    assert len(namespaces(d)) == 1
+    assert agent.communicate("\n", timeout=30)[0] == "42\n"
+
+
+def test_worker_restarted(daemon, pg):
+    d = daemon(policy(pg.port), workers=1)
+    agent = d.popen(["unshare", "-n", "sh", "-c",
+                     f"ip link set lo up; read x; exec {shlex.join(psql_words(pg))}"],
+                    stdin=subprocess.PIPE)
+    wait_for("the namespace", lambda: namespaces(d))
+    old = d.children()["worker 0"]
+    os.kill(old, 9)
+    wait_for("it to be back", lambda: d.children().get("worker 0", old) != old, 5)
+    wait_for("it to serve", lambda: d.ctl("status")["workers"][0]["pid"] != old)
+    assert agent.communicate("\n", timeout=30)[0] == "42\n"
+
+
+def test_agent_taken_away(daemon, pg):
+    """An agent that is none any more does not keep a namespace."""
+    d = daemon(policy(pg.port))
+    with d.popen(["unshare", "-n", "sleep", "60"]) as p:
+        wait_for("the namespace", lambda: namespaces(d))
+        d.write_config(policy(pg.port).replace("$CGROUP", "/nobody"))
+        subprocess.run(["kill", "-HUP", str(d.process.pid)], check=True)
+        none_left(d)
+        assert p.poll() is None
+        p.kill()

@@ -1,0 +1,547 @@
+/* SPDX-License-Identifier: MIT */
+#include "daemon/netns.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/nsfs.h>
+#include <linux/sockios.h>
+#include <net/if.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "daemon/listeners.h"
+#include "daemon/netns_scan.h"
+#include "daemon/procfs.h"
+#include "kern/kern.h"
+
+enum { STACK = 256 * 1024, REFUSED_QUIET_S = 1, LO_GRACE_S = 2, LOG_EVERY_S = 60 };
+
+/* The process by which a namespace is known to be in use: its end is an event. */
+struct witness {
+	uv_poll_t poll;
+	struct netns_state *state;
+	struct netns *ns; /* NULL: was let go */
+	int pidfd;
+	uint32_t pid;
+};
+
+struct netns {
+	struct list link;
+	uint64_t cookie;
+	struct netns_id id;
+	int fd;
+	struct listener_set set;
+	uint32_t agent; /* who was there first: it counts as his */
+	struct witness *witness; /* NULL: nobody is known to be there */
+	bool initial_owner;
+	bool lo_checked;
+	uint64_t since_boot_ns, since_wall_ns;
+};
+
+struct netns_state {
+	struct parent *p;
+	struct list list;
+	struct netns_id own;
+	struct kern_events *events;
+	uv_poll_t poll;
+	bool look; /* at all agents' processes, at the next tick */
+	uint64_t lost, logged_boot_ns;
+};
+
+/* ------------------------------------------------------- in another namespace */
+
+struct run {
+	int nsfd, rc;
+	int (*fn)(void *ctx);
+	void *ctx;
+};
+
+static void *run_thread(void *arg)
+{
+	struct run *r = arg;
+
+	r->rc = setns(r->nsfd, CLONE_NEWNET) ? -errno : r->fn(r->ctx);
+	return NULL;
+}
+
+/*
+ * A namespace belongs to a thread and descriptors to the process, so a thread that ends
+ * leaves nothing behind. The caller waits: nothing runs at the same time.
+ */
+int netns_run(int nsfd, int (*fn)(void *ctx), void *ctx)
+{
+	struct run r = {.nsfd = nsfd, .fn = fn, .ctx = ctx};
+	sigset_t all, old;
+	pthread_attr_t attr;
+	pthread_t t;
+	int rc;
+
+	if (pthread_attr_init(&attr))
+		return -ENOMEM;
+	(void)pthread_attr_setstacksize(&attr, STACK);
+	(void)sigfillset(&all);
+	(void)pthread_sigmask(SIG_SETMASK, &all, &old);
+	rc = pthread_create(&t, &attr, run_thread, &r);
+	(void)pthread_sigmask(SIG_SETMASK, &old, NULL);
+	(void)pthread_attr_destroy(&attr);
+	if (rc)
+		return -rc;
+	(void)pthread_join(t, NULL);
+	return r.rc;
+}
+
+static bool lo_is_up(int fd)
+{
+	struct ifreq ifr = {.ifr_name = "lo"};
+
+	return ioctl(fd, SIOCGIFFLAGS, &ifr) == 0 && ifr.ifr_flags & IFF_UP;
+}
+
+static int raise_lo(int fd)
+{
+	struct ifreq ifr = {.ifr_name = "lo"};
+
+	if (ioctl(fd, SIOCGIFFLAGS, &ifr))
+		return -errno;
+	ifr.ifr_flags |= IFF_UP;
+	return ioctl(fd, SIOCSIFFLAGS, &ifr) ? -errno : 0;
+}
+
+struct opening_job {
+	struct listener_set set;
+	uint64_t cookie;
+	bool raise;
+	int raise_error;
+};
+
+static int open_here(void *ctx)
+{
+	struct opening_job *j = ctx;
+	socklen_t n = sizeof(j->cookie);
+	int rc = listener_set_open(&j->set);
+
+	if (rc)
+		return rc;
+	if (getsockopt(j->set.tcp4, SOL_SOCKET, SO_NETNS_COOKIE, &j->cookie, &n)) {
+		rc = -errno;
+		listener_set_close(&j->set);
+		return rc;
+	}
+	if (j->raise && !lo_is_up(j->set.tcp4))
+		j->raise_error = raise_lo(j->set.tcp4);
+	return 0;
+}
+
+/* An agent can be root in a user namespace that it made, and in what that one owns. */
+static bool owned_initially(int nsfd)
+{
+	int fd = ioctl(nsfd, NS_GET_USERNS);
+	struct stat own, owner;
+	bool same;
+
+	if (fd < 0)
+		return false;
+	same = fstat(fd, &owner) == 0 && stat("/proc/self/ns/user", &own) == 0 &&
+	       own.st_ino == owner.st_ino && own.st_dev == owner.st_dev;
+	close(fd);
+	return same;
+}
+
+/* ------------------------------------------------------------------ witnesses */
+
+static void witness_closed(uv_handle_t *h)
+{
+	struct witness *w = container_of((uv_poll_t *)h, struct witness, poll);
+
+	close(w->pidfd);
+	free(w);
+}
+
+static void witness_end(struct witness *w)
+{
+	if (w->ns)
+		w->ns->witness = NULL;
+	w->ns = NULL;
+	uv_close((uv_handle_t *)&w->poll, witness_closed);
+}
+
+static void on_witness(uv_poll_t *h, int status, int events)
+{
+	struct witness *w = container_of(h, struct witness, poll);
+
+	w->state->look = true;
+	witness_end(w);
+}
+
+/* Takes over @pidfd. */
+static int witness_set(struct netns_state *s, struct netns *ns, uint32_t pid, int pidfd)
+{
+	struct witness *w = calloc(1, sizeof(*w));
+
+	if (!w || uv_poll_init(&s->p->loop, &w->poll, pidfd)) {
+		free(w);
+		close(pidfd);
+		return -ENOMEM;
+	}
+	w->state = s;
+	w->ns = ns;
+	w->pid = pid;
+	w->pidfd = pidfd;
+	ns->witness = w;
+	return uv_poll_start(&w->poll, UV_READABLE, on_witness);
+}
+
+/* ------------------------------------------------------------------ namespaces */
+
+static struct netns *find(struct netns_state *s, const struct netns_id *id)
+{
+	list_each(it, &s->list) {
+		struct netns *ns = container_of(it, struct netns, link);
+
+		if (netns_id_same(&ns->id, id))
+			return ns;
+	}
+	return NULL;
+}
+
+static uint32_t count_of(struct netns_state *s, uint32_t agent)
+{
+	uint32_t n = 0;
+
+	list_each(it, &s->list)
+		n += container_of(it, struct netns, link)->agent == agent;
+	return n;
+}
+
+/* The same trouble again and again says nothing new; each is counted. */
+static bool may_log(struct netns_state *s)
+{
+	uint64_t now = clock_boot_ns();
+
+	if (s->logged_boot_ns && now - s->logged_boot_ns < LOG_EVERY_S * 1000000000ull)
+		return false;
+	s->logged_boot_ns = now;
+	return true;
+}
+
+static void refuse(struct netns_state *s, uint16_t reason, const struct pagent *a, uint64_t cookie,
+		   const char *detail)
+{
+	parent_count(s->p, reason);
+	if (may_log(s))
+		log_warning("agent %s: %s%s%s (more of these are only counted for a while)",
+			    a->name, reason_what(reason), detail ? ": " : "", detail ? detail : "");
+	if (cookie)
+		(void)!kern_events_quiet(s->p->kern, cookie,
+					 clock_boot_ns() + REFUSED_QUIET_S * 1000000000ull);
+}
+
+static void free_netns(struct netns *ns)
+{
+	if (ns->witness)
+		witness_end(ns->witness);
+	listener_set_close(&ns->set);
+	if (ns->fd >= 0)
+		close(ns->fd);
+	free(ns);
+}
+
+/* New connections are refused first; those that are open hold the namespace until they end. */
+static void drop(struct netns_state *s, struct netns *ns)
+{
+	int rc = kern_listener_delete(s->p->kern, ns->cookie);
+
+	if (rc && rc != -ENOENT)
+		log_error("listeners of network namespace %llu stay in the map: %s",
+			  (unsigned long long)ns->cookie, strerror(-rc));
+	each_worker(s->p, c)
+	{
+		ipc_begin(c->ipc, IPC_LISTENER_GONE, 0);
+		ipc_put_u64(c->ipc, ns->cookie);
+		ipc_send(c->ipc);
+	}
+	log_info("network namespace %llu: no agent is left, listeners closed",
+		 (unsigned long long)ns->cookie);
+	list_del(&ns->link);
+	free_netns(ns);
+	s->look = true; /* somebody may have come in the meantime, while there was an entry */
+}
+
+static void announce(struct netns_state *s, struct netns *ns, const struct pagent *a)
+{
+	each_worker(s->p, c)
+		listener_set_give(&ns->set, c, ns->cookie);
+	log_info("network namespace %llu of agent %s (pid %u): listening on port %u",
+		 (unsigned long long)ns->cookie, a->name, ns->witness->pid, ns->set.port);
+}
+
+/* Takes over @nsfd and @pidfd. */
+static void make(struct netns_state *s, const struct pagent *a, const struct netns_id *id, int nsfd,
+		 uint32_t pid, int pidfd)
+{
+	struct opening_job job = {.raise = s->p->cfg->netns_raise_lo};
+	struct netns *ns = calloc(1, sizeof(*ns));
+	int rc = ns ? netns_run(nsfd, open_here, &job) : -ENOMEM;
+
+	if (rc) {
+		refuse(s, TG_R_NETNS_FAILED, a, 0, strerror(-rc));
+		close(nsfd);
+		close(pidfd);
+		free(ns);
+		return;
+	}
+	*ns = (struct netns){.cookie = job.cookie,
+			     .id = *id,
+			     .fd = nsfd,
+			     .set = job.set,
+			     .agent = a->id,
+			     .initial_owner = owned_initially(nsfd),
+			     .since_boot_ns = clock_boot_ns(),
+			     .since_wall_ns = clock_wall_ns()};
+	rc = witness_set(s, ns, pid, pidfd);
+	if (!rc)
+		rc = listener_set_steer(s->p, &ns->set);
+	if (rc) {
+		(void)!kern_listener_delete(s->p->kern, ns->cookie);
+		refuse(s, TG_R_NETNS_FAILED, a, ns->cookie, strerror(-rc));
+		free_netns(ns);
+		return;
+	}
+	list_add_tail(&s->list, &ns->link);
+	announce(s, ns, a);
+	if (job.raise_error)
+		log_warning("network namespace %llu: cannot bring lo up: %s",
+			    (unsigned long long)ns->cookie, strerror(-job.raise_error));
+}
+
+/*
+ * A process of agent @a is in the namespace at @path of /proc. Takes over @pidfd, whose
+ * process is alive after the namespace was opened: so it is that process's.
+ */
+static void found(struct netns_state *s, const struct pagent *a, uint32_t pid, const char *path,
+		  int pidfd, uint64_t cookie)
+{
+	int nsfd = open(path, O_RDONLY | O_CLOEXEC);
+	struct pollfd gone = {.fd = pidfd, .events = POLLIN};
+	struct netns_id id = {0};
+	struct netns *ns = NULL;
+	bool known = true;
+
+	if (nsfd >= 0 && poll(&gone, 1, 0) == 0 && netns_id_of(nsfd, &id) == 0) {
+		ns = find(s, &id);
+		known = ns || netns_id_same(&id, &s->own);
+	}
+	if (ns && !ns->witness) {
+		if (witness_set(s, ns, pid, pidfd))
+			s->look = true;
+		pidfd = -1;
+	}
+	if (!known && count_of(s, a->id) >= s->p->cfg->netns_max) {
+		refuse(s, TG_R_NETNS_LIMIT, a, cookie, NULL);
+	} else if (!known) {
+		make(s, a, &id, nsfd, pid, pidfd);
+		return;
+	}
+	if (nsfd >= 0)
+		close(nsfd);
+	if (pidfd >= 0)
+		close(pidfd);
+}
+
+/* --------------------------------------------------------------------- events */
+
+static void on_event(void *ctx, const struct tg_netns_event *ev)
+{
+	struct netns_state *s = ctx;
+	const struct pagent *a;
+	uint64_t started;
+	char path[64];
+	int pidfd;
+
+	list_each(it, &s->list)
+		if (container_of(it, struct netns, link)->cookie == ev->netns_cookie)
+			return; /* was made after it was told */
+	pidfd = (int)syscall(SYS_pidfd_open, ev->tgid, 0);
+	if (pidfd < 0)
+		return; /* gone: whoever is left there tells again */
+	(void)snprintf(path, sizeof(path), "/proc/%u/task/%u/ns/net", ev->tgid, ev->tid);
+	a = netns_scan_agent(s->p, ev->tgid);
+	if (!a || !procfs_started(ev->tgid, &started) || started > ev->started_boot_ns ||
+	    ev->started_boot_ns - started >= procfs_tick_ns()) {
+		close(pidfd);
+		return;
+	}
+	found(s, a, ev->tgid, path, pidfd, ev->netns_cookie);
+}
+
+static void on_events(uv_poll_t *h, int status, int events)
+{
+	struct netns_state *s = container_of(h, struct netns_state, poll);
+
+	(void)kern_events_read(s->events); /* what is left wakes us again */
+}
+
+/* A process of an agent, found by looking. */
+static void on_process(void *ctx, const struct pagent *a, uint32_t pid)
+{
+	struct netns_state *s = ctx;
+	struct netns_id id;
+	struct netns *ns;
+	char path[64];
+	int pidfd;
+
+	(void)snprintf(path, sizeof(path), "/proc/%u/ns/net", pid);
+	if (netns_id_at(path, &id) || netns_id_same(&id, &s->own))
+		return;
+	ns = find(s, &id);
+	if (ns && ns->witness)
+		return;
+	pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+	if (pidfd >= 0)
+		found(s, a, pid, path, pidfd, 0);
+}
+
+static void look(struct netns_state *s)
+{
+	s->look = false;
+	netns_scan(s->p, on_process, s);
+	list_each(it, &s->list) {
+		struct netns *ns = container_of(it, struct netns, link);
+
+		if (!ns->witness)
+			drop(s, ns);
+	}
+}
+
+/* ------------------------------------------------------------------- interface */
+
+/* It is normal that lo comes up a little later than the first process. */
+static void check_lo(struct netns_state *s, uint64_t now)
+{
+	list_each(it, &s->list) {
+		struct netns *ns = container_of(it, struct netns, link);
+		const struct pagent *a = agent_by_id(s->p, ns->agent);
+
+		if (ns->lo_checked || now - ns->since_boot_ns < LO_GRACE_S * 1000000000ull)
+			continue;
+		ns->lo_checked = true;
+		if (a && !lo_is_up(ns->set.tcp4))
+			refuse(s, TG_R_NETNS_LO_DOWN, a, 0, NULL);
+	}
+}
+
+void netns_tick(struct parent *p)
+{
+	struct netns_state *s = p->netns;
+	uint64_t lost;
+
+	if (!s)
+		return;
+	if (kern_events_lost(p->kern, &lost) == 0 && lost != s->lost) {
+		s->lost = lost;
+		s->look = true;
+	}
+	if (s->look)
+		look(s);
+	check_lo(s, clock_boot_ns());
+}
+
+void netns_reload(struct parent *p)
+{
+	if (!p->netns)
+		return;
+	/* Whoever is no agent any more does not keep a namespace. */
+	list_each(it, &p->netns->list) {
+		struct netns *ns = container_of(it, struct netns, link);
+
+		if (ns->witness)
+			witness_end(ns->witness);
+	}
+	p->netns->look = true;
+}
+
+int netns_start(struct parent *p)
+{
+	struct netns_state *s = calloc(1, sizeof(*s));
+	uint64_t own;
+	socklen_t n = sizeof(own);
+	int rc;
+
+	if (!s)
+		return -ENOMEM;
+	s->p = p;
+	list_init(&s->list);
+	rc = netns_id_at("/proc/self/ns/net", &s->own);
+	if (!rc && getsockopt(p->own.tcp4, SOL_SOCKET, SO_NETNS_COOKIE, &own, &n))
+		rc = -errno;
+	/* Entries of an earlier run have no listener; without them new processes are told of. */
+	if (!rc)
+		rc = kern_listener_keep(p->kern, own);
+	if (!rc)
+		rc = kern_events_lost(p->kern, &s->lost);
+	if (!rc)
+		rc = kern_events_new(p->kern, on_event, s, &s->events);
+	if (!rc)
+		rc = uv_poll_init(&p->loop, &s->poll, kern_events_fd(s->events));
+	if (!rc)
+		rc = uv_poll_start(&s->poll, UV_READABLE, on_events);
+	if (rc) {
+		log_error("network namespaces cannot be watched: %s", strerror(-rc));
+		kern_events_free(s->events);
+		free(s);
+		return rc;
+	}
+	p->netns = s;
+	look(s);
+	return 0;
+}
+
+/* Entries stay, as that of the own namespace does: while it is down nobody binds the ports. */
+void netns_stop(struct parent *p)
+{
+	if (!p->netns)
+		return;
+	(void)uv_poll_stop(&p->netns->poll);
+	kern_events_free(p->netns->events);
+	p->netns->events = NULL;
+}
+
+void netns_give(struct parent *p, struct child *c)
+{
+	if (!p->netns)
+		return;
+	list_each(it, &p->netns->list) {
+		struct netns *ns = container_of(it, struct netns, link);
+
+		listener_set_give(&ns->set, c, ns->cookie);
+	}
+}
+
+json_t *netns_json(struct parent *p)
+{
+	json_t *list = json_array();
+
+	if (!p->netns)
+		return list;
+	list_each(it, &p->netns->list) {
+		struct netns *ns = container_of(it, struct netns, link);
+		const struct pagent *a = agent_by_id(p, ns->agent);
+
+		(void)json_array_append_new(
+			list,
+			json_pack("{s:I, s:s?, s:i, s:i, s:b, s:b}", "cookie",
+				  (json_int_t)ns->cookie, "agent", a ? a->name : NULL, "pid",
+				  ns->witness ? (int)ns->witness->pid : 0, "port",
+				  (int)ns->set.port, "lo_up", lo_is_up(ns->set.tcp4),
+				  "initial_owner", ns->initial_owner));
+	}
+	return list;
+}

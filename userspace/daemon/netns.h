@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Network namespaces of agents other than the daemon's own: listeners are made in each
+ * when its first agent appears there, and closed when its last is gone, because an
+ * open socket would keep the namespace alive.
+ */
+#ifndef TIDEGATE_DAEMON_NETNS_H
+#define TIDEGATE_DAEMON_NETNS_H
+
+#include <jansson.h>
+
+#include "daemon/parent.h"
+
+/* Once the daemon's own listeners are known to the kernel's maps. */
+MUST_CHECK int netns_start(struct parent *p);
+void netns_stop(struct parent *p);
+/* Agents may have come or gone. */
+void netns_reload(struct parent *p);
+/* Once a second. */
+void netns_tick(struct parent *p);
+/* All listeners to a worker that has just started. */
+void netns_give(struct parent *p, struct child *c);
+/* For `tidegate status`: a list. */
+json_t *netns_json(struct parent *p);
+
+/*
+ * Runs @fn in a thread that is in the namespace @nsfd, and waits for it: descriptors that
+ * it opens are the caller's, the namespace never is. -errno of getting there, or fn's result.
+ */
+MUST_CHECK int netns_run(int nsfd, int (*fn)(void *ctx), void *ctx);
+
+#endif
