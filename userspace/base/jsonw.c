@@ -103,6 +103,19 @@ static inline bool is_plain(uint8_t c)
 	return c >= 0x20 && c < 0x7f && c != '"' && c != '\\';
 }
 
+/* In each of eight bytes the top bit where the byte has to be looked at. */
+static inline uint64_t not_plain8(const uint8_t *p)
+{
+	const uint64_t ones = 0x0101010101010101u, tops = ones * 0x80;
+	uint64_t x, quote, slash, del;
+
+	memcpy(&x, p, sizeof(x));
+	quote = x ^ ones * '"';
+	slash = x ^ ones * '\\';
+	del = x ^ ones * 0x7f;
+	return (x | (x - ones * 0x20) | (quote - ones) | (slash - ones) | (del - ones)) & tops;
+}
+
 static void put_quoted(struct jsonw *w, struct slice s)
 {
 	size_t plain = 0;
@@ -113,6 +126,10 @@ static void put_quoted(struct jsonw *w, struct slice s)
 		size_t n = 1;
 		char esc[8];
 
+		if (s.n - plain >= 8 && !not_plain8(s.p + plain)) {
+			plain += 8;
+			continue;
+		}
 		if (likely(is_plain(c))) {
 			plain++;
 			continue;
@@ -150,6 +167,12 @@ void jsonw_slice(struct jsonw *w, struct slice s)
 {
 	before(w);
 	put_quoted(w, s);
+}
+
+void jsonw_members(struct jsonw *w, struct slice s)
+{
+	before(w);
+	put(w, s.p, s.n);
 }
 
 void jsonw_string(struct jsonw *w, const char *s)

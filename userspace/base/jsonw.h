@@ -35,6 +35,9 @@ void jsonw_i64(struct jsonw *w, int64_t v);
 void jsonw_bool(struct jsonw *w, bool v);
 void jsonw_null(struct jsonw *w);
 
+/* One or more members of an object, or elements of an array, as this writer has made them. */
+void jsonw_members(struct jsonw *w, struct slice s);
+
 /* Name and value at once. */
 void jsonw_kv_string(struct jsonw *w, const char *name, const char *s);
 void jsonw_kv_slice(struct jsonw *w, const char *name, struct slice s);

@@ -8,6 +8,7 @@
 #include "base/text.h"
 #include "daemon/address.h"
 #include "daemon/session.h"
+#include "inspect/sql/sql.h"
 
 enum { NAME_SHOWN = 128 }; /* bytes of an object's name; PostgreSQL cuts at 63 */
 
@@ -191,6 +192,50 @@ static void put_objects(struct jsonw *j, const struct sql_info *info)
 	jsonw_array_end(j);
 }
 
+struct info_text {
+	const struct sql_info *info; /* referenced; NULL: free */
+	char *json;
+	uint32_t n;
+};
+
+/* What the record of each statement of a shape says is written once, and copied. */
+static void put_info(struct session *s, struct jsonw *j, const struct sql_info *info)
+{
+	enum { PLACES = 512, KEPT_MAX = 2048 };
+	struct worker *w = s->w;
+	struct info_text *t;
+	struct slice made;
+	size_t at;
+
+	if (!w->info_texts)
+		w->info_texts = calloc(PLACES, sizeof(*w->info_texts));
+	/* Without a shape it is not shared: of one text, or not on the heap at all. */
+	if (!w->info_texts || !info || !info->shape || info->flags & SQL_F_LITERALS) {
+		put_effects(j, info);
+		put_objects(j, info);
+		return;
+	}
+	t = &w->info_texts[info->shape % PLACES];
+	if (t->info == info) {
+		jsonw_members(j, slice_of(t->json, t->n));
+		return;
+	}
+	at = j->out->n + 1; /* behind the comma */
+	put_effects(j, info);
+	put_objects(j, info);
+	made = slice_from(buf_slice(j->out), at);
+	if (made.n > KEPT_MAX)
+		return;
+	if (t->info)
+		sql_info_unref(t->info);
+	free(t->json);
+	*t = (struct info_text){.json = malloc(made.n), .n = (uint32_t)made.n};
+	if (t->json) {
+		memcpy(t->json, made.p, made.n);
+		t->info = sql_info_ref(info);
+	}
+}
+
 /* People who follow see what goes into the recording. */
 static void tell_followers(struct session *s, const char *kind, struct slice json)
 {
@@ -244,8 +289,7 @@ bool srec_command(struct session *s, const struct event *ev, const char *verdict
 				       slice_from(shown_text(s, ev, ""), ev->statement.text.n));
 	} else {
 		jsonw_kv_slice(&j, "text", shown_text(s, ev, ""));
-		put_effects(&j, info);
-		put_objects(&j, info);
+		put_info(s, &j, info);
 	}
 	jsonw_kv_string(&j, "decision", verdict);
 	jsonw_kv_string(&j, "rule", rule);

@@ -66,6 +66,7 @@ struct worker {
 	uint8_t *rbuf;
 	struct insp_out out[2];
 	struct buf scratch, json;
+	struct info_text *info_texts; /* session_rec.c: of records, by shape */
 	struct secret_range {
 		size_t off, n;
 	} secret[32]; /* of the input of the running call */

@@ -176,6 +176,7 @@ static struct sql_info *combine(const struct sql_info *a, const struct sql_info 
 	ret->naccess = (uint16_t)nacc;
 	ret->names = names;
 	ret->nnames = (uint32_t)n;
+	ret->shape = 0; /* it is nobody else's, nor can it be referenced */
 	return ret;
 }
 

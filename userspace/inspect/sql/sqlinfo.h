@@ -119,7 +119,7 @@ struct sql_info {
 	uint32_t error_pos;	    /* 1-based byte in the text, 0 if unknown */
 	const struct sql_secret *secrets;
 	uint16_t nsecrets;
-	uint64_t shape; /* hash of the literal-free text */
+	uint64_t shape; /* hash of the literal-free text; 0: not of one text alone */
 };
 
 /* "read", or NULL for a bit out of range. */
