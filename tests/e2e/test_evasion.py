@@ -37,13 +37,17 @@ def shop(pg):
     return pg
 
 
-@pytest.fixture(scope="module")
-def gate(shop):
-    """A daemon that anyone of this host's root can speak to: (daemon, port)."""
+def make_gate(shop, **kw):
     port = harness.free_port()
     config = policy(shop.port, mask=MASKS,
                     target=CATALOG + f'\nlisten: "127.0.0.1:{port}"\nlisten_by_owner: true')
-    d = harness.Daemon(config.replace("cgroup: $CGROUP", "uid: [0]"), bpf="off")
+    return harness.Daemon(config.replace("cgroup: $CGROUP", "uid: [0]"), bpf="off", **kw), port
+
+
+@pytest.fixture(scope="module")
+def gate(shop):
+    """A daemon that anyone of this host's root can speak to: (daemon, port)."""
+    d, port = make_gate(shop)
     yield d, port
     d.stop()
 
@@ -376,6 +380,23 @@ def test_renamed_behind_a_prepared_statement(shop, gate):
         assert CARRY in clear_of_secrets(got)
     finally:
         w.close()
+
+
+def test_ddl_of_one_session_voids_what_another_remembers(shop):
+    fresh(shop)
+    d, port = make_gate(shop, workers=1)
+    w, other = Wire(port), Wire(port)
+    try:
+        for _ in range(2):
+            clear_of_secrets(w.ask(w.query("SELECT name FROM plain")))
+        shop.sql("CREATE OR REPLACE VIEW plain AS SELECT id, ssn AS name FROM customers", db="evade",
+                 user="agent")
+        other.ask(other.query("CREATE TABLE made (i int)"))
+        clear_of_secrets(w.ask(w.query("SELECT name FROM plain")))
+    finally:
+        w.close()
+        other.close()
+        d.stop()
 
 
 def test_function_call_shows_nothing(shop, gate):

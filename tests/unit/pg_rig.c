@@ -130,6 +130,7 @@ static enum insp_verdict on_columns(void *ctx, const struct sql_info *info, bool
 {
 	struct rig *r = ctx;
 
+	r->column_calls++;
 	if (r->wait_columns) {
 		r->wait_columns--;
 		return INSP_V_WAIT;

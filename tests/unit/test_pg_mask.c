@@ -323,6 +323,58 @@ static void test_void_in_flight(void **state)
 	logout(&r, &b);
 }
 
+/* The plans of a shape of a simple query hold until something makes them void, and not longer. */
+static void test_known_shape(void **state)
+{
+	static const char *const plain[] = {"x:1000:1:25", NULL}, *const masked[] = {"x:1000:2:25", NULL};
+	static const struct {
+		const char *text;
+		const char *const *cols; /* NULL: DDL */
+		bool outdated;		 /* the host says so before */
+		uint32_t asked;
+		const char *value; /* that the client gets for "old" */
+	} rows[] = {
+		{"SELECT x FROM t WHERE id = 1", plain, false, 1, "old"},
+		{"SELECT x FROM t WHERE id = 2", plain, false, 0, "old"},
+		{"SELECT x FROM u WHERE id = 2", plain, false, 1, "old"},
+		{"SELECT x FROM t WHERE id = 3", masked, false, 1, "***"},
+		{"SELECT x FROM t WHERE id = 4", masked, false, 0, "***"},
+		{"SELECT x FROM t WHERE id = 5", plain, false, 1, "old"},
+		{"SELECT x FROM t WHERE id = 6", plain, true, 1, "old"},
+		{"SELECT x FROM t WHERE id = 7", plain, false, 0, "old"},
+		{"CREATE TABLE n (i int)", NULL, false, 0, NULL},
+		{"SELECT x FROM t WHERE id = 8", plain, false, 1, "old"},
+	};
+	struct buf b;
+	struct rig r;
+
+	(void)state;
+	login(&r, &b);
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		const char *tag = rows[i].cols ? "SELECT 1" : "CREATE TABLE";
+
+		r.env.generation += rows[i].outdated;
+		r.column_calls = 0;
+		query(&r, &b, rows[i].text);
+		if (rows[i].cols) {
+			msg_rows(&b, rows[i].cols);
+			msg_row1(&b, L("old"));
+		}
+		msg_str(&b, 'C', tag);
+		msg_ready(&b, 'I');
+		send_buf(&r, INSP_S2C, &b);
+		assert_int_equal(r.column_calls, rows[i].asked);
+		if (rows[i].cols) {
+			msg_rows(&b, rows[i].cols);
+			msg_row1(&b, slice_str(rows[i].value));
+		}
+		msg_str(&b, 'C', tag);
+		msg_ready(&b, 'I');
+		expect_client(&r, &b);
+	}
+	logout(&r, &b);
+}
+
 static void test_wait_for_columns(void **state)
 {
 	struct buf b;
@@ -676,6 +728,7 @@ int main(void)
 		cmocka_unit_test(test_json),
 		cmocka_unit_test(test_never_described),
 		cmocka_unit_test(test_void_in_flight),
+		cmocka_unit_test(test_known_shape),
 		cmocka_unit_test(test_wait_for_columns),
 		cmocka_unit_test(test_value_over_cap),
 		cmocka_unit_test(test_huge_row),

@@ -227,8 +227,10 @@ void catalog_changed(struct session *s)
 	list_each(it, &s->w->catalogs) {
 		struct catalog_ref *r = container_of(it, struct catalog_ref, link);
 
-		if (strcmp(r->upstream, s->upstream) == 0)
-			r->dirty = true;
+		if (strcmp(r->upstream, s->upstream) != 0)
+			continue;
+		r->dirty = true;
+		outdate_plans(r);
 	}
 }
 

@@ -138,6 +138,7 @@ bool pg_queue_synced(const struct pg *st);
 
 /* pg_server.c */
 enum pg_step pg_server_message(struct pg *st, const struct pg_msg *m);
+void pg_known_free(struct pg *st);
 
 /* pg_rows.c */
 /* Asks for plans; a description in @raw is remembered with them. PG_OK, PG_WAIT or PG_BAD. */

@@ -5,7 +5,16 @@
  */
 #include "inspect/pg.h"
 
+#include <stdlib.h>
 #include <string.h>
+
+enum { PG_KNOWN = 8, PG_KNOWN_RAW_MAX = 2048 };
+
+/* The description that a shape of a simple query had last. */
+struct pg_known {
+	const struct sql_info *info; /* referenced */
+	struct pg_desc *desc;
+};
 
 static enum pg_step unfit(struct pg *st)
 {
@@ -131,17 +140,57 @@ static void remember(struct pg_stmt *s, struct pg_desc *d)
 	s->desc = pg_desc_ref(d);
 }
 
-/* The same description as before, with plans that still hold. */
-static struct pg_desc *known_desc(const struct pg *st, const struct pg_stmt *s, struct slice body)
+/* Where a description is remembered that no statement of the client's keeps; NULL: nowhere. */
+static struct pg_known *known_place(struct pg *st, const struct sql_info *info)
 {
-	struct pg_desc *d = s ? s->desc : NULL;
+	if (!st->known)
+		st->known = calloc(PG_KNOWN, sizeof(*st->known));
+	return st->known && info->shape ? &st->known[info->shape % PG_KNOWN] : NULL;
+}
 
-	if (!d || d->generation != st->env->generation || d->epoch != st->epoch ||
-	    pg_names_another(s->info))
+/* A simple query comes as a new statement each time; its shape has had this description. */
+static void remember_shape(struct pg *st, const struct sql_info *info, struct pg_desc *d)
+{
+	struct pg_known *k = known_place(st, info);
+
+	if (!k || d->raw_n > PG_KNOWN_RAW_MAX)
+		return;
+	pg_info_unref(k->info);
+	pg_desc_unref(k->desc);
+	*k = (struct pg_known){pg_info_ref(info), pg_desc_ref(d)};
+}
+
+static struct pg_desc *shape_desc(struct pg *st, const struct sql_info *info)
+{
+	struct pg_known *k = known_place(st, info);
+
+	return k && k->info == info ? k->desc : NULL;
+}
+
+/* The same description as before, with plans that still hold. */
+static struct pg_desc *known_desc(struct pg *st, const struct pg_reply *h, struct slice body)
+{
+	const struct pg_stmt *s = h->stmt;
+	struct pg_desc *d;
+
+	if (!s || pg_names_another(s->info))
+		return NULL;
+	d = h->kind == PG_R_QUERY ? shape_desc(st, s->info) : s->desc;
+	if (!d || d->generation != st->env->generation || d->epoch != st->epoch)
 		return NULL;
 	if (d->raw_n != body.n || memcmp(&d->col[d->n], body.p, body.n) != 0)
 		return NULL;
 	return pg_desc_ref(d);
+}
+
+void pg_known_free(struct pg *st)
+{
+	for (unsigned i = 0; st->known && i < PG_KNOWN; i++) {
+		pg_info_unref(st->known[i].info);
+		pg_desc_unref(st->known[i].desc);
+	}
+	free(st->known);
+	st->known = NULL;
 }
 
 static enum pg_step row_description(struct pg *st, const struct pg_msg *m)
@@ -171,11 +220,13 @@ static enum pg_step row_description(struct pg *st, const struct pg_msg *m)
 	if (!m->whole)
 		return PG_NEED;
 	if (st->env->masking) {
-		d = h->kind == PG_R_QUERY ? NULL : known_desc(st, h->stmt, m->body);
+		d = known_desc(st, h, m->body);
 		if (!d) {
 			step = pg_describe_rows(st, m->body, h->stmt, &d);
 			if (step != PG_OK)
 				return step;
+			if (h->kind == PG_R_QUERY && h->stmt)
+				remember_shape(st, h->stmt->info, d);
 		}
 	}
 	(void)pass_or_swallow(st, m, h);

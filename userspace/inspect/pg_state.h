@@ -219,10 +219,9 @@ struct pg {
 	uint64_t asked;	 /* c2s: seq of the open question */
 	uint16_t why;	 /* of PG_BAD and PG_END */
 
-	bool ssl_asked, gss_asked;
+	bool ssl_asked, gss_asked, said_terminate;
 	bool auth_seen, auth_due; /* the server asked; the client's answer is due */
 	bool auth_ok;
-	bool said_terminate;
 	bool skip;	   /* client's messages up to Sync are void */
 	bool copy_in;	   /* the server takes CopyData */
 	bool sync_in_hand; /* a Sync in COPY: goes on only if the COPY fails */
@@ -239,6 +238,7 @@ struct pg {
 
 	struct pg_queue q;
 	struct pg_names stmts, portals;
+	struct pg_known *known; /* pg_server.c; NULL: none yet */
 	size_t objects_bytes;
 	uint32_t objects;
 	struct pg_rows rows;

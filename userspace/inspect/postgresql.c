@@ -294,6 +294,7 @@ static void close_flow(void *state)
 	pg_copy_free(st);
 	pg_names_free(st, &st->stmts);
 	pg_names_free(st, &st->portals);
+	pg_known_free(st);
 }
 
 static void end(void *state, const struct insp_words *words)

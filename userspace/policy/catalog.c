@@ -18,15 +18,6 @@ int slice_cmp(struct slice a, struct slice b)
 	return order ? order : (a.n > b.n) - (a.n < b.n);
 }
 
-void catalog_rules_hash(const struct mask_set *m, uint64_t ret[2])
-{
-	const char *text = catalog_query(m, CATALOG_Q_COLUMNS);
-	XXH128_hash_t h = XXH3_128bits(text ? text : "", text ? strlen(text) : 0);
-
-	ret[0] = h.low64;
-	ret[1] = h.high64;
-}
-
 static uint64_t name_hash(struct slice schema, struct slice name)
 {
 	return XXH3_64bits_withSeed(name.p, name.n, schema.n ? XXH3_64bits(schema.p, schema.n) : 0);
@@ -39,7 +30,7 @@ int catalog_new(const struct mask_set *m, struct catalog **ret)
 	if (!c)
 		return -ENOMEM;
 	arena_init(&c->arena, CATALOG_BUDGET);
-	catalog_rules_hash(m, c->rules_hash);
+	memcpy(c->rules_hash, m->rules_hash, sizeof(c->rules_hash));
 	c->nrules = (uint16_t)m->nrules;
 	c->rule_rank = calloc(m->nrules ? m->nrules : 1, 1);
 	if (!c->rule_rank) {

@@ -97,12 +97,9 @@ static void plan_mask(const struct mask_set *m, uint16_t rule, bool unresolved,
 /* A snapshot that can be used with this mask set. */
 static const struct catalog *usable(const struct mask_set *m, const struct catalog *c)
 {
-	uint64_t hash[2];
-
 	if (!c || !c->sealed)
 		return NULL;
-	catalog_rules_hash(m, hash);
-	return memcmp(hash, c->rules_hash, sizeof(hash)) == 0 ? c : NULL;
+	return memcmp(m->rules_hash, c->rules_hash, sizeof(m->rules_hash)) == 0 ? c : NULL;
 }
 
 static bool is_operator(struct slice name)

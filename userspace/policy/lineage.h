@@ -62,8 +62,6 @@ struct catalog {
 		all_names; /* uint64_t: hashes of all relations' names, with and without schema */
 };
 
-void catalog_rules_hash(const struct mask_set *m, uint64_t ret[2]);
-
 /* The masked column, or NULL. */
 bool catalog_masks_table(const struct catalog *c, uint32_t table);
 const struct cat_column *catalog_column(const struct catalog *c, uint32_t table, int16_t attnum);

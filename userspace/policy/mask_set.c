@@ -2,7 +2,9 @@
 #include "policy/mask_set.h"
 
 #include <errno.h>
+#include <xxhash.h>
 
+#include "policy/catalog.h"
 #include "policy/catalog_sql.h"
 
 static int compile_patterns(struct mask_set *m)
@@ -41,6 +43,15 @@ static void add_detectors(struct mask_set *m, uint16_t index)
 	}
 }
 
+static void hash_rules(struct mask_set *m)
+{
+	const char *text = m->queries ? m->queries[CATALOG_Q_COLUMNS] : "";
+	XXH128_hash_t h = XXH3_128bits(text, strlen(text));
+
+	m->rules_hash[0] = h.low64;
+	m->rules_hash[1] = h.high64;
+}
+
 int mask_set_new(const struct mask_rule **rules, uint32_t n, struct mask_set **ret)
 {
 	struct mask_set *m = calloc(1, sizeof(*m));
@@ -66,6 +77,7 @@ int mask_set_new(const struct mask_rule **rules, uint32_t n, struct mask_set **r
 		mask_set_free(m);
 		return rc;
 	}
+	hash_rules(m);
 	*ret = m;
 	return 0;
 }

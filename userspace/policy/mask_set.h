@@ -24,6 +24,7 @@ struct mask_set {
 	uint16_t found_rule[DETECTOR_COUNT];
 	struct patterns *patterns; /* NULL if no rule has any */
 	char **queries;		   /* for the catalog; NULL without column rules */
+	uint64_t rules_hash[2];	   /* of the queries: a snapshot is of these rules or of others */
 };
 
 /* Rules of several entries; @rules is taken over, also on failure. */
