@@ -189,7 +189,7 @@ bench-build: all $(BENCHES)
 # Programs that the end-to-end tests drive.
 E2E_PROGS := $(patsubst %.c,$(O)/%,$(wildcard tests/e2e/*.c))
 $(O)/tests/e2e/catalog_driver.o: CPPFLAGS += -I/usr/include/postgresql
-$(O)/tests/e2e/catalog_driver: LDFLAGS += -lpq
+$(O)/tests/e2e/catalog_driver: PKG_LIBS += -lpq
 $(O)/tests/e2e/%: $(O)/tests/e2e/%.o $(LIB)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(ALL_LDFLAGS) $^ $(PKG_LIBS) -lm -o $@

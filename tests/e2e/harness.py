@@ -25,6 +25,27 @@ PGBIN = sorted(glob.glob("/usr/lib/postgresql/*/bin"),
 USERS = ("tidegate", "tidegate-keyd", "tidegate-authd")
 
 
+def sanitizers():
+    """What the daemon under test was built with, as for -fsanitize=."""
+    try:
+        with open(f"{BUILD}/tidegated", "rb") as f:
+            text = f.read()
+    except FileNotFoundError:
+        return []
+    return [name for name, mark in (("address", b"__asan_init"),
+                                    ("undefined", b"__ubsan_handle_")) if mark in text]
+
+
+SANITIZERS = sanitizers()
+# Deadlines of the tests are those of an optimised build on an idle machine, times this.
+SLOW = float(os.environ.get("TIDEGATE_TEST_SLOW", 4 if SANITIZERS else 1))
+
+
+def assert_grew(kib, limit):
+    """Memory of a process; sanitizers keep freed memory back and shadow all of it."""
+    assert kib < limit or "address" in SANITIZERS, f"grew by {kib} KiB of {limit}"
+
+
 def free_port():
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
@@ -32,6 +53,7 @@ def free_port():
 
 
 def wait_for(what, condition, seconds=10.0, interval=0.02):
+    seconds *= SLOW
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         value = condition()
@@ -120,7 +142,7 @@ def rss_kib(pid):
 def connect(d, pg=None, **kw):
     """psycopg2 in this process cannot be an agent: a gateway listener serves it."""
     return psycopg2.connect(**{"host": "127.0.0.1", "port": d.gate, "user": "agent",
-                               "dbname": "shop", "connect_timeout": 10, **kw})
+                               "dbname": "shop", "connect_timeout": int(10 * SLOW), **kw})
 
 
 def works(d, pg=None):
@@ -154,7 +176,7 @@ class Raw:
         self.s = socket.socket()
         if rcvbuf:
             self.s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, rcvbuf)
-        self.s.settimeout(timeout)
+        self.s.settimeout(timeout * SLOW)
         self.s.connect(("127.0.0.1", port))
         self.buf = b""
         if login:
@@ -275,7 +297,7 @@ class Daemon:
 
     def ctl(self, op, timeout=15, **args):
         with socket.socket(socket.AF_UNIX) as s:
-            s.settimeout(timeout)
+            s.settimeout(timeout * SLOW)
             s.connect(f"{self.dir}/run/control.sock")
             body = json.dumps({"v": 1, "op": op, "args": args}).encode()
             s.sendall(struct.pack("<I", len(body)) + body)
@@ -318,8 +340,8 @@ class Daemon:
 
     def run(self, argv, input=None, timeout=60, **kw):
         return subprocess.run(argv, preexec_fn=self.join(), text=True, input=input,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=timeout,
-                              **kw)
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                              timeout=timeout * SLOW, **kw)
 
     def psql(self, port, *args, input=None, user="agent", db="shop", timeout=60):
         return self.run(["psql", "-X", "-h", "127.0.0.1", "-p", str(port), "-U", user, "-d", db,
@@ -367,7 +389,7 @@ class Daemon:
         if self.process and self.process.poll() is None:
             self.process.terminate()
             try:
-                self.process.wait(40)
+                self.process.wait(40 * SLOW)
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()

@@ -136,13 +136,13 @@ def driver(tmp_path_factory):
     flags = run(["pkg-config", "--cflags", "--libs", "libhs", "openssl", "libxxhash", "libpq"]).stdout.split()
     run(["gcc", "-D_GNU_SOURCE", "-I", ROOT + "/include", "-I", ROOT + "/userspace",
          ROOT + "/tests/e2e/catalog_driver.c", BUILD + "/libtidegate.a", "-o", binary,
-         "-lpg_query", "-lm"] + flags + os.environ.get("E2E_LDFLAGS", "").split())
+         "-lpg_query", "-lm"] + flags + [f"-fsanitize={s}" for s in harness.SANITIZERS])
     return binary
 
 
 def judge(driver, conninfo, lines, rules=RULES):
     done = subprocess.run([driver, conninfo] + rules, input="\n".join(lines) + "\n",
-                          capture_output=True, text=True, timeout=20)
+                          capture_output=True, text=True, timeout=20 * harness.SLOW)
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
 

@@ -117,7 +117,7 @@ def test_psql(gate, pg):
     def run(port):
         return subprocess.run(["psql", "-X", "-h", "127.0.0.1", "-p", str(port), "-U", "agent", "-d",
                                "shop"], input=PSQL, text=True, stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT, timeout=60).stdout
+                              stderr=subprocess.STDOUT, timeout=60 * harness.SLOW).stdout
     direct = run(pg.port)
     assert "division by zero" in direct and "3000" in direct and "\n       42" in direct, direct
     assert run(gate.gate) == direct
@@ -128,7 +128,7 @@ def test_large_results_are_the_same(gate, pg):
         done = subprocess.run(
             f"psql -X -A -t -h 127.0.0.1 -p {port} -U agent -d shop -c \"SELECT repeat(i::text, "
             "20000) FROM generate_series(1, 1000) i\" | sha256sum", shell=True, text=True,
-            capture_output=True, timeout=60)
+            capture_output=True, timeout=60 * harness.SLOW)
         return done.stdout
     assert digest(gate.gate) == digest(pg.port)
 
@@ -149,9 +149,9 @@ def test_pgbench(gate, pg, tmp_path, mode):
         args += ["-n", "-M", "extended", "-f", str(script)]
     else:
         subprocess.run(["pgbench", "-i", "-q", "-h", "127.0.0.1", "-p", str(gate.gate), "-U", "agent",
-                        "shop"], check=True, capture_output=True, timeout=60)
+                        "shop"], check=True, capture_output=True, timeout=60 * harness.SLOW)
         args += ["-M", mode]
-    done = subprocess.run(args + ["shop"], text=True, capture_output=True, timeout=60)
+    done = subprocess.run(args + ["shop"], text=True, capture_output=True, timeout=60 * harness.SLOW)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "number of transactions actually processed: 400/400" in done.stdout, done.stdout
 
@@ -163,7 +163,7 @@ def test_node_postgres(gate, pg):
 
     def run(port):
         done = subprocess.run(["node", found.stdout.strip() + "/client.mjs", str(port)], text=True,
-                              capture_output=True, timeout=60)
+                              capture_output=True, timeout=60 * harness.SLOW)
         assert done.returncode == 0, done.stderr
         return done.stdout
     direct = run(pg.port)

@@ -56,7 +56,7 @@ def psql(port, script, user="agent"):
     return harness.subprocess.run(
         ["psql", "-X", "-A", "-h", "127.0.0.1", "-p", str(port), "-U", user, "-d", "evade"],
         input=script, text=True, stdout=harness.subprocess.PIPE,
-        stderr=harness.subprocess.STDOUT, timeout=60).stdout
+        stderr=harness.subprocess.STDOUT, timeout=60 * harness.SLOW).stdout
 
 
 def run(pg, port, script, user="agent"):
@@ -273,7 +273,7 @@ class Wire:
 
     def __init__(self, port, user="agent"):
         self.s = socket.create_connection(("127.0.0.1", port), 10)
-        self.s.settimeout(10)
+        self.s.settimeout(10 * harness.SLOW)
         body = struct.pack(">I", 196608) + cstr("user") + cstr(user) + cstr("database") + cstr("evade") + b"\0"
         self.s.sendall(struct.pack(">I", len(body) + 4) + body)
         self.until_ready()

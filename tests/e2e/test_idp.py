@@ -74,7 +74,7 @@ def test_grant_ends_with_max(guarded, pg):
     d = guarded(max_="2s")
     began = time.monotonic()
     out = d.psql(pg.port, "-c", "SELECT pg_sleep(20)")
-    assert "granted time is over" in out and time.monotonic() - began < 4
+    assert "granted time is over" in out and time.monotonic() - began < 4 * harness.SLOW
 
 
 def test_provider_errors_are_denials(guarded, pg, idp):
@@ -89,7 +89,7 @@ def test_slow_provider_is_a_denial(guarded, pg, idp):
     idp.faults({"path": "/token", "delay_ms": 4000, "count": 1})
     began = time.monotonic()
     out = d.psql(pg.port, "-c", "SELECT 1")
-    assert "did not answer in time" in out and time.monotonic() - began < 4
+    assert "did not answer in time" in out and time.monotonic() - began < 4 * harness.SLOW
 
 
 def test_authd_killed(guarded, pg):
@@ -112,6 +112,6 @@ def test_many_connections_ask_once(guarded, pg, idp):
     before = idp.stats().get("POST /token", idp.stats())
     procs = [d.psql_later(pg.port, "-A", "-t", "-c", "SELECT 4") for _ in range(20)]
     for p in procs:
-        assert p.communicate(timeout=20)[0] == "4\n"
+        assert p.communicate(timeout=20 * harness.SLOW)[0] == "4\n"
     assert len(d.ctl("grant.list")) == 1
     assert before is not None

@@ -37,14 +37,14 @@ def test_connection_is_held_until_approved(daemon, pg):
     time.sleep(0.3)
     assert psql.poll() is None
     d.ctl("approval.approve", id=a["id"])
-    assert psql.communicate(timeout=10)[0] == "42\n"
+    assert psql.communicate(timeout=10 * harness.SLOW)[0] == "42\n"
 
 
 def test_connection_is_denied(daemon, pg):
     d = daemon(policy(pg.port, access="builtin"))
     psql = d.psql_later(pg.port, "-c", "SELECT 42")
     d.ctl("approval.deny", id=d.approval()["id"], reason="not today")
-    out = psql.communicate(timeout=10)[0]
+    out = psql.communicate(timeout=10 * harness.SLOW)[0]
     assert psql.returncode == 2
     assert "approver said no" in out and "not today" in out
 
@@ -55,8 +55,8 @@ def test_grant_expiry_ends_the_session(daemon, pg):
     a = d.approval()
     began = time.monotonic()
     d.ctl("approval.approve", id=a["id"], for_ms=1000)
-    out = psql.communicate(timeout=10)[0]
-    assert 0.9 < time.monotonic() - began < 1.6
+    out = psql.communicate(timeout=10 * harness.SLOW)[0]
+    assert 0.9 < time.monotonic() - began < 1.6 * harness.SLOW
     assert "granted time is over" in out
     wait_for("the server to stop", lambda: pg.sql(
         "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(30)%' AND "
@@ -71,8 +71,8 @@ def test_revoke_ends_within_100_ms(daemon, pg):
         "SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(30)'").strip() == "1")
     began = time.monotonic()
     d.ctl("grant.revoke", id=d.ctl("grant.list")[0]["id"], reason="incident")
-    out = psql.communicate(timeout=10)[0]
-    assert time.monotonic() - began < 0.3  # with psql's own exit
+    out = psql.communicate(timeout=10 * harness.SLOW)[0]
+    assert time.monotonic() - began < 0.3 * harness.SLOW  # with psql's own exit
     assert "revoked" in out and "incident" in out
 
 
@@ -96,7 +96,7 @@ def test_statement_waits_for_approval(daemon, pg):
     assert len(a["digest"]) == 64 and not a["in_transaction"]
     assert pg.sql("SELECT to_regclass('approved_one') IS NULL", db="shop").strip() == "t"
     d.ctl("approval.approve", id=a["id"])
-    assert "CREATE TABLE" in psql.communicate(timeout=10)[0]
+    assert "CREATE TABLE" in psql.communicate(timeout=10 * harness.SLOW)[0]
 
 
 def test_ctrl_c_cancels_a_held_statement(daemon, pg):
@@ -105,7 +105,7 @@ def test_ctrl_c_cancels_a_held_statement(daemon, pg):
     psql = d.psql_later(pg.port, "-c", "CREATE TABLE never (a int)")
     d.approval()
     psql.send_signal(2)
-    out = psql.communicate(timeout=10)[0]
+    out = psql.communicate(timeout=10 * harness.SLOW)[0]
     assert "canceling statement due to user request" in out
     assert d.ctl("approval.list") == []
 
@@ -117,7 +117,7 @@ def test_ctrl_c_cancels_a_running_statement(daemon, pg):
         "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%cancelme%' AND "
         "usename='agent'").strip() == "1")
     psql.send_signal(2)
-    assert "canceling statement due to user request" in psql.communicate(timeout=10)[0]
+    assert "canceling statement due to user request" in psql.communicate(timeout=10 * harness.SLOW)[0]
 
 
 def test_held_in_transaction_has_a_limit(daemon, pg):
@@ -196,7 +196,7 @@ def test_unsteered_connection_is_reset(daemon, pg):
     line = [l for l in out.splitlines() if f"pid={d.process.pid}," in l and "127.0.0.1" in l][0]
     port = int(line.split()[3].rsplit(":", 1)[1])
     with socket.create_connection(("127.0.0.1", port)) as s:
-        s.settimeout(5)
+        s.settimeout(5 * harness.SLOW)
         with pytest.raises(ConnectionResetError):
             if s.recv(1) == b"":
                 raise AssertionError("closed without a reset")
@@ -208,10 +208,10 @@ def test_worker_killed_is_back(daemon, pg):
     psql = d.psql_later(pg.port, "-c", "SELECT pg_sleep(20)")
     wait_for("the session", lambda: d.ctl("session.list"))
     os.kill(d.children()["worker 0"], 9)
-    assert psql.wait(5) != 0
+    assert psql.wait(5 * harness.SLOW) != 0
     began = time.monotonic()
     wait_for("a worker", lambda: "1\n" in d.psql(pg.port, "-A", "-t", "-c", "SELECT 1"), 5)
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 2 * harness.SLOW
     assert d.ctl("status")["workers"][0]["restarts"] == 1
 
 
@@ -233,7 +233,7 @@ def test_reload_that_asks_for_approval_ends_free_sessions(daemon, pg):
     wait_for("the session", lambda: any(s["state"] == "run" for s in d.ctl("session.list")))
     d.write_config(policy(pg.port, access="builtin"))
     d.ctl("policy.reload")
-    assert "policy no longer allows" in psql.communicate(timeout=5)[0]
+    assert "policy no longer allows" in psql.communicate(timeout=5 * harness.SLOW)[0]
 
 
 def test_gateway_mode(daemon, pg):

@@ -231,6 +231,37 @@ static void test_idp_errors(void **state)
 	check_bad(rows, ARRAY_SIZE(rows));
 }
 
+static void test_agent_rules(void **state)
+{
+	struct config *c;
+	struct buf error;
+	const struct cfg_allow *a;
+
+	buf_init(&error, 4096);
+	assert_int_equal(
+		config_parse(slice_str("agents: {a: {uid: 1}, b: {uid: 2, default: deny, unix: listed, "
+				       "unix_allow: [/run/x/, '@y*'], unix_refuse: ./z, allow: "
+				       "[loopback, '10.0.0.0/8:443/tcp', '[fd00::1]:*', "
+				       "10.0.0.2:53/udp]}}\n" T P),
+			     "t", &c, &error),
+		0);
+	assert_false(c->agents[0].deny);
+	assert_int_equal(c->agents[0].unix_mode, UNIX_GUARD);
+	assert_true(c->agents[1].deny);
+	assert_int_equal(c->agents[1].unix_mode, UNIX_LISTED);
+	assert_int_equal(c->agents[1].nunix_allow, 2);
+	assert_string_equal(c->agents[1].unix_refuse[0], "./z");
+	assert_int_equal(c->agents[1].nallow, 5);
+	a = c->agents[1].allow;
+	assert_true(a[0].prefix == 104 && a[0].addr.s6_addr[12] == 127 && a[0].port == 0);
+	assert_true(a[1].prefix == 128 && a[1].addr.s6_addr[15] == 1 && a[1].tcp && a[1].udp);
+	assert_true(a[2].prefix == 104 && a[2].port == 443 && a[2].tcp && !a[2].udp);
+	assert_true(a[3].prefix == 128 && a[3].port == 0 && a[3].addr.s6_addr[0] == 0xfd);
+	assert_true(a[4].port == 53 && !a[4].tcp && a[4].udp);
+	config_free(c);
+	buf_done(&error);
+}
+
 static void test_agent_errors(void **state)
 {
 	static const struct bad rows[] = {
@@ -256,6 +287,29 @@ static void test_agent_errors(void **state)
 		 "1:22: source `10.0.0.0/33`: the prefix length is a number up to 32 (IPv4) or 128 "
 		 "(IPv6)"},
 		{"agents: {a: {source: here}}\n" T P, "1:22: source `here`: not an address"},
+		{"agents: {a: {uid: 1, default: maybe}}\n" T P,
+		 "1:31: `default` takes `allow` or `deny`, not `maybe`"},
+		{"agents: {a: {uid: 1, allow: loopback}}\n" T P,
+		 "1:29: `allow` means nothing to an agent that reaches everything: write "
+		 "`default: deny`, too"},
+		{"agents: {a: {uid: 1, default: deny, allow: [db:1]}}\n" T P,
+		 "1:45: `allow` takes addresses as `10.0.0.0/8:443`, `10.0.0.2:53/udp` or "
+		 "`loopback`, not `db:1`: names are not looked up here: write addresses, or make it "
+		 "a target"},
+		{"agents: {a: {uid: 1, default: deny, allow: 10.0.0.1}}\n" T P,
+		 "1:44: `allow` takes addresses as `10.0.0.0/8:443`, `10.0.0.2:53/udp` or "
+		 "`loopback`, not `10.0.0.1`: a port is missing: write `host:port`"},
+		{"agents: {a: {uid: 1, default: deny, allow: []}}\n" T P, "1:44: `allow` is empty"},
+		{"agents: {a: {uid: 1, unix: some}}\n" T P,
+		 "1:28: `unix` takes `guard`, `listed` or `open`, not `some`"},
+		{"agents: {a: {uid: 1, unix_refuse: run}}\n" T P,
+		 "1:35: `unix_refuse` takes `/run/x.sock`, `/run/folder/`, `/tmp/begin*`, "
+		 "`@abstract` or `./last-part`, not `run`"},
+		{"agents: {a: {uid: 1, unix_allow: /a/../b}}\n" T P,
+		 "1:34: `unix_allow` takes `/run/x.sock`, `/run/folder/`, `/tmp/begin*`, "
+		 "`@abstract` or `./last-part`, not `/a/../b`"},
+		{"agents: {a: {uid: 1, unix: open, unix_allow: /a}}\n" T P,
+		 "1:28: `unix: open` leaves nothing to list"},
 	};
 
 	check_bad(rows, ARRAY_SIZE(rows));
@@ -721,6 +775,7 @@ int main(void)
 		cmocka_unit_test(test_key_errors),
 		cmocka_unit_test(test_secrets_stay_out),
 		cmocka_unit_test(test_idp_errors),
+		cmocka_unit_test(test_agent_rules),
 		cmocka_unit_test(test_agent_errors),
 		cmocka_unit_test(test_target_errors),
 		cmocka_unit_test(test_listen_errors),

@@ -174,6 +174,42 @@ int cfg_addr_parse(struct arena *arena, struct slice text, struct cfg_addr *ret,
 	return 0;
 }
 
+static int allow_loopback(struct cfg_allow ret[2])
+{
+	ret[0] = (struct cfg_allow){.prefix = 96 + 8, .tcp = true, .udp = true};
+	ret[0].addr.s6_addr[10] = ret[0].addr.s6_addr[11] = 0xff;
+	ret[0].addr.s6_addr[12] = 127;
+	ret[1] = (struct cfg_allow){.prefix = 128, .tcp = true, .udp = true};
+	ret[1].addr.s6_addr[15] = 1;
+	return 2;
+}
+
+int cfg_allow_parse(struct arena *arena, struct slice text, struct cfg_allow ret[2],
+		    const char **ret_why)
+{
+	bool tcp = true, udp = true;
+	struct cfg_addr a;
+	int rc;
+
+	if (slice_eq_str(text, "loopback"))
+		return allow_loopback(ret);
+	if (text.n > 4 && memcmp(text.p + text.n - 4, "/tcp", 4) == 0)
+		udp = false;
+	else if (text.n > 4 && memcmp(text.p + text.n - 4, "/udp", 4) == 0)
+		tcp = false;
+	if (!tcp || !udp)
+		text.n -= 4;
+	rc = cfg_addr_parse(arena, text, &a, ret_why);
+	if (rc)
+		return rc;
+	if (!a.literal)
+		return wrong(ret_why, "names are not looked up here: write addresses, or make it a "
+				      "target");
+	ret[0] = (struct cfg_allow){
+		.addr = a.addrs[0], .port = a.port, .prefix = a.prefix, .tcp = tcp, .udp = udp};
+	return 1;
+}
+
 bool cfg_addr_same(const struct cfg_addr *a, const struct cfg_addr *b)
 {
 	if (a->port != b->port || a->literal != b->literal)

@@ -17,6 +17,13 @@ MUST_CHECK int cfg_addr_parse(struct arena *arena, struct slice text, struct cfg
 MUST_CHECK int cfg_net_parse(struct slice text, struct in6_addr *ret, uint8_t *ret_prefix,
 			     const char **ret_why);
 
+/*
+ * "10.0.0.0/8:443", "[::1]:*", "10.0.0.2:53/udp" (without: both), "loopback" (two entries, at
+ * @ret[0] and @ret[1]). How many, or -ENOMEM or -EINVAL as above.
+ */
+MUST_CHECK int cfg_allow_parse(struct arena *arena, struct slice text, struct cfg_allow ret[2],
+			       const char **ret_why);
+
 /* Both have the same port and the same network, or the same name. */
 bool cfg_addr_same(const struct cfg_addr *a, const struct cfg_addr *b);
 /* @a, a literal, lies in the network of @b, and the ports agree. */

@@ -109,6 +109,39 @@ static bool cgroup_ok(const char *path)
 	       !(n >= 3 && strcmp(path + n - 3, "/..") == 0) && n < 4096;
 }
 
+/* As kern_agent_rules_set takes it: an absolute path, "@name" or "./last"; "/" or "*" at its end. */
+static bool unix_ok(const char *s)
+{
+	size_t n = strlen(s), wild = n && s[n - 1] == '*';
+
+	if (n - wild > 107 || strstr(s, "/../") || strstr(s, "/./") || strstr(s, "//"))
+		return false;
+	if (s[0] == '@' || s[0] == '/')
+		return n - wild > 0;
+	return s[0] == '.' && s[1] == '/' && n - wild > 2 && !strchr(s + 2, '/');
+}
+
+static void check_unix(struct loader *l, const struct ynode *at, const char *key,
+		       const char *const *paths, uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i++)
+		if (!unix_ok(paths[i]))
+			cfg_fail(l, at, "`%s` takes `/run/x.sock`, `/run/folder/`, `/tmp/begin*`, "
+				 "`@abstract` or `./last-part`, not `%s`", key,
+				 cfg_show(l, slice_str(paths[i])));
+}
+
+static void check_rules(struct loader *l, const struct cfg_agent *a, const struct ynode *map)
+{
+	check_unix(l, place_of(map, "unix_allow"), "unix_allow", a->unix_allow, a->nunix_allow);
+	check_unix(l, place_of(map, "unix_refuse"), "unix_refuse", a->unix_refuse, a->nunix_refuse);
+	if (a->nallow && !a->deny)
+		cfg_fail(l, place_of(map, "allow"), "`allow` means nothing to an agent that reaches "
+			 "everything: write `default: deny`, too");
+	if (a->unix_mode == UNIX_OPEN && (a->nunix_allow || a->nunix_refuse))
+		cfg_fail(l, place_of(map, "unix"), "`unix: open` leaves nothing to list");
+}
+
 /* The first earlier agent that has the same cgroup, uid or network. */
 static void check_twice(struct loader *l, uint32_t mine, uint32_t other)
 {
@@ -150,6 +183,7 @@ static void check_agents(struct loader *l)
 			if (cfg_net_parse(slice_str(a->sources[k]), &net, &prefix, &why))
 				cfg_fail(l, place_of(map, "source"), "source `%s`: %s",
 					 cfg_show(l, slice_str(a->sources[k])), why);
+		check_rules(l, a, map);
 		for (uint32_t k = 0; k < i && l->nerrors < CFG_ERRORS_MAX; k++)
 			check_twice(l, i, k);
 	}

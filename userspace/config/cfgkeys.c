@@ -103,12 +103,32 @@ static const struct cfg_key idp_keys[] = {
 };
 const struct cfg_section cfg_idp_section = SECTION("idp", idp_keys);
 
+static const char *const default_words[] = {[false] = "allow", [true] = "deny", NULL};
+const char *const cfg_unix_words[] = {
+	[UNIX_GUARD] = "guard",
+	[UNIX_LISTED] = "listed",
+	[UNIX_OPEN] = "open",
+	NULL,
+};
+
 static const struct cfg_key agent_keys[] = {
 	{.name = "cgroup", .kind = KEY_STRINGS, AT_N(cfg_agent, cgroups),
 	 .help = "cgroup paths below the cgroup v2 root; their descendants belong to them"},
 	{.name = "uid", CUSTOM(cfg_take_uids), .help = "user ids, as numbers"},
 	{.name = "source", .kind = KEY_STRINGS, AT_N(cfg_agent, sources),
 	 .help = "networks from which the agent reaches a `listen` address"},
+	{.name = "default", .kind = KEY_FLAG, AT(cfg_agent, deny), .words = default_words,
+	 .dflt = "allow", .help = "whether the agent reaches what is no target (allow), or only what "
+				  "`allow` lists (deny)"},
+	{.name = "allow", CUSTOM(cfg_take_allow),
+	 .help = "what the agent reaches besides targets where its default is deny"},
+	{.name = "unix", .kind = KEY_ENUM, AT(cfg_agent, unix_mode), .words = cfg_unix_words,
+	 .dflt = "guard", .help = "AF_UNIX sockets: refuse those that lead round the gate (guard), all "
+				  "but `unix_allow` (listed), or none (open)"},
+	{.name = "unix_allow", .kind = KEY_STRINGS, AT_N(cfg_agent, unix_allow),
+	 .help = "AF_UNIX paths that the agent may connect to"},
+	{.name = "unix_refuse", .kind = KEY_STRINGS, AT_N(cfg_agent, unix_refuse),
+	 .help = "AF_UNIX paths that are refused besides those that Tidegate knows"},
 	{.name = "token", .kind = KEY_REFUSED,
 	 .help = "workload tokens are not read by this version; the kernel tells who is calling"},
 };

@@ -118,6 +118,37 @@ int cfg_take_uids(struct loader *l, const struct ynode *v, void *obj, const char
 	return 0;
 }
 
+int cfg_take_allow(struct loader *l, const struct ynode *v, void *obj, const char *where)
+{
+	struct yitem one = {.value = (struct ynode *)v};
+	const struct yitem *i = v->kind == YNODE_LIST ? v->items : &one;
+	uint32_t n = v->kind == YNODE_LIST ? v->n : 1;
+	struct cfg_allow *allow = cfg_alloc(l, &l->c->arena, sizeof(*allow), 2 * (n + 1));
+	struct cfg_agent *a = obj;
+	const char *why = "";
+	int rc;
+
+	if (!allow)
+		return -ENOMEM;
+	if (!i)
+		cfg_fail(l, v, "`allow` is empty");
+	for (; i; i = i->next) {
+		rc = i->value->kind == YNODE_SCALAR
+			     ? cfg_allow_parse(&l->c->arena, i->value->text, &allow[a->nallow], &why)
+			     : -EINVAL;
+		if (rc == -ENOMEM)
+			return rc;
+		if (rc < 0)
+			cfg_fail(l, i->value, "`allow` takes addresses as `10.0.0.0/8:443`, "
+				 "`10.0.0.2:53/udp` or `loopback`, not `%s`%s%s",
+				 cfg_show(l, i->value->text), *why ? ": " : "", why);
+		else
+			a->nallow += (uint32_t)rc;
+	}
+	a->allow = allow;
+	return 0;
+}
+
 int cfg_take_targets(struct loader *l, const struct ynode *v, void *obj, const char *where)
 {
 	struct config *c = obj;

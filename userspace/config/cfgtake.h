@@ -12,6 +12,7 @@ int cfg_take_agents(struct loader *l, const struct ynode *v, void *obj, const ch
 int cfg_take_targets(struct loader *l, const struct ynode *v, void *obj, const char *where);
 int cfg_take_policy(struct loader *l, const struct ynode *v, void *obj, const char *where);
 int cfg_take_uids(struct loader *l, const struct ynode *v, void *obj, const char *where);
+int cfg_take_allow(struct loader *l, const struct ynode *v, void *obj, const char *where);
 int cfg_take_addresses(struct loader *l, const struct ynode *v, void *obj, const char *where);
 int cfg_take_approval(struct loader *l, const struct ynode *v, void *obj, const char *where);
 int cfg_take_commands(struct loader *l, const struct ynode *v, void *obj, const char *where);

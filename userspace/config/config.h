@@ -18,6 +18,9 @@ enum idp_auth { IDP_AUTH_SECRET_BASIC, IDP_AUTH_SECRET_POST, IDP_AUTH_PRIVATE_KE
 enum target_mode { TARGET_STEER, TARGET_BLOCK, TARGET_OBSERVE, TARGET_OFF };
 enum durability { DURABLE_PROCESS, DURABLE_DISK };
 enum bpf_mode { BPF_AUTO, BPF_ON, BPF_OFF };
+/* AF_UNIX sockets of this host, for an agent: what is known to lead round the gate is refused,
+ * only what is listed passes, everything passes. */
+enum unix_mode { UNIX_GUARD, UNIX_LISTED, UNIX_OPEN };
 
 struct cfg_idp {
 	const char *issuer;
@@ -46,6 +49,14 @@ struct cfg_addr {
 	bool literal;
 };
 
+/* An address that an agent reaches though it is no target: always literal. */
+struct cfg_allow {
+	struct in6_addr addr; /* v4-mapped for IPv4 */
+	uint16_t port;	      /* 0: any */
+	uint8_t prefix;	      /* of 128 bits */
+	bool tcp, udp;
+};
+
 struct cfg_agent {
 	const char *name;
 	const char *const *cgroups; /* paths below the cgroup v2 root, "/agents.slice" */
@@ -54,6 +65,12 @@ struct cfg_agent {
 	uint32_t nuids;
 	const char *const *sources; /* CIDRs for gateway listeners */
 	uint32_t nsources;
+	bool deny;		 /* reaches only targets and these: */
+	struct cfg_allow *allow;
+	uint32_t nallow;
+	enum unix_mode unix_mode;
+	const char *const *unix_allow, *const *unix_refuse;
+	uint32_t nunix_allow, nunix_refuse;
 	uint32_t line;
 };
 
@@ -112,6 +129,7 @@ void config_free(struct config *c);
 const struct cfg_target *config_target(const struct config *c, struct slice name);
 const struct cfg_agent *config_agent(const struct config *c, struct slice name);
 
+extern const char *const cfg_unix_words[]; /* of enum unix_mode */
 const char *target_mode_name(enum target_mode mode);
 int target_mode_parse(struct slice name); /* or -1 */
 

@@ -6,6 +6,9 @@ static const struct out_col cols[] = {
 	{"ID", "id", OUT_NUM, 0},
 	{"NAME", "name", OUT_TEXT, OUT_SHRINKS},
 	{"SESSIONS", "sessions", OUT_NUM, 0},
+	{"DEFAULT", "default", OUT_TEXT, OUT_OPTIONAL | OUT_WIDE},
+	{"LISTED", "allowed", OUT_NUM, OUT_OPTIONAL | OUT_WIDE},
+	{"UNIX", "unix", OUT_TEXT, OUT_OPTIONAL | OUT_WIDE},
 	{"UIDS", "uids", OUT_TEXT, OUT_SHRINKS},
 	{"CGROUPS", "cgroups", OUT_TEXT, OUT_SHRINKS},
 };

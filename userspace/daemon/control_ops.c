@@ -154,9 +154,12 @@ static json_t *op_agent_list(struct call *c)
 		for (uint32_t i = 0; a->cfg && i < a->cfg->nsources; i++)
 			(void)json_array_append_new(sources, json_string(a->cfg->sources[i]));
 		(void)json_array_append_new(
-			list, json_pack("{s:i, s:s, s:o, s:o, s:o, s:i}", "id", (int)a->id, "name",
-					a->name, "cgroups", cgroups, "uids", uids, "sources", sources,
-					"sessions", (int)a->sessions));
+			list, json_pack("{s:i, s:s, s:o, s:o, s:o, s:i, s:s, s:i, s:s}", "id",
+					(int)a->id, "name", a->name, "cgroups", cgroups, "uids", uids,
+					"sources", sources, "sessions", (int)a->sessions, "default",
+					a->cfg && a->cfg->deny ? "deny" : "allow", "allowed",
+					a->cfg ? (int)a->cfg->nallow : 0, "unix",
+					a->cfg ? cfg_unix_words[a->cfg->unix_mode] : "guard"));
 	}
 	return list;
 }

@@ -32,6 +32,7 @@ enum {
 	X(READY, "*>P")                                                                            \
 	X(CONFIG, "P>* u64 generation, fd: memfd with the text of the configuration")              \
 	X(LISTENER, "P>W u32 kind, str target, u64 netns cookie or 0, fd: listening socket")       \
+	X(LISTENER_CLOSE, "P>W str target: its gateway listener is not to be used any more")       \
 	X(LISTENER_GONE, "P>W u64 netns cookie: close those of this namespace")                    \
 	X(DRAIN, "P>* stop accepting; exit when the last session is over")                         \
 	/* sessions */                                                                             \

@@ -15,22 +15,36 @@ enum { BACKLOG = 4096, PORT_TRIES = 64 };
 
 struct gateway {
 	struct list link;
-	char target[NAME_MAX_LEN];
-	char address[ADDRESS_TEXT];
+	char target[NAME_MAX_LEN]; /* as the workers know it; "": not told yet */
+	const struct cfg_target *wanted; /* while a configuration is being put into force */
+	struct sockaddr_storage ss;
+	socklen_t len;
 	int fd;
 };
 
-/* @free_bind: also where the interface is still down; it works once it is up. */
-static int listen_on(const struct sockaddr *sa, socklen_t len, bool free_bind)
+static void set_reuseport(int fd, int on)
+{
+	/* Refused only where the kernel does not know it; bind() says so then. */
+	(void)setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on));
+}
+
+enum {
+	LISTEN_BESIDE = 1,    /* others on the port allow it */
+	LISTEN_FREE_BIND = 2, /* also where the interface is still down: works once it is up */
+};
+
+static int listen_with(const struct sockaddr *sa, socklen_t len, int flags)
 {
 	int fd = socket(sa->sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), one = 1, e;
 
 	if (fd < 0)
 		return -errno;
 	(void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+	if (flags & LISTEN_BESIDE)
+		set_reuseport(fd, 1);
 	if (sa->sa_family == AF_INET6)
 		(void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one));
-	if (free_bind)
+	if (flags & LISTEN_FREE_BIND)
 		(void)setsockopt(fd, sa->sa_family == AF_INET6 ? IPPROTO_IPV6 : IPPROTO_IP,
 				 sa->sa_family == AF_INET6 ? IPV6_FREEBIND : IP_FREEBIND, &one,
 				 sizeof(one));
@@ -41,6 +55,11 @@ static int listen_on(const struct sockaddr *sa, socklen_t len, bool free_bind)
 	return -e;
 }
 
+static int listen_on(const struct sockaddr *sa, socklen_t len)
+{
+	return listen_with(sa, len, 0);
+}
+
 int listener_open(const char *address)
 {
 	struct sockaddr_storage ss;
@@ -48,7 +67,7 @@ int listener_open(const char *address)
 
 	if (address_parse(address, &ss, &len))
 		return -EINVAL;
-	return listen_on((const struct sockaddr *)&ss, len, false);
+	return listen_on((const struct sockaddr *)&ss, len);
 }
 
 static int port_of(int fd, uint16_t *ret)
@@ -69,7 +88,7 @@ int listener_set_open(struct listener_set *ret)
 
 	/* The port is whatever is free on both. A host without IPv6 has only the first. */
 	for (int i = 0; i < PORT_TRIES; i++) {
-		int fd4 = listen_on((struct sockaddr *)&v4, sizeof(v4), true), fd6;
+		int fd4 = listen_with((struct sockaddr *)&v4, sizeof(v4), LISTEN_FREE_BIND), fd6;
 		uint16_t port = 0;
 
 		if (fd4 < 0)
@@ -79,7 +98,7 @@ int listener_set_open(struct listener_set *ret)
 			return -EIO;
 		}
 		v6.sin6_port = htons(port);
-		fd6 = listen_on((struct sockaddr *)&v6, sizeof(v6), true);
+		fd6 = listen_with((struct sockaddr *)&v6, sizeof(v6), LISTEN_FREE_BIND);
 		if (fd6 == -EADDRINUSE) {
 			close(fd4);
 			continue;
@@ -104,12 +123,12 @@ int listener_set_steer(struct parent *p, const struct listener_set *s)
 	return kern_listener_set(p->kern, s->tcp4, s->tcp6, s->port);
 }
 
-static struct gateway *gateway_find(struct parent *p, const char *target)
+static struct gateway *gateway_at(struct parent *p, const struct sockaddr_storage *ss)
 {
 	list_each(it, &p->gateways) {
 		struct gateway *g = container_of(it, struct gateway, link);
 
-		if (strcmp(g->target, target) == 0)
+		if (memcmp(&g->ss, ss, sizeof(*ss)) == 0)
 			return g;
 	}
 	return NULL;
@@ -134,39 +153,152 @@ void listener_set_give(const struct listener_set *s, struct child *c, uint64_t n
 	give(c, IPC_LISTEN_STEERED, "", netns, s->tcp6);
 }
 
-static int gateway_open(struct parent *p, const struct cfg_target *t)
+static void take_back(struct parent *p, const char *target)
+{
+	each_worker(p, c) {
+		ipc_begin(c->ipc, IPC_LISTENER_CLOSE, 0);
+		ipc_put_str(c->ipc, target);
+		ipc_send(c->ipc);
+	}
+}
+
+/*
+ * A wider or narrower address on the port of a listener that is about to go, 0.0.0.0 for
+ * 127.0.0.1: for the moment both are there.
+ */
+static int listen_beside(struct parent *p, struct gateway *g)
+{
+	int fd;
+
+	list_each(it, &p->gateways) {
+		struct gateway *other = container_of(it, struct gateway, link);
+
+		if (!other->wanted)
+			set_reuseport(other->fd, 1);
+	}
+	fd = listen_with((const struct sockaddr *)&g->ss, g->len, LISTEN_BESIDE);
+	list_each(it, &p->gateways) {
+		struct gateway *other = container_of(it, struct gateway, link);
+
+		if (!other->wanted)
+			set_reuseport(other->fd, 0);
+	}
+	if (fd >= 0)
+		set_reuseport(fd, 0);
+	return fd;
+}
+
+static void gateway_free(struct gateway *g)
+{
+	list_del(&g->link);
+	close(g->fd);
+	free(g);
+}
+
+static int gateway_open(struct parent *p, const struct cfg_target *t,
+			const struct sockaddr_storage *ss, socklen_t len)
 {
 	struct gateway *g = calloc(1, sizeof(*g));
 
 	if (!g)
 		return -ENOMEM;
-	(void)snprintf(g->target, sizeof(g->target), "%s", t->name);
-	(void)snprintf(g->address, sizeof(g->address), "%s", t->listen);
-	g->fd = listener_open(t->listen);
+	g->ss = *ss;
+	g->len = len;
+	g->wanted = t;
+	g->fd = listen_on((const struct sockaddr *)ss, len);
+	if (g->fd == -EADDRINUSE)
+		g->fd = listen_beside(p, g);
 	if (g->fd < 0) {
 		int rc = g->fd;
 
-		log_error("target %s: cannot listen on %s: %s", t->name, t->listen, strerror(-rc));
 		free(g);
 		return rc;
 	}
 	list_add_tail(&p->gateways, &g->link);
-	each_worker(p, c)
-		give(c, IPC_LISTEN_GATEWAY, g->target, 0, g->fd);
 	return 0;
 }
 
-int listeners_gateways(struct parent *p)
+/* First those that go on at their address, so that what is left of the others is known. */
+static void match_gateways(struct parent *p, const struct config *cfg)
 {
-	int rc = 0;
+	list_each(it, &p->gateways)
+		container_of(it, struct gateway, link)->wanted = NULL;
+	for (uint32_t i = 0; i < cfg->ntargets; i++) {
+		struct sockaddr_storage ss;
+		struct gateway *g;
+		socklen_t len;
 
-	for (uint32_t i = 0; i < p->cfg->ntargets; i++) {
-		const struct cfg_target *t = &p->cfg->targets[i];
-
-		if (t->listen && !gateway_find(p, t->name) && gateway_open(p, t))
-			rc = -EADDRNOTAVAIL;
+		if (!cfg->targets[i].listen || address_parse(cfg->targets[i].listen, &ss, &len))
+			continue;
+		g = gateway_at(p, &ss);
+		if (g)
+			g->wanted = &cfg->targets[i];
 	}
-	return rc;
+}
+
+int listeners_prepare(struct parent *p, const struct config *cfg, struct buf *error)
+{
+	match_gateways(p, cfg);
+	for (uint32_t i = 0; i < cfg->ntargets; i++) {
+		const struct cfg_target *t = &cfg->targets[i];
+		struct sockaddr_storage ss;
+		socklen_t len;
+		int rc;
+
+		if (!t->listen)
+			continue;
+		rc = address_parse(t->listen, &ss, &len);
+		if (!rc && gateway_at(p, &ss))
+			continue;
+		if (!rc)
+			rc = gateway_open(p, t, &ss, len);
+		if (rc) {
+			(void)!buf_printf(error, "target %s: cannot listen on %s: %s\n", t->name,
+					  t->listen, strerror(-rc));
+			listeners_abort(p);
+			return rc;
+		}
+	}
+	return 0;
+}
+
+void listeners_abort(struct parent *p)
+{
+	list_each(it, &p->gateways) {
+		struct gateway *g = container_of(it, struct gateway, link);
+
+		g->wanted = NULL;
+		if (!g->target[0])
+			gateway_free(g);
+	}
+}
+
+void listeners_close_old(struct parent *p)
+{
+	list_each(it, &p->gateways) {
+		struct gateway *g = container_of(it, struct gateway, link);
+
+		if (g->target[0] && (!g->wanted || strcmp(g->wanted->name, g->target) != 0)) {
+			take_back(p, g->target);
+			g->target[0] = '\0';
+		}
+		if (!g->wanted)
+			gateway_free(g);
+	}
+}
+
+void listeners_open_new(struct parent *p)
+{
+	list_each(it, &p->gateways) {
+		struct gateway *g = container_of(it, struct gateway, link);
+
+		if (!g->target[0]) {
+			(void)snprintf(g->target, sizeof(g->target), "%s", g->wanted->name);
+			each_worker(p, c)
+				give(c, IPC_LISTEN_GATEWAY, g->target, 0, g->fd);
+		}
+		g->wanted = NULL;
+	}
 }
 
 void listeners_give(struct parent *p, struct child *c)

@@ -15,8 +15,18 @@ void listener_set_close(struct listener_set *s);
 MUST_CHECK int listener_set_steer(struct parent *p, const struct listener_set *s);
 /* @netns: the cookie by which netns.c ends them; 0: never. */
 void listener_set_give(const struct listener_set *s, struct child *c, uint64_t netns);
-/* One for each target with listen:; those that are there already are kept. */
-MUST_CHECK int listeners_gateways(struct parent *p);
+
+/*
+ * One for each target of @cfg with `listen`. Those at an address that is wanted already are
+ * kept, whichever target they were for. A failure is in @error, and nothing is changed. Then
+ * either both of what follows, before and after the workers get @cfg, or listeners_abort().
+ */
+MUST_CHECK int listeners_prepare(struct parent *p, const struct config *cfg, struct buf *error);
+/* Those that are not wanted any more are closed, here and in the workers; sessions live on. */
+void listeners_close_old(struct parent *p);
+void listeners_open_new(struct parent *p);
+void listeners_abort(struct parent *p);
+
 /* All of them to a worker that has just started. */
 void listeners_give(struct parent *p, struct child *c);
 /* A listening TCP socket, or negative errno. */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Starting, reloading and stopping the daemon. */
+#include "daemon/agentrules.h"
 #include "daemon/grants.h"
 #include "daemon/registry.h"
 #include "daemon/parent.h"
@@ -20,7 +21,8 @@
 #include "kern/kern.h"
 #include "tidegate_rec.h"
 
-enum { TICK_MS = 50, SECOND_TICKS = 20, DRAIN_NS_S = 30, TUPLE_AGE_NS_S = 60, FILES_MAX = 1 << 20 };
+enum { TICK_MS = 50, SECOND_TICKS = 20, SWEEP_TICKS = 200 };
+enum { DRAIN_NS_S = 30, TUPLE_AGE_NS_S = 60, FILES_MAX = 1 << 20 };
 
 /* ------------------------------------------------------------ configuration */
 
@@ -67,35 +69,54 @@ static int load(struct parent *p, struct config **ret, int *ret_fd, struct buf *
 	return rc;
 }
 
-int parent_reload(struct parent *p, struct buf *error, bool *ret_changed)
+/* Everything that can fail: with an error, all is as it was. */
+static int put_into_force(struct parent *p, struct config *fresh, struct buf *error)
 {
-	struct config *fresh, *old = p->cfg;
-	int fd, rc = load(p, &fresh, &fd, error);
+	struct config *old = p->cfg;
+	struct buf unused;
+	int rc = listeners_prepare(p, fresh, error);
 
 	if (rc)
 		return rc;
-	*ret_changed = strcmp(policy_digest(fresh->policy), policy_digest(old->policy)) != 0;
 	p->cfg = fresh;
-	p->generation++;
 	rc = targets_apply(p, error);
-	if (rc) {
-		/* The old one was in effect a moment ago: it goes back as it was. */
-		struct buf unused;
+	if (!rc)
+		return 0;
+	/* The old one was in effect a moment ago: it goes back as it was. */
+	buf_init(&unused, 4096);
+	p->cfg = old;
+	(void)!targets_apply(p, &unused);
+	buf_done(&unused);
+	listeners_abort(p);
+	return rc;
+}
 
-		buf_init(&unused, 4096);
-		p->cfg = old;
-		(void)!targets_apply(p, &unused);
-		buf_done(&unused);
+int parent_reload(struct parent *p, struct buf *error, bool *ret_changed)
+{
+	struct config *fresh, *old = p->cfg;
+	int fd, rc;
+
+	if (p->stopping) {
+		(void)!buf_printf(error, "the daemon is stopping\n");
+		return -ESHUTDOWN;
+	}
+	rc = load(p, &fresh, &fd, error);
+	if (rc)
+		return rc;
+	rc = put_into_force(p, fresh, error);
+	if (rc) {
 		config_free(fresh);
 		close(fd);
 		return rc;
 	}
+	*ret_changed = strcmp(policy_digest(fresh->policy), policy_digest(old->policy)) != 0;
+	p->generation++;
 	close(p->cfg_fd);
 	p->cfg_fd = fd;
 	p->loaded_wall_ns = clock_wall_ns();
-	if (listeners_gateways(p))
-		log_error("some gateway listeners could not be opened");
+	listeners_close_old(p);
 	children_config(p);
+	listeners_open_new(p);
 	netns_reload(p);
 	config_free(old);
 	log_notice("configuration reloaded: policy %.16s%s", policy_digest(fresh->policy),
@@ -225,6 +246,8 @@ static void on_tick(uv_timer_t *t)
 	if (p->kern) {
 		(void)!kern_agents_refresh(p->kern);
 		(void)!kern_tuples_sweep(p->kern, TUPLE_AGE_NS_S * 1000000000ull);
+		if (n % SWEEP_TICKS == 0)
+			agentrules_sweep(p);
 		netns_tick(p);
 	}
 	if (p->authd.ipc && p->authd.ready) {
@@ -328,15 +351,17 @@ static int start(struct parent *p)
 		rc = start_kernel(p);
 	if (!rc)
 		rc = targets_apply(p, &error);
+	if (!rc)
+		rc = listeners_prepare(p, p->cfg, &error);
 	if (error.n)
 		log_warning("%.*s", (int)error.n - 1, (const char *)buf_data(&error));
 	buf_done(&error);
 	if (!rc)
 		rc = control_start(p);
 	if (!rc)
-		rc = listeners_gateways(p);
-	if (!rc)
 		rc = children_start(p);
+	if (!rc)
+		listeners_open_new(p);
 	if (!rc)
 		find_orphans(p);
 	if (!rc)

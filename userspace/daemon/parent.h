@@ -91,6 +91,7 @@ struct parent {
 
 	struct kern *kern; /* NULL: gateway mode only */
 	char bpf_why[256];
+	bool sweep_failed; /* said once */
 	struct listener_set own; /* in the daemon's own network namespace */
 	struct netns_state *netns; /* of the others, in netns.c */
 	struct list gateways; /* struct gateway, in parent.c */

@@ -14,6 +14,7 @@ enum {
 	LOGIN_MS = 60000,    /* a client has this long to say who it is */
 	LINGER_MS = 5000,    /* last bytes to a client that does not read */
 	IDENTIFY_MS = 10000, /* the parent's answer */
+	GONE_MS = 5000,	     /* a server that takes nothing of a client that said all it had */
 	FLOW_BUDGET = 4 << 20,
 	LOGGED_PER_TICK = 5,
 };
@@ -34,6 +35,14 @@ const char *session_state_name(const struct session *s)
 
 static void on_timer(uv_timer_t *t);
 
+/* When a client that has closed its side is given up; UINT64_MAX: its bytes are on their way. */
+static uint64_t gone_at(const struct session *s)
+{
+	if (s->state != SESSION_RUN || !s->fin_boot_ns || !s->leg[INSP_S2C].out.n)
+		return UINT64_MAX;
+	return s->fin_boot_ns + GONE_MS * 1000000ull;
+}
+
 /* The next thing that has a deadline. */
 static void arm(struct session *s)
 {
@@ -53,6 +62,8 @@ static void arm(struct session *s)
 		next = s->ask.until_boot_ns;
 	if (s->state < SESSION_END && s->grant_until_boot_ns && s->grant_until_boot_ns < next)
 		next = s->grant_until_boot_ns;
+	if (gone_at(s) < next)
+		next = gone_at(s);
 	if (next == UINT64_MAX)
 		(void)uv_timer_stop(&s->timer);
 	else
@@ -103,12 +114,20 @@ static void on_timer(uv_timer_t *t)
 		hold_is_over(s);
 	else if (s->state == SESSION_LOGIN && s->ask.kind == ASK_NONE)
 		session_end(s, TG_R_CLIENT_CLOSED, "login took too long");
+	else if (now >= gone_at(s))
+		session_end(s, TG_R_CLIENT_CLOSED, "the target does not take what was sent");
 	else
 		arm(s);
 }
 
 void session_arm(struct session *s)
 {
+	arm(s);
+}
+
+void session_fin(struct session *s)
+{
+	s->fin_boot_ns = clock_boot_ns();
 	arm(s);
 }
 
@@ -430,8 +449,14 @@ void session_recheck(struct session *s, struct wconf *conf)
 	const struct cfg_target *t;
 	struct wview *v;
 
-	if (s->state >= SESSION_END || !s->view)
+	if (s->state >= SESSION_END)
 		return;
+	if (!s->view) { /* not identified yet: begins under the new one */
+		wconf_ref(conf);
+		wconf_unref(s->conf);
+		s->conf = conf;
+		return;
+	}
 	t = config_target(conf->cfg, slice_str(s->view->target->name));
 	v = t ? wconf_view(conf, slice_str(s->view->agent), t) : NULL;
 	if (!v) {

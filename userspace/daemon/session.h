@@ -101,6 +101,7 @@ struct session {
 	uint64_t turn_wall_ns; /* when it began: the time of what it records */
 
 	uint64_t sync; /* bytes for the server wait for this sync of the worker */
+	uint64_t fin_boot_ns; /* the client has closed its side; since then the server took nothing */
 	uint64_t commands, bytes[2], masked;
 	uint64_t opened_wall_ns;
 	uint16_t end_reason;
@@ -150,6 +151,8 @@ void session_cancel_upstream(const struct session *s);
 void session_drop_ask(struct session *s);
 /* Sets the timer to the next deadline. */
 void session_arm(struct session *s);
+/* The client has closed its side: it may still read, but not wait for ever. */
+void session_fin(struct session *s);
 
 /* --- session_host.c */
 extern const struct insp_host session_host;

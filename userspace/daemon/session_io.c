@@ -62,6 +62,19 @@ static void on_server(uv_poll_t *h, int status, int events)
 	on_leg(container_of(h, struct session, leg[INSP_S2C].poll), INSP_S2C, status, events);
 }
 
+static bool held(const struct session *s)
+{
+	return s->ask.kind == ASK_ACCESS || s->ask.kind == ASK_STATEMENT;
+}
+
+/* A client that goes away while nothing is read from it is noticed without reading its bytes. */
+static bool look_for_end(const struct session *s)
+{
+	if (s->leg[INSP_C2S].eof || s->state == SESSION_IDENTIFY || s->state >= SESSION_END)
+		return false;
+	return held(s) || !s->fin_boot_ns;
+}
+
 static void leg_watch(struct session *s, enum insp_dir side)
 {
 	struct leg *l = &s->leg[side];
@@ -71,8 +84,7 @@ static void leg_watch(struct session *s, enum insp_dir side)
 		return;
 	if (may_read(s, side))
 		events |= UV_READABLE;
-	/* A client that goes away while it waits is noticed without reading its bytes. */
-	else if (side == INSP_C2S && !l->eof && s->ask.kind != ASK_NONE)
+	else if (side == INSP_C2S && look_for_end(s))
 		events |= UV_DISCONNECT;
 	if (!l->connected || (l->out.n && (side == INSP_C2S || !waits_for_disk(s))))
 		events |= UV_WRITABLE;
@@ -267,6 +279,8 @@ void session_flush(struct session *s, enum insp_to to)
 			return;
 		}
 		buf_consume(&l->out, (size_t)got);
+		if (got && s->fin_boot_ns && to == INSP_TO_SERVER)
+			s->fin_boot_ns = clock_boot_ns();
 		if ((size_t)got < iov.iov_len)
 			break;
 	}
@@ -423,6 +437,8 @@ void session_pump(struct session *s, enum insp_dir dir)
 	if (n == 0)
 		l->eof = true;
 	feed(s, dir, in, own);
+	if (n == 0 && dir == INSP_C2S && s->state < SESSION_END)
+		session_fin(s);
 }
 
 /* Unread bytes are given to the inspector again, without reading. */
@@ -509,6 +525,10 @@ int session_connect(struct session *s)
 
 	if (fd < 0)
 		return fd;
+	if (!worker_may_use(s->w, fd)) {
+		close(fd);
+		return -EMFILE;
+	}
 	rc = leg_open(s, INSP_S2C, fd, done);
 	if (rc) {
 		close(fd);
@@ -577,6 +597,15 @@ static void leg_reset(struct session *s, enum insp_dir side)
 	l->shut = true;
 }
 
+/* Who waits for a person and hangs up does not want it any more; others may only have said all. */
+static void client_closed(struct session *s)
+{
+	if (held(s))
+		leg_broken(s, INSP_C2S);
+	else
+		session_fin(s);
+}
+
 static void on_leg(struct session *s, enum insp_dir side, int status, int events)
 {
 	struct leg *l = &s->leg[side];
@@ -596,8 +625,8 @@ static void on_leg(struct session *s, enum insp_dir side, int status, int events
 			session_flush(s, side == INSP_C2S ? INSP_TO_CLIENT : INSP_TO_SERVER);
 		if ((events & UV_READABLE) || status < 0)
 			session_pump(s, side);
-		else if ((events & UV_DISCONNECT) && side == INSP_C2S && s->ask.kind != ASK_NONE)
-			leg_broken(s, INSP_C2S);
+		else if ((events & UV_DISCONNECT) && side == INSP_C2S)
+			client_closed(s);
 	}
 	if (s->state < SESSION_END)
 		session_resume(s);

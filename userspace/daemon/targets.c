@@ -11,6 +11,7 @@
 #include "base/text.h"
 #include "config/state.h"
 #include "daemon/address.h"
+#include "daemon/agentrules.h"
 #include "daemon/parent.h"
 #include "kern/kern.h"
 
@@ -354,6 +355,8 @@ static int apply_agents(struct parent *p)
 	list_each(it, &p->agents) {
 		const struct pagent *a = container_of(it, struct pagent, link);
 
+		if (!rc && a->cfg)
+			rc = agentrules_apply(p, a);
 		for (uint32_t i = 0; !rc && a->cfg && i < a->cfg->ncgroups; i++) {
 			rc = kern_agent_cgroup_set(p->kern, a->cfg->cgroups[i], a->id);
 			if (rc)
@@ -368,7 +371,7 @@ static int apply_agents(struct parent *p)
 					  a->cfg->uids[i], strerror(-rc));
 		}
 	}
-	return rc;
+	return rc ? rc : agentrules_prune(p);
 }
 
 static int apply_kernel(struct parent *p, struct wanted_list *l, struct buf *error)
@@ -391,6 +394,8 @@ static int apply_kernel(struct parent *p, struct wanted_list *l, struct buf *err
 		rc = apply_agents(p);
 	if (!rc)
 		rc = kern_agent_self(p->kern, uids, children_uids(p, uids, ARRAY_SIZE(uids)), error);
+	if (!rc)
+		agentrules_sweep(p);
 	return rc;
 }
 

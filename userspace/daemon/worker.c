@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -21,6 +22,7 @@ enum {
 	FRAMES_PER_ROUND = 4,
 	TICK_MS = 1000,
 	IDLE_NS_S = 2, /* seconds after which an idle tail becomes a frame */
+	FD_RESERVE = 320, /* the journal's files, and what the parent sends */
 };
 
 /* ----------------------------------------------------------- configuration */
@@ -151,7 +153,7 @@ static void accepted(struct listener *l, int fd, const struct sockaddr_storage *
 	session_accept(l->w, fd, &rec, NULL, text, local);
 }
 
-/* The connection stays in the backlog, and its event would come again at once, for ever. */
+/* What is in the backlog stays there, and its event would come again at once, for ever. */
 static void pause_listener(struct listener *l)
 {
 	count_reason(l->w, TG_R_OVERLOAD);
@@ -172,6 +174,11 @@ static void on_listener(uv_poll_t *h, int status, int events)
 		if (fd < 0) {
 			if (errno == EMFILE || errno == ENFILE || errno == ENOMEM)
 				pause_listener(l);
+			return;
+		}
+		if (!worker_may_use(l->w, fd)) {
+			reset_connection(fd);
+			pause_listener(l);
 			return;
 		}
 		accepted(l, fd, &peer);
@@ -196,6 +203,11 @@ static void take_listener(struct worker *w, struct ipc_msg *m)
 	struct listener *l = calloc(1, sizeof(*l));
 
 	BUG_ON(!ipc_end(m) || fd < 0 || !l);
+	if (w->draining) {
+		close(fd);
+		free(l);
+		return;
+	}
 	l->w = w;
 	l->fd = fd;
 	l->kind = kind;
@@ -217,16 +229,36 @@ static void resume_listeners(struct worker *w)
 	}
 }
 
+static void listener_close(struct listener *l)
+{
+	list_del(&l->link);
+	uv_close((uv_handle_t *)&l->poll, listener_closed);
+}
+
 /* @netns 0: all. An open listener would keep its namespace alive. */
 static void close_listeners(struct worker *w, uint64_t netns)
 {
 	list_each(it, &w->listeners) {
 		struct listener *l = container_of(it, struct listener, link);
 
-		if (netns && l->netns != netns)
+		if (!netns || l->netns == netns)
+			listener_close(l);
+	}
+}
+
+static void drop_listener(struct worker *w, struct ipc_msg *m)
+{
+	struct slice target = ipc_get_str(m);
+
+	list_each(it, &w->listeners) {
+		struct listener *l = container_of(it, struct listener, link);
+
+		if (l->kind != IPC_LISTEN_GATEWAY || !l->target || !slice_eq_str(target, l->target))
 			continue;
-		list_del(&l->link);
-		uv_close((uv_handle_t *)&l->poll, listener_closed);
+		/* Who is connected already, and waits to be accepted, is served. */
+		if (!l->paused)
+			on_listener(&l->poll, 0, UV_READABLE);
+		listener_close(l);
 	}
 }
 
@@ -479,6 +511,16 @@ static void on_tick(uv_timer_t *t)
 
 /* -------------------------------------------------------------- the parent */
 
+static int fd_limit(void)
+{
+	struct rlimit r;
+	size_t n;
+
+	BUG_ON(getrlimit(RLIMIT_NOFILE, &r));
+	n = min_size(r.rlim_cur, INT32_MAX);
+	return (int)(n - min_size(n / 2, FD_RESERVE));
+}
+
 static void init(struct worker *w, struct ipc_msg *m)
 {
 	struct masker *masker;
@@ -494,6 +536,7 @@ static void init(struct worker *w, struct ipc_msg *m)
 	w->record_map = ipc_get_fd(m);
 	BUG_ON(!ipc_end(m) || k.n != sizeof(key) || stats_fd < 0 || journal_fd < 0);
 	memcpy(key, k.p, sizeof(key));
+	w->fd_limit = fd_limit();
 	w->stats = mmap(NULL, sizeof(*w->stats), PROT_READ | PROT_WRITE, MAP_SHARED, stats_fd, 0);
 	BUG_ON(w->stats == MAP_FAILED);
 	close(stats_fd);
@@ -650,6 +693,9 @@ static void on_message(void *ctx, struct ipc *ipc, struct ipc_msg *m)
 		break;
 	case IPC_LISTENER:
 		take_listener(w, m);
+		break;
+	case IPC_LISTENER_CLOSE:
+		drop_listener(w, m);
 		break;
 	case IPC_DRAIN:
 		drain(w);

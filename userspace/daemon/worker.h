@@ -56,6 +56,7 @@ struct worker {
 	uint64_t next_ask; /* id of the next question to the parent */
 	bool draining, follow;
 	uint32_t nsessions;
+	int fd_limit; /* descriptors from here on are not for sessions */
 
 	struct sql *sql;
 	struct masker *masker;
@@ -96,6 +97,14 @@ void wconf_unref(struct wconf *c);
 /* The view of @agent on @target under @c, made on first use; NULL: no memory. */
 struct wview *wconf_view(struct wconf *c, struct slice agent, const struct cfg_target *target);
 
+/*
+ * @fd, which was opened last, may be used for a session: the rest is for what the parent
+ * sends (configurations, listeners, recordings), which would be lost without a descriptor.
+ */
+static inline bool worker_may_use(const struct worker *w, int fd)
+{
+	return fd < w->fd_limit;
+}
 /* Journal has room for what one turn can produce. */
 bool worker_has_room(struct worker *w);
 /* Some session has work that no event will announce: a round is made for it. */
