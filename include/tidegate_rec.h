@@ -30,12 +30,12 @@ enum tg_rec_type {
 	TG_REC_SERVER = 3,   /* bytes to the client, as it saw them (masked) */
 	TG_REC_COMMAND = 4,  /* JSON: text, effects, decision, rule */
 	TG_REC_EXECUTE = 5,  /* JSON: seq of the command, decision */
-	TG_REC_RESULT = 6,   /* JSON: tag, rows */
+	TG_REC_RESULT = 6,   /* JSON: tag, rows, bytes, masks */
 	TG_REC_MASKED = 7,   /* JSON: counts */
 	TG_REC_DECISION = 8, /* JSON: access or approval, by whom, until when */
 	TG_REC_ERROR = 9,    /* JSON: an error, ours or the server's */
 	TG_REC_STATE = 10,   /* JSON: login, target switched, policy reloaded */
-	TG_REC_FACT = 11,    /* JSON: an answer that only the target knew */
+	TG_REC_FACT = 11,    /* JSON: what the inspector was told: plans, refusals, words */
 	TG_REC_END = 12,     /* JSON: reason, totals */
 	TG_REC_TYPES,
 };

@@ -126,7 +126,7 @@ static bool names_secret(const struct sql_info *info)
 
 static enum insp_verdict on_columns(void *ctx, const struct sql_info *info, bool tainted,
 				    const struct insp_column *cols, uint32_t n,
-				    struct insp_plan *plans, bool *ret_texts)
+				    struct insp_plan *plans, struct insp_shape *ret)
 {
 	struct rig *r = ctx;
 
@@ -152,7 +152,7 @@ static enum insp_verdict on_columns(void *ctx, const struct sql_info *info, bool
 				     1u << DETECT_BIT_UUID,
 		};
 	}
-	*ret_texts = r->hide_texts;
+	ret->texts = r->hide_texts;
 	return INSP_V_ALLOW;
 }
 

@@ -306,6 +306,15 @@ static void test_session(void **state)
 		JSON(TG_REC_DECISION, 61005,
 		     "{\"what\":\"access\",\"decision\":\"allow\",\"by\":\"al\"}"),
 		JSON(TG_REC_FACT, 61005, "{\"oid\":1}"),
+		JSON(TG_REC_FACT, 61005,
+		     "{\"plan\":3,\"columns\":2,\"masked\":[{\"column\":1,\"name\":\"s\",\"as\":"
+		     "\"last4\",\"rule\":\"r1\"},{\"column\":2,\"name\":\"t\",\"as\":\"redact\","
+		     "\"rule\":\"\",\"unresolved\":true}],\"scanned\":[{\"columns\":[2],\"detectors\":["
+		     "{\"name\":\"card\",\"as\":\"hash\",\"rule\":\"r2\"},"
+		     "{\"name\":\"email\",\"as\":\"hash\",\"rule\":\"r2\"}]}]}"),
+		JSON(TG_REC_MASKED, 61005,
+		     "{\"statement\":1,\"values\":2,\"detectors\":[\"card\"],\"plan\":3}"),
+		JSON(TG_REC_RESULT, 61005, "{\"statement\":1,\"tag\":\"SELECT 2\",\"rows\":2}"),
 		JSON(TG_REC_COMMAND, 61005, "not json"),
 		JSON(TG_REC_END, 3600000,
 		     "{\"reason\":\"client_closed\",\"code\":21,\"missing\":2,\"recovered\":true}"),
@@ -330,6 +339,10 @@ static void test_session(void **state)
 		     "00:01:01.004 > execute  statement 1  decision deny  reason rule_deny\n"
 		     "00:01:01.004 ! error  from tidegate  code x  message y\n"
 		     "00:01:01.005 * access allow  by al\n"
+		     "00:01:01.005 * masked  statement 1  values 2  detectors card  plan 3\n"
+		     "                column s  as last4  by r1\n"
+		     "                column t  as redact  (its origin is not known)\n"
+		     "                detector card  as hash  by r2\n"
 		     "00:01:01.005 ! a record of type command that is not JSON\n"
 		     "01:00:00.000 # ended: the client closed the connection (completed from the "
 		     "journal)\n"

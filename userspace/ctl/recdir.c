@@ -310,7 +310,7 @@ json_t *recdir_summary(struct reader *r, const char *name)
 }
 
 struct counts {
-	json_int_t commands, denied, masked, errors, client, server;
+	json_int_t commands, denied, masked, errors, results, rows, client, server;
 };
 
 static void count(struct counts *n, const struct reader_record *rec)
@@ -328,6 +328,10 @@ static void count(struct counts *n, const struct reader_record *rec)
 		n->errors++;
 	else if (rec->type == TG_REC_MASKED)
 		n->masked += json_integer_value(json_object_get(o, "values"));
+	if (rec->type == TG_REC_RESULT) {
+		n->results++;
+		n->rows += json_integer_value(json_object_get(o, "rows"));
+	}
 	if (decision && strcmp(decision, "deny") == 0 &&
 	    (rec->type == TG_REC_COMMAND || rec->type == TG_REC_EXECUTE))
 		n->denied++;
@@ -379,6 +383,8 @@ json_t *recdir_details(struct reader *r, const char *name)
 	(void)json_object_set_new(o, "denied", json_integer(n.denied));
 	(void)json_object_set_new(o, "masked", json_integer(n.masked));
 	(void)json_object_set_new(o, "errors", json_integer(n.errors));
+	(void)json_object_set_new(o, "results", json_integer(n.results));
+	(void)json_object_set_new(o, "rows", json_integer(n.rows));
 	(void)json_object_set_new(o, "client_bytes", json_integer(n.client));
 	(void)json_object_set_new(o, "server_bytes", json_integer(n.server));
 	return o;

@@ -9,6 +9,8 @@
 #include "ctl/ctl.h"
 #include "ctl/recdir.h"
 #include "ctl/replay.h"
+#include "ctl/rerun.h"
+#include "inspect/sql/sql.h"
 #include "record/export.h"
 #include "record/verify.h"
 
@@ -58,6 +60,8 @@ static const struct out_col fields[] = {
 	COL("database", "database", OUT_TEXT),
 	COL("commands", "commands", OUT_TEXT),
 	COL("denied", "denied", OUT_TEXT),
+	COL("results", "results", OUT_TEXT),
+	COL("rows", "rows", OUT_TEXT),
 	COL("masked values", "masked", OUT_TEXT),
 	COL("errors", "errors", OUT_TEXT),
 	COL("from client", "client_bytes", OUT_BYTES),
@@ -225,9 +229,68 @@ static void check_name(const char *path, struct verify_result *res, struct verdi
 		on_fault(v, &fault);
 }
 
-/* 0 if it is as it was written. Appends to @list. */
-static int verify_one(struct ctl *c, const char *dir, const char *word, json_t *list)
+/* All of @r through the inspector; what it counts is in @ret. */
+static int rerun_all(struct reader *r, struct rerun *run, struct rerun_counts *ret)
 {
+	struct reader_record rec;
+	int err;
+
+	while ((err = reader_next(r, &rec)) == 1) {
+		err = rerun_record(run, &rec);
+		if (err)
+			return err;
+	}
+	return err ? err : rerun_end(run, ret);
+}
+
+/* Takes over @fd. An object that says whether the inspector does the same again. */
+static json_t *rerun_one(int fd, struct sql *sql)
+{
+	struct rerun *run = rerun_new(sql);
+	struct rerun_counts n = {0};
+	struct reader *r = NULL;
+	json_t *o;
+	int err = reader_new(fd, &r);
+
+	if (err)
+		(void)close(fd);
+	if (!err)
+		err = run ? rerun_all(r, run, &n) : -ENOMEM;
+	if (err)
+		o = json_pack("{s:b, s:s}", "ok", 0, "why",
+			      run && *rerun_why(run) ? rerun_why(run) :
+			      err == -ENOTSUP	     ? "cannot be run again: its protocol, or the "
+						       "version that wrote it, is not known" :
+			      err == -EBADMSG	     ? "not as it was written" :
+						       strerror(-err));
+	else
+		o = json_pack("{s:b, s:I, s:I, s:I, s:I, s:I, s:I}", "ok", 1, "statements",
+			      (json_int_t)n.statements, "results", (json_int_t)n.results, "errors",
+			      (json_int_t)n.errors, "client_bytes", (json_int_t)n.client_bytes,
+			      "server_bytes", (json_int_t)n.server_bytes, "own_bytes",
+			      (json_int_t)n.own_bytes);
+	reader_free(r);
+	rerun_free(run);
+	return o;
+}
+
+static void print_rerun(struct ctl *c, const json_t *o)
+{
+	if (!json_is_true(json_object_get(o, "ok")))
+		out_text(c, "  not the same again: %s\n",
+			 json_string_value(json_object_get(o, "why")));
+	else
+		out_text(c, "  the same again: %lld statements, %lld results, %lld errors\n",
+			 json_integer_value(json_object_get(o, "statements")),
+			 json_integer_value(json_object_get(o, "results")),
+			 json_integer_value(json_object_get(o, "errors")));
+}
+
+/* 0 if it is as it was written. Appends to @list. @sql NULL: the chain only. */
+static int verify_one(struct ctl *c, const char *dir, const char *word, struct sql *sql,
+		      json_t *list)
+{
+	bool same_again = true;
 	struct verdict v = {.faults = json_array()};
 	struct verify_result res;
 	char *name, id[UUID_TEXT], hash[65];
@@ -239,7 +302,8 @@ static int verify_one(struct ctl *c, const char *dir, const char *word, json_t *
 		return rc;
 	}
 	err = verify_file(fd, on_fault, &v, &res);
-	(void)close(fd);
+	if (err || !sql)
+		(void)close(fd);
 	if (err) {
 		rc = out_error(c, "failed", NULL, "%s: %s", name, strerror(-err));
 		json_decref(v.faults);
@@ -257,15 +321,25 @@ static int verify_one(struct ctl *c, const char *dir, const char *word, json_t *
 		(void)json_object_set_new(o, "torn_bytes",
 					  json_integer((json_int_t)res.torn_bytes));
 	print_verdict(c, res.frames ? id : name, o);
+	if (sql) {
+		json_t *again = rerun_one(fd, sql);
+
+		print_rerun(c, again);
+		same_again = json_is_true(json_object_get(again, "ok"));
+		(void)json_object_set_new(o, "rerun", again);
+	}
 	(void)json_array_append_new(list, o);
 	free(name);
-	return v.n ? CTL_FAILED : CTL_OK;
+	return v.n || !same_again ? CTL_FAILED : CTL_OK;
 }
 
 static int do_verify(struct ctl *c, int argc, char **argv)
 {
 	const char *dir = NULL;
-	const struct ctl_opt opts[] = {{.name = "dir", .value = &dir}};
+	bool rerun = false;
+	const struct ctl_opt opts[] = {{.name = "dir", .value = &dir},
+				       {.name = "rerun", .flag = &rerun}};
+	struct sql *sql = NULL;
 	json_t *list;
 	char **names = NULL;
 	size_t n = 0;
@@ -278,9 +352,13 @@ static int do_verify(struct ctl *c, int argc, char **argv)
 		if (rc)
 			return rc;
 	}
+	if (rerun && sql_new(NULL, &sql)) {
+		recdir_list_free(names, n);
+		return out_error(c, "failed", NULL, "out of memory");
+	}
 	list = json_array();
 	for (int i = 0; i < argc; i++) {
-		rc = verify_one(c, dir, argv[i], list);
+		rc = verify_one(c, dir, argv[i], sql, list);
 		worst = rc ? rc : worst;
 	}
 	for (size_t i = 0; i < n; i++) {
@@ -288,11 +366,12 @@ static int do_verify(struct ctl *c, int argc, char **argv)
 
 		if (asprintf(&path, "%s/%s", recdir_path(c, dir), names[i]) < 0)
 			break;
-		rc = verify_one(c, dir, path, list);
+		rc = verify_one(c, dir, path, sql, list);
 		worst = rc ? rc : worst;
 		free(path);
 	}
 	recdir_list_free(names, n);
+	sql_free(sql);
 	if (c->json && (json_array_size(list) || !worst))
 		rc = out_json(c, list);
 	else if (!json_array_size(list) && !worst)
@@ -489,7 +568,7 @@ static const struct ctl_cmd cmds[] = {
 	{"show", do_show, "RECORDING", "who, what, how it ended, totals"},
 	{"replay", do_replay, "RECORDING [--speed N | --no-delay] [--rows N]",
 	 "the session again, as the client saw it"},
-	{"verify", do_verify, "[RECORDING...]", "is it as it was written? (all, if none is named)"},
+	{"verify", do_verify, "[RECORDING...] [--rerun]", "is it as it was written? (all, if none is named)"},
 	{"export", do_export, "RECORDING [--format jsonl]", "its records, a JSON object a line"},
 };
 

@@ -9,7 +9,7 @@
 #include "ctl/ctl.h"
 #include "ctl/pgview.h"
 
-enum { LINES_MAX = 16 << 20, VALUE_TEXT = 4096 };
+enum { LINES_MAX = 16 << 20, PLANS_MAX = 4096 };
 
 /* What stands before the lines that have no time. */
 #define INDENT "             "
@@ -17,6 +17,7 @@ enum { LINES_MAX = 16 << 20, VALUE_TEXT = 4096 };
 struct replay {
 	struct pgview *view;
 	struct buf lines; /* of the view */
+	json_t *plans;	  /* facts about masks, by their number */
 	uint64_t start_wall_ns;
 	uint64_t server_bytes, client_bytes; /* of a protocol that is not shown */
 	bool began, postgresql, ended;
@@ -30,8 +31,9 @@ struct replay *replay_new(unsigned rows)
 		return NULL;
 	buf_init(&r->lines, LINES_MAX);
 	r->view = pgview_new(rows);
-	if (!r->view) {
-		free(r);
+	r->plans = json_object();
+	if (!r->view || !r->plans) {
+		replay_free(r);
 		return NULL;
 	}
 	return r;
@@ -42,6 +44,7 @@ void replay_free(struct replay *r)
 	if (!r)
 		return;
 	pgview_free(r->view);
+	json_decref(r->plans);
 	buf_done(&r->lines);
 	free(r);
 }
@@ -227,6 +230,70 @@ static int on_other(const char *title, const json_t *o, struct buf *out)
 	return err ? err : buf_append(out, "\n", 1);
 }
 
+static int keep_plan(struct replay *r, json_t *o)
+{
+	char key[24];
+
+	if (!json_is_integer(json_object_get(o, "plan")) || json_object_size(r->plans) >= PLANS_MAX)
+		return 0;
+	(void)snprintf(key, sizeof(key), "%lld",
+		       json_integer_value(json_object_get(o, "plan")));
+	return json_object_set(r->plans, key, o) ? -ENOMEM : 0;
+}
+
+/* "card as redact by RULE", a line each of @list; only those that @names has, if it is there. */
+static int put_rules(const json_t *list, const json_t *names, struct buf *out)
+{
+	json_t *o, *name;
+	size_t i, k;
+	int err = 0;
+
+	json_array_foreach((json_t *)(uintptr_t)list, i, o)
+	{
+		bool wanted = !names;
+
+		json_array_foreach((json_t *)(uintptr_t)names, k, name)
+			wanted |= json_equal(name, json_object_get(o, "name"));
+		if (!wanted || err)
+			continue;
+		err = buf_printf(out, INDENT " ");
+		if (!err)
+			err = put_value(names ? "detector" : "column", json_object_get(o, "name"), out);
+		if (!err)
+			err = put_member(o, "as", out);
+		if (!err)
+			err = put_value("by", json_object_get(o, "rule"), out);
+		if (!err && json_is_true(json_object_get(o, "unresolved")))
+			err = buf_printf(out, "  (its origin is not known)");
+		if (!err)
+			err = buf_append(out, "\n", 1);
+	}
+	return err;
+}
+
+static int on_other(const char *title, const json_t *o, struct buf *out);
+
+/* What masks did to a result, and which rules made them. */
+static int on_masked(struct replay *r, const json_t *o, struct buf *out)
+{
+	const json_t *found = json_object_get(o, "detectors"), *plan, *group;
+	char key[24];
+	size_t i;
+	int err;
+
+	(void)snprintf(key, sizeof(key), "%lld",
+		       json_integer_value(json_object_get(o, "plan")));
+	plan = json_object_get(r->plans, key);
+	err = on_other("masked", o, out);
+	if (!err)
+		err = put_rules(json_object_get(plan, "masked"), NULL, out);
+	if (!err && json_array_size(found))
+		json_array_foreach(json_object_get(plan, "scanned"), i, group)
+			if (!err)
+				err = put_rules(json_object_get(group, "detectors"), found, out);
+	return err;
+}
+
 static int on_end(struct replay *r, const json_t *o, struct buf *out)
 {
 	json_int_t code = json_integer_value(json_object_get(o, "code"));
@@ -253,8 +320,10 @@ static int on_json(struct replay *r, const struct reader_record *rec, const json
 
 	if (rec->type == TG_REC_HEADER)
 		return on_header(r, o, out);
+	if (rec->type == TG_REC_FACT)
+		return keep_plan(r, (json_t *)(uintptr_t)o);
 	/* What the server said is shown as it was sent. */
-	if (rec->type == TG_REC_FACT || rec->type == TG_REC_RESULT ||
+	if (rec->type == TG_REC_RESULT ||
 	    (rec->type == TG_REC_ERROR && r->postgresql && strcmp(str(o, "from"), "server") == 0))
 		return 0;
 	err = put_time(r, rec->wall_ns, out);
@@ -266,6 +335,8 @@ static int on_json(struct replay *r, const struct reader_record *rec, const json
 		return on_execute(o, out);
 	if (rec->type == TG_REC_DECISION)
 		return on_decision(o, out);
+	if (rec->type == TG_REC_MASKED)
+		return on_masked(r, o, out);
 	if (rec->type == TG_REC_END)
 		return on_end(r, o, out);
 	if (rec->type == TG_REC_ERROR) {

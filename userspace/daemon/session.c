@@ -146,6 +146,7 @@ static void on_handle_closed(uv_handle_t *h)
 		buf_done(&s->leg[i].out);
 	}
 	free(s->ask.texts);
+	srec_facts_free(s);
 	free(s->facts);
 	free(s->upstream);
 	free(s->record);
@@ -389,6 +390,8 @@ static void say_goodbye(struct session *s, uint16_t reason, const char *words)
 	w.detail = slice_str(detail);
 	insp_out_reset(&s->w->out[0]);
 	insp_out_reset(&s->w->out[1]);
+	if (s->rec)
+		(void)srec_said(s, "end", &w);
 	s->insp->end(s->st, &w);
 	s->in_turn = true; /* the legs are in use: nothing is freed below here */
 	session_send_outputs(s);
@@ -431,7 +434,7 @@ void session_end(struct session *s, uint16_t reason, const char *words)
 		say_goodbye(s, reason, words);
 	if (s->rec && !is_ordinary(reason))
 		(void)srec_error(s, "tidegate", slice_str(reason_label(reason)),
-				 slice_str(words && *words ? words : reason_what(reason)));
+				 slice_str(words && *words ? words : reason_what(reason)), 0);
 	if (in_turn) {
 		/* The caller is in the middle of the legs: acted on when it is out of them. */
 		s->doomed = true;
@@ -479,6 +482,8 @@ void session_recheck(struct session *s, struct wconf *conf)
 	s->env.masking = !mask_set_empty(policy_masks(v->view));
 	s->env.generation++;
 	s->env.rules++;
+	if (!srec_policy(s))
+		s->fatal = TG_R_RECORD_FAILED;
 	catalog_drop_session(s);
 }
 

@@ -44,6 +44,7 @@ struct ask {
 	enum ask_kind kind;
 	uint64_t id;  /* of the question to the parent */
 	uint64_t seq; /* of the event */
+	uint64_t open_seq; /* of the last that the inspector holds bytes for */
 	uint64_t until_boot_ns;
 	bool answered, in_transaction;
 	struct insp_answer answer;
@@ -103,6 +104,8 @@ struct session {
 	uint64_t sync; /* bytes for the server wait for this sync of the worker */
 	uint64_t fin_boot_ns; /* the client has closed its side; since then the server took nothing */
 	uint64_t commands, bytes[2], masked;
+	uint64_t result_at, result_masked; /* of what is to be the next RESULT */
+	struct plan_memo *plans; /* session_facts.c */
 	uint64_t opened_wall_ns;
 	uint16_t end_reason;
 };
@@ -145,7 +148,7 @@ MUST_CHECK int session_connect(struct session *s);
 /* Literal "address:port" or "unix:PATH"; *ret_done (may be NULL): connected already. */
 MUST_CHECK int upstream_open(const char *upstream, bool *ret_done);
 /* Asks the server to cancel what it does (its own cancel request). */
-void session_cancel_upstream(const struct session *s);
+void session_cancel_upstream(struct session *s);
 
 /* What the parent still works on for this session is not wanted any more; its bytes go on. */
 void session_drop_ask(struct session *s);
@@ -168,10 +171,28 @@ bool srec_command(struct session *s, const struct event *ev, const char *verdict
 bool srec_decision(struct session *s, const char *what, const char *verdict, const char *by,
 		   const char *request, const char *grant, uint16_t reason, const char *detail);
 bool srec_login(struct session *s);
-bool srec_error(struct session *s, const char *who, struct slice code, struct slice message);
+bool srec_error(struct session *s, const char *who, struct slice code, struct slice message,
+		uint32_t plan);
 void srec_close(struct session *s);
 /* The text of the statement as it may be shown: secrets overwritten. */
 void srec_put_text(struct session *s, struct ipc *ipc, const struct event *ev);
+
+/* --- session_facts.c: likewise */
+/* Sets @ret->id; a plan that is in the recording already is not written again. */
+bool srec_plan(struct session *s, const struct insp_column *cols, uint32_t n,
+	       const struct insp_plan *plans, struct insp_shape *ret);
+bool srec_result(struct session *s, const struct event *ev);
+bool srec_masked(struct session *s, const struct event *ev);
+/* A refusal, as the inspector is told. */
+bool srec_answer(struct session *s, uint64_t seq, const struct insp_answer *a);
+/* What the inspector is made to say: "notice" or "end". */
+bool srec_said(struct session *s, const char *what, const struct insp_words *words);
+/* Question @seq was closed by the inspector itself: its message is skipped. */
+bool srec_dropped(struct session *s, uint64_t seq);
+bool srec_policy(struct session *s);
+bool srec_cancel(struct session *s);
+void srec_put_inspector(const struct session *s, struct jsonw *j);
+void srec_facts_free(struct session *s);
 
 /* --- catalog_load.c */
 struct catalog;

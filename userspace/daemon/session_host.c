@@ -14,18 +14,30 @@ enum { TEXTS = 2048 };
 
 /* ----------------------------------------------------------------- answers */
 
+static enum insp_verdict recorded_denial(struct session *s, uint64_t seq,
+					 const struct insp_answer *a)
+{
+	if (!srec_answer(s, seq, a))
+		s->fatal = TG_R_RECORD_FAILED;
+	return INSP_V_DENY;
+}
+
 /* Fills the answer of a denial with words that say what to do. */
 static enum insp_verdict refuse(struct session *s, struct insp_answer *a, uint64_t seq,
 				uint16_t reason, const char *message, const char *hint)
 {
 	char *texts = s->ask.texts ? s->ask.texts : malloc(TEXTS);
 
-	*a = (struct insp_answer){.verdict = INSP_V_DENY, .reason = reason};
+	*a = (struct insp_answer){
+		.verdict = INSP_V_DENY,
+		.reason = reason,
+		.cancelled = reason == TG_R_APPROVAL_CANCELLED,
+	};
 	count_reason(s->w, reason);
 	s->ask.texts = texts;
 	if (!texts) {
 		a->message = slice_str(reason_what(reason));
-		return INSP_V_DENY;
+		return recorded_denial(s, seq, a);
 	}
 	(void)snprintf(texts, 1024, "%s", message);
 	a->message = slice_str(texts);
@@ -34,7 +46,7 @@ static enum insp_verdict refuse(struct session *s, struct insp_answer *a, uint64
 	a->detail = slice_str(texts + 1024);
 	(void)snprintf(texts + 1280, TEXTS - 1280, "%s", hint ? hint : reason_todo(reason));
 	a->hint = slice_str(texts + 1280);
-	return INSP_V_DENY;
+	return recorded_denial(s, seq, a);
 }
 
 static enum insp_verdict allow(struct insp_answer *a)
@@ -49,6 +61,8 @@ static enum insp_verdict wait_for(struct session *s, enum ask_kind kind, uint64_
 {
 	s->ask.kind = kind;
 	s->ask.seq = seq;
+	if (seq)
+		s->ask.open_seq = seq;
 	s->ask.answered = false;
 	s->ask.until_boot_ns = UINT64_MAX;
 	a->verdict = INSP_V_WAIT;
@@ -294,6 +308,8 @@ static enum insp_verdict on_result(struct session *s, const struct event *ev)
 
 	s->commands++;
 	s->w->stats->commands++;
+	if (!srec_result(s, ev))
+		s->fatal = TG_R_RECORD_FAILED;
 	if (s->ddl == DDL_NONE)
 		return INSP_V_ALLOW;
 	catalog_changed(s);
@@ -327,27 +343,11 @@ static enum insp_verdict on_cancel(struct session *s, const struct event *ev)
 
 static enum insp_verdict on_masked(struct session *s, const struct event *ev)
 {
-	struct jsonw j;
-
 	s->masked += ev->masked.values + ev->masked.hits;
 	s->w->stats->masked_values += ev->masked.values;
 	s->w->stats->detector_hits += ev->masked.hits;
 	s->w->stats->reason[TG_R_MASK_VALUE_CAP] += ev->masked.over_cap;
-	buf_reset(&s->w->json);
-	jsonw_init(&j, &s->w->json, false);
-	jsonw_object(&j);
-	jsonw_kv_u64(&j, "statement", ev->masked.statement_seq);
-	jsonw_kv_u64(&j, "values", ev->masked.values);
-	jsonw_kv_u64(&j, "hits", ev->masked.hits);
-	jsonw_kv_u64(&j, "over_cap", ev->masked.over_cap);
-	jsonw_name(&j, "detectors");
-	jsonw_array(&j);
-	for (unsigned i = 0; i < DETECTOR_COUNT; i++)
-		if (ev->masked.detectors >> i & 1)
-			jsonw_string(&j, detector_name((enum detector_bit)i));
-	jsonw_array_end(&j);
-	jsonw_object_end(&j);
-	if (jsonw_end(&j) || !srec_json(s, TG_REC_MASKED, buf_slice(&s->w->json)))
+	if (!srec_masked(s, ev))
 		s->fatal = TG_R_RECORD_FAILED;
 	return INSP_V_ALLOW;
 }
@@ -370,12 +370,13 @@ static enum insp_verdict host_event(void *ctx, const struct event *ev, struct in
 	case EV_MASKED:
 		return on_masked(s, ev);
 	case EV_ERROR:
-		if (!srec_error(s, "server", ev->error.code, ev->error.message))
+		if (!srec_error(s, "server", ev->error.code, ev->error.message, ev->error.plan))
 			s->fatal = TG_R_RECORD_FAILED;
 		return INSP_V_ALLOW;
 	case EV_RESULT:
 		return on_result(s, ev);
 	case EV_READY:
+		s->result_at = s->bytes[INSP_S2C] + s->w->out[INSP_TO_CLIENT].bytes;
 		return INSP_V_ALLOW;
 	case EV_GLITCH:
 		s->w->stats->glitches++;
@@ -410,7 +411,7 @@ static enum catalog_status want_catalog(struct session *s, const struct sql_info
 
 static enum insp_verdict host_columns(void *ctx, const struct sql_info *info, bool tainted,
 				      const struct insp_column *cols, uint32_t n,
-				      struct insp_plan *plans, bool *ret_texts)
+				      struct insp_plan *plans, struct insp_shape *ret)
 {
 	struct session *s = ctx;
 	const struct mask_set *m = policy_masks(s->view->view);
@@ -424,7 +425,7 @@ static enum insp_verdict host_columns(void *ctx, const struct sql_info *info, bo
 			(void)wait_for(s, ASK_CATALOG, 0, &unused);
 		return INSP_V_WAIT;
 	}
-	mask_plan(m, c, info, tainted, cols, n, plans, ret_texts, &stale);
+	mask_plan(m, c, info, tainted, cols, n, plans, &ret->texts, &stale);
 	/* A table that the snapshot does not know: a newer one may; asked for once. */
 	if (stale && c && catalog_want(s, true, &c) == CATALOG_LOADING)
 		return INSP_V_WAIT;
@@ -434,6 +435,8 @@ static enum insp_verdict host_columns(void *ctx, const struct sql_info *info, bo
 			break;
 		}
 	}
+	if (!srec_plan(s, cols, n, plans, ret))
+		s->fatal = TG_R_RECORD_FAILED;
 	return INSP_V_ALLOW;
 }
 
@@ -485,7 +488,6 @@ void session_refuse_held(struct session *s, uint16_t reason)
 	if (s->ask.kind != ASK_STATEMENT && s->ask.kind != ASK_ACCESS)
 		return;
 	(void)refuse(s, &s->ask.answer, s->ask.seq, reason, reason_what(reason), NULL);
-	s->ask.answer.cancelled = reason == TG_R_APPROVAL_CANCELLED;
 	s->ask.answered = true;
 	(void)srec_decision(s, s->ask.kind == ASK_ACCESS ? "access" : "statement", "deny", "tidegate",
 			    "", "", reason, "");
@@ -560,6 +562,8 @@ void session_pending(struct session *s, struct slice request)
 		       (const char *)request.p);
 	insp_out_reset(&s->w->out[0]);
 	insp_out_reset(&s->w->out[1]);
+	if (!srec_said(s, "notice", &(struct insp_words){.message = slice_str(text)}))
+		s->fatal = TG_R_RECORD_FAILED;
 	s->insp->notice(s->st, slice_str(text));
 	s->in_turn = true;
 	session_send_outputs(s);

@@ -372,6 +372,7 @@ static void feed(struct session *s, enum insp_dir dir, struct slice in, bool own
 	struct worker *w = s->w;
 	struct leg *l = &s->leg[dir];
 	enum insp_status status;
+	bool held = dir == INSP_S2C && s->insp->holding(s->st);
 	size_t used = 0;
 	uint16_t why = 0;
 
@@ -386,9 +387,12 @@ static void feed(struct session *s, enum insp_dir dir, struct slice in, bool own
 	status = s->insp->feed(s->st, dir, in, l->eof, &used, &why);
 	BUG_ON(used > in.n);
 	/* The server failed the batch that a held statement is in: nobody need decide any more. */
-	if (dir == INSP_S2C && s->waiting[INSP_C2S] && s->ask.kind == ASK_STATEMENT &&
-	    !s->ask.answered && !s->insp->holding(s->st))
-		session_drop_ask(s);
+	if (held && !s->insp->holding(s->st)) {
+		if (!srec_dropped(s, s->ask.open_seq))
+			s->fatal = TG_R_RECORD_FAILED;
+		if (s->waiting[INSP_C2S] && s->ask.kind == ASK_STATEMENT && !s->ask.answered)
+			session_drop_ask(s);
+	}
 	if (used && s->stalled[1 - dir]) {
 		s->stalled[1 - dir] = false;
 		s->retry[1 - dir] = true;
@@ -557,7 +561,7 @@ static void connected(struct session *s)
 	session_flush(s, INSP_TO_SERVER);
 }
 
-void session_cancel_upstream(const struct session *s)
+void session_cancel_upstream(struct session *s)
 {
 	uint8_t msg[INSP_CANCEL_MAX];
 	bool done;
@@ -570,6 +574,8 @@ void session_cancel_upstream(const struct session *s)
 	fd = upstream_open(s->upstream, &done);
 	if (fd < 0)
 		return;
+	if (s->rec && !srec_cancel(s))
+		s->fatal = TG_R_RECORD_FAILED;
 	if (!done) {
 		worker_send_later(s->w, fd, slice_of(msg, n));
 		return;

@@ -70,6 +70,7 @@ bool srec_open(struct session *s)
 	/* The parent's facts are a JSON object already; kept as text so that they stay what it said. */
 	jsonw_kv_string(&j, "facts", s->facts ? s->facts : "");
 	jsonw_kv_string(&j, "tidegate", TIDEGATE_VERSION);
+	srec_put_inspector(s, &j);
 	jsonw_object_end(&j);
 	if (jsonw_end(&j))
 		return failed(s, -ENOMEM);
@@ -81,6 +82,8 @@ bool srec_json(struct session *s, enum tg_rec_type type, struct slice json)
 {
 	int rc;
 
+	if (!json.n)
+		return failed(s, -EMSGSIZE);
 	if (!s->rec)
 		return failed(s, 0);
 	rc = rec_put(s->rec, type, time_of_record(s), &json, 1);
@@ -290,6 +293,9 @@ bool srec_command(struct session *s, const struct event *ev, const char *verdict
 	} else {
 		jsonw_kv_slice(&j, "text", shown_text(s, ev, ""));
 		put_info(s, &j, info);
+		/* The question is put off to each execution. */
+		if (!ev->statement.simple && strcmp(verdict, "approve") == 0)
+			jsonw_kv_bool(&j, "at_execute", true);
 	}
 	jsonw_kv_string(&j, "decision", verdict);
 	jsonw_kv_string(&j, "rule", rule);
@@ -338,7 +344,8 @@ bool srec_login(struct session *s)
 	return finish(s, &j, TG_REC_STATE, "open");
 }
 
-bool srec_error(struct session *s, const char *who, struct slice code, struct slice message)
+bool srec_error(struct session *s, const char *who, struct slice code, struct slice message,
+		uint32_t plan)
 {
 	struct jsonw j;
 
@@ -346,6 +353,8 @@ bool srec_error(struct session *s, const char *who, struct slice code, struct sl
 	jsonw_kv_string(&j, "from", who);
 	jsonw_kv_slice(&j, "code", code);
 	jsonw_kv_slice(&j, "message", message);
+	if (plan)
+		jsonw_kv_u64(&j, "plan", plan);
 	return finish(s, &j, TG_REC_ERROR, "error");
 }
 

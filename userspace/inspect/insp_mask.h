@@ -58,6 +58,12 @@ struct insp_plan {
 	bool unresolved;    /* masked because its origin is unknown */
 };
 
+/* What holds for all columns of a result. */
+struct insp_shape {
+	bool texts;  /* values in error and notice texts of the statement are hidden */
+	uint32_t id; /* the host's name for these plans, told again in events; 0: they do nothing */
+};
+
 /* One value that a plan applies to. */
 struct insp_value {
 	struct slice in;

@@ -100,9 +100,11 @@ struct event {
 			struct slice tag;
 			uint64_t rows;
 			uint64_t statement_seq;
+			uint32_t plan; /* insp_shape.id of its rows */
 		} result;
 		struct {
 			struct slice code, message; /* as the client will see it */
+			uint32_t plan;		    /* insp_shape.id of its texts */
 		} error;
 		struct {
 			uint64_t statement_seq;
@@ -110,6 +112,7 @@ struct event {
 			uint64_t hits;	  /* found by detectors */
 			uint64_t over_cap; /* replaced whole */
 			uint32_t detectors; /* OR of detector bits that hit */
+			uint32_t plan;	    /* insp_shape.id */
 		} masked;
 		struct {
 			const char *what;
@@ -138,7 +141,7 @@ struct insp_host {
 	 * e.g. FETCH from a cursor that was never seen). @tainted says that what the
 	 * columns without an origin are made of could be masked data even
 	 * if @info does not name any. ALLOW or WAIT.
-	 * `*ret_texts` tells how error and notice texts of the statement are
+	 * `ret->texts` tells how error and notice texts of the statement are
 	 * treated: true: values in them are hidden. The question is also asked with one
 	 * column of type text and no origin when only the texts matter (an error before any
 	 * row): its plan's detectors are what texts are scanned for.
@@ -147,7 +150,7 @@ struct insp_host {
 	 */
 	enum insp_verdict (*columns)(void *ctx, const struct sql_info *info, bool tainted,
 				     const struct insp_column *cols, uint32_t n,
-				     struct insp_plan *plans, bool *ret_texts);
+				     struct insp_plan *plans, struct insp_shape *ret);
 	/* Applies plans to text values; returns how many changed. Never fails: what cannot be
 	 * scanned is replaced. */
 	uint32_t (*mask)(void *ctx, struct insp_value *v, uint32_t n);
@@ -177,6 +180,11 @@ struct insp_env {
 	bool socket_trust; /* such a server need not ask for authentication */
 	uint32_t rules;	     /* changed by the host whenever earlier answers about statements are void */
 	uint32_t generation; /* changed by the host whenever earlier answers of columns() are void */
+	/*
+	 * The server's bytes are those that a client got: what we asked the server ourselves was
+	 * answered to us then, and is not asked again.
+	 */
+	bool replay;
 };
 
 /* Why a session ends, in words that the inspector wraps. */

@@ -460,7 +460,7 @@ static bool needs_describe(const struct pg *st, const struct pg_portal *p)
 	const struct pg_stmt *s = p->stmt;
 	bool names = pg_names_another(s->info);
 
-	if (!st->env->masking)
+	if (!st->env->masking || st->env->replay)
 		return false;
 	if (!(s->info->flags & SQL_F_ROWS) && !(s->info->effects & SQL_UNKNOWN))
 		return false;

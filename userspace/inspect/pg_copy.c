@@ -87,6 +87,7 @@ enum pg_step pg_copy_begin(struct pg *st, const struct pg_msg *m, const struct p
 	c->value = calloc(c->desc->n + 1, sizeof(*c->value));
 	pg_copy_free(st);
 	st->copy = c;
+	st->rows.plan = c->desc->plan;
 	if (!c->field || !c->value)
 		return pg_bad(st, TG_R_NO_MEMORY);
 	for (uint32_t i = 0; i < c->desc->n; i++)

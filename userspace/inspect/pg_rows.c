@@ -59,16 +59,18 @@ enum pg_step pg_ask_columns(struct pg *st, const struct pg_stmt *stmt, bool tain
 	struct insp_plan *plans = calloc(n + 1, sizeof(*plans));
 	struct pg_desc *d = calloc(1, sizeof(*d) + n * sizeof(d->col[0]) + raw.n);
 	enum pg_step step = PG_OK;
+	struct insp_shape shape = {0};
 
 	if (!plans || !d) {
 		step = pg_bad(st, TG_R_NO_MEMORY);
 	} else if (st->env->host->columns(st->env->ctx, info, tainted || !info, cols, n, plans,
-					  &d->texts) == INSP_V_WAIT) {
+					  &shape) == INSP_V_WAIT) {
 		step = PG_WAIT;
 	} else {
 		d->refs = 1;
 		d->generation = st->env->generation;
 		d->epoch = st->epoch;
+		d->plan = shape.id;
 		d->n = n;
 		d->raw_n = raw.n;
 		for (uint32_t i = 0; i < n; i++) {
@@ -140,6 +142,7 @@ int pg_rows_begin(struct pg *st, struct pg_desc *d, const struct pg_portal *p)
 
 	pg_desc_unref(r->desc);
 	r->desc = NULL;
+	r->plan = d->plan;
 	if (!d->active)
 		return 0;
 	if (r->cap < d->n) {
@@ -177,6 +180,7 @@ void pg_rows_end(struct pg *st, const struct pg_stmt *stmt)
 	ev.masked.hits = r->hits;
 	ev.masked.over_cap = r->over_cap;
 	ev.masked.detectors = r->detectors;
+	ev.masked.plan = r->plan;
 	st->masked_values += r->values + r->hits + r->over_cap;
 	r->values = r->hits = r->over_cap = 0;
 	r->detectors = 0;

@@ -43,6 +43,8 @@ static void command_event(struct pg *st, const struct pg_reply *h, struct slice 
 
 	ev.result.tag = tag;
 	ev.result.statement_seq = h->stmt ? h->stmt->seq : 0;
+	ev.result.plan = st->rows.plan;
+	st->rows.plan = 0;
 	/* The last word, if it is a number, counts rows: "INSERT 0 5", "SELECT 3", "BEGIN". */
 	for (size_t i = tag.n; i > 0; i--) {
 		uint8_t c = tag.p[i - 1];
@@ -337,6 +339,7 @@ static enum pg_step hides_result(struct pg *st, const struct pg_msg *m, bool *re
 	if (step != PG_OK)
 		return step;
 	*ret = d->col[0].plan.how != MASK_NONE;
+	st->rows.plan = d->plan;
 	if (!*ret && d->col[0].plan.detectors && v.in.n) {
 		v.plan = &d->col[0].plan;
 		*ret = v.in.n > pg_value_max(st) || st->env->host->mask(st->env->ctx, &v, 1);
@@ -348,6 +351,7 @@ static enum pg_step hides_result(struct pg *st, const struct pg_msg *m, bool *re
 	}
 	pg_desc_unref(d);
 	pg_rows_end(st, NULL);
+	st->rows.plan = 0;
 	return PG_OK;
 }
 
@@ -474,6 +478,7 @@ static void fail_head(struct pg *st, struct pg_reply *h)
 {
 	pg_copy_end(st);
 	pg_rows_end(st, h->stmt);
+	st->rows.plan = 0;
 	switch ((enum pg_reply_kind)h->kind) {
 	case PG_R_QUERY:
 	case PG_R_SYNC:

@@ -79,7 +79,7 @@ struct pg_col {
 struct pg_desc {
 	uint32_t refs;
 	uint32_t generation, epoch; /* valid while both are those of the flow */
-	bool texts;		    /* see insp_host.columns */
+	uint32_t plan;		    /* insp_shape.id */
 	bool active;		    /* some plan does something */
 	uint32_t n;
 	size_t raw_n; /* the message's body stands behind the columns */
@@ -197,6 +197,7 @@ struct pg_rows {
 	struct pg_desc *desc; /* referenced; NULL: rows pass */
 	struct pg_acol *col;
 	uint32_t cap, last; /* columns from @last on need nothing */
+	uint32_t plan;	    /* insp_shape.id, till its result ends */
 	uint64_t values, hits, over_cap;
 	uint32_t detectors;	/* a row over the cap, value by value */
 	uint32_t fill_col;
@@ -205,8 +206,7 @@ struct pg_rows {
 	uint8_t fill_kind, stage;
 	bool fill_hex;
 	struct buf hold; /* a value that is scanned whole */
-	uint8_t part_n;
-	uint8_t part[4]; /* of a length that was cut */
+	uint8_t part_n, part[4]; /* of a length that was cut */
 };
 
 struct pg {

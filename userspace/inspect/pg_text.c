@@ -123,12 +123,13 @@ static struct slice find_field(const struct field *f, size_t n, uint8_t kind)
 	return (struct slice){0};
 }
 
-static void error_event(struct pg *st, const struct field *f, size_t n)
+static void error_event(struct pg *st, const struct field *f, size_t n, uint32_t plan)
 {
 	struct event ev = {.kind = EV_ERROR};
 
 	ev.error.code = find_field(f, n, 'C');
 	ev.error.message = find_field(f, n, 'M');
+	ev.error.plan = plan;
 	pg_tell(st, INSP_S2C, &ev);
 }
 
@@ -166,7 +167,7 @@ static size_t hide_fields(struct field *f, size_t n)
 
 /* The host's answer about texts. PG_OK or PG_WAIT. */
 static enum pg_step ask_texts(struct pg *st, const struct pg_stmt *stmt, bool asked,
-			      struct insp_plan *plan, bool *ret_hide)
+			      struct insp_plan *plan, struct insp_shape *ret)
 {
 	/* Outside of a statement only what detectors find is hidden. */
 	static const struct sql_info nothing;
@@ -174,10 +175,10 @@ static enum pg_step ask_texts(struct pg *st, const struct pg_stmt *stmt, bool as
 	struct insp_column col = {.type = PG_OID_TEXT, .label = SLICE_LIT("message")};
 
 	*plan = (struct insp_plan){0};
-	if (st->env->host->columns(st->env->ctx, info, !info, &col, 1, plan, ret_hide) ==
-	    INSP_V_WAIT)
+	*ret = (struct insp_shape){0};
+	if (st->env->host->columns(st->env->ctx, info, !info, &col, 1, plan, ret) == INSP_V_WAIT)
 		return PG_WAIT;
-	*ret_hide = asked && (*ret_hide || plan->how != MASK_NONE);
+	ret->texts = asked && (ret->texts || plan->how != MASK_NONE);
 	plan->how = MASK_NONE;
 	return PG_OK;
 }
@@ -235,7 +236,8 @@ static void put_text(struct pg *st, uint8_t type, const struct field *f, size_t 
 
 enum pg_step pg_text(struct pg *st, const struct pg_msg *m, const struct pg_stmt *stmt, bool asked)
 {
-	bool masking = st->env->masking && st->phase != PG_LOGIN, hide = false, changed = false;
+	bool masking = st->env->masking && st->phase != PG_LOGIN, changed = false;
+	struct insp_shape shape = {0};
 	struct field f[FIELDS_MAX];
 	struct insp_plan plan;
 	size_t n = 0, left;
@@ -251,15 +253,15 @@ enum pg_step pg_text(struct pg *st, const struct pg_msg *m, const struct pg_stmt
 	if (!read_fields(slice_of(m->body.p, left), f, &n, left == m->total - PG_HEAD))
 		return pg_bad(st, TG_R_PROTO_BAD);
 	if (masking) {
-		if (ask_texts(st, stmt, asked, &plan, &hide) == PG_WAIT)
+		if (ask_texts(st, stmt, asked, &plan, &shape) == PG_WAIT)
 			return PG_WAIT;
-		left = hide ? hide_fields(f, n) : n;
-		changed = left != n || hide;
+		left = shape.texts ? hide_fields(f, n) : n;
+		changed = left != n || shape.texts;
 		n = left;
 		changed |= scan_fields(st, &plan, f, n);
 	}
 	if (m->type == PG_B_ERROR_RESPONSE)
-		error_event(st, f, n);
+		error_event(st, f, n, shape.id);
 	if (!changed)
 		return pg_pass(st, INSP_S2C, m);
 	put_text(st, m->type, f, n);
@@ -273,8 +275,8 @@ enum pg_step pg_notification(struct pg *st, const struct pg_msg *m)
 	struct cursor c;
 	struct slice channel;
 	uint8_t *p;
+	struct insp_shape shape;
 	size_t total;
-	bool hide;
 
 	if (!st->env->masking)
 		return pg_pass(st, INSP_S2C, m);
@@ -289,7 +291,7 @@ enum pg_step pg_notification(struct pg *st, const struct pg_msg *m)
 	v.in = cur_cstr(&c);
 	if (!cur_end(&c))
 		return pg_bad(st, TG_R_PROTO_BAD);
-	if (ask_texts(st, NULL, false, &plan, &hide) == PG_WAIT)
+	if (ask_texts(st, NULL, false, &plan, &shape) == PG_WAIT)
 		return PG_WAIT;
 	if (!plan.detectors || v.in.n == 0 || !st->env->host->mask(st->env->ctx, &v, 1))
 		return pg_pass(st, INSP_S2C, m);

@@ -106,3 +106,11 @@ const char *mask_set_rule(const struct mask_set *m, uint16_t rule)
 {
 	return rule < m->nrules ? m->rules[rule]->label : "";
 }
+
+const char *mask_set_found(const struct mask_set *m, unsigned bit, int *ret_how)
+{
+	bool known = bit < DETECTOR_COUNT && m->detectors >> bit & 1;
+
+	*ret_how = known ? m->found_how[bit] : MASK_NONE;
+	return known ? mask_set_rule(m, m->found_rule[bit]) : "";
+}

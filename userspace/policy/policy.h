@@ -148,5 +148,7 @@ bool mask_set_empty(const struct mask_set *m);
 bool mask_set_needs_catalog(const struct mask_set *m);
 /* "policy[0].mask[1] (tidegate.yaml:25)" for insp_plan.rule; "" if there is none. */
 const char *mask_set_rule(const struct mask_set *m, uint16_t rule);
+/* The rule that looks for the detector's bit, and what replaces a hit; "" and MASK_NONE: none. */
+const char *mask_set_found(const struct mask_set *m, unsigned bit, int *ret_how);
 
 #endif
