@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: MIT
 """Agents in network namespaces and containers other than the daemon's."""
+import io
 import os
 import shlex
+import shutil
 import subprocess
+import tarfile
 import time
 
 import pytest
-from harness import Daemon, policy, wait_for
+from harness import PGBIN, Daemon, policy, wait_for
 
 ONE = ["-At", "-c", "SELECT 41 + 1"]
 
@@ -189,3 +192,81 @@ def test_agent_taken_away(daemon, pg):
         none_left(d)
         assert p.poll() is None
         p.kill()
+
+
+# --- containers
+
+def image_of_this_host():
+    """An image that is empty but for the links into the host's /usr, which is mounted there."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        for name in ("bin", "lib", "lib64", "sbin"):
+            if os.path.islink(f"/{name}"):
+                link = tarfile.TarInfo(name)
+                link.type, link.linkname = tarfile.SYMTYPE, os.readlink(f"/{name}")
+                tar.addfile(link)
+        for name in ("usr", "etc", "tmp"):
+            folder = tarfile.TarInfo(name)
+            folder.type, folder.mode = tarfile.DIRTYPE, 0o755
+            tar.addfile(folder)
+    return out.getvalue()
+
+
+@pytest.fixture(scope="module")
+def podman(d):
+    """podman(*args): podman run, in the agent's cgroup, on a host that has only cgroup v2."""
+    if not shutil.which("podman") or not shutil.which("runc"):
+        pytest.skip("no containers: podman and runc are not installed")
+    name = f"localhost/tidegate-e2e-{d.tag}:1"
+    done = subprocess.run(["podman", "import", "-q", "-", name], input=image_of_this_host(),
+                          capture_output=True)
+    if done.returncode:
+        pytest.skip("no containers: podman import: " + done.stderr.decode().strip())
+    # runc and crun want cgroup v2 at /sys/fs/cgroup, which is elsewhere on a hybrid host.
+    mounts = "mount -t cgroup2 none /sys/fs/cgroup && mount -t tmpfs none /run && exec "
+
+    def run(*args):
+        words = ["podman", "--runtime", "runc", "--cgroup-manager=cgroupfs",
+                 "--events-backend=none", "run", "--rm", "--network=none", "--log-driver=none",
+                 "--pids-limit=-1", "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=4096:4096",
+                 f"--cgroup-parent={d.cgroup_name}", "-v", "/usr:/usr:ro", name, *args]
+        return subprocess.Popen(["unshare", "-m", "sh", "-c", mounts + shlex.join(words)],
+                                text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                stdin=subprocess.DEVNULL)
+    run.image = name
+    works = run("/bin/true")
+    said = works.communicate(timeout=60)[0]
+    if works.returncode:
+        subprocess.run(["podman", "rmi", "-f", name], capture_output=True)
+        pytest.skip("no containers: podman run: " + said.strip())
+    yield run
+    subprocess.run(["podman", "rmi", "-f", name], capture_output=True)
+    for path in (f"{d.cgroup}/conmon", f"{d.cgroup}/libpod_parent"):
+        if os.path.isdir(path):
+            wait_for("its cgroup to be empty", lambda: try_rmdir(path), 5)
+
+
+def try_rmdir(path):
+    try:
+        os.rmdir(path)
+        return True
+    except OSError:
+        return False
+
+
+def test_container(d, pg, podman):
+    """A real psql in a real container, told nothing: through the gate, and known by its id."""
+    words = psql_words(pg, "-At", "-c", "SELECT pg_sleep(3), 41 + 1")
+    words[0] = f"{PGBIN[0]}/psql"
+    before = refused(d)
+    p = podman(*words)
+    s = wait_for("its session", lambda: d.ctl("session.list"), 20)[0]
+    s = d.ctl("session.show", id=s["id"])
+    assert f"/libpod-{s['container']}" in s["cgroup"] and len(s["container"]) == 64
+    assert s["runtime"] == "podman" and s["image"] == podman.image
+    assert s["agent"] == "bot" and s["exe"].endswith("/psql")
+    assert s["netns_cookie"] == namespaces(d)[0]["cookie"]
+    assert p.communicate(timeout=60)[0] == "|42\n"
+    assert refused(d) == before  # the listener was there before psql connected
+    none_left(d)
+    assert s["container"].encode() in d.record_text()

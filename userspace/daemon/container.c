@@ -136,6 +136,23 @@ static bool read_state(const char *path, struct buf *out)
 	return n > 0;
 }
 
+/* podman's storage has a list for each of its drivers, and uses one of them. */
+static bool podman_image(struct container *c, struct buf *text)
+{
+	static const char *const drivers[] = {"overlay", "vfs", "btrfs", "zfs"};
+	char path[160];
+
+	for (size_t i = 0; i < ARRAY_SIZE(drivers); i++) {
+		(void)snprintf(path, sizeof(path),
+			       "/var/lib/containers/storage/%s-containers/containers.json",
+			       drivers[i]);
+		buf_reset(text);
+		if (read_state(path, text) && container_image_podman(buf_slice(text), c))
+			return true;
+	}
+	return false;
+}
+
 void container_image(struct container *c)
 {
 	char path[160];
@@ -150,11 +167,7 @@ void container_image(struct container *c)
 		if (read_state(path, &text))
 			(void)!container_image_docker(buf_slice(&text), c);
 	} else if (strcmp(c->runtime, "podman") == 0) {
-		static const char file[] =
-			"/var/lib/containers/storage/overlay-containers/containers.json";
-
-		if (read_state(file, &text))
-			(void)!container_image_podman(buf_slice(&text), c);
+		(void)!podman_image(c, &text);
 	}
 	buf_done(&text);
 }
