@@ -3,6 +3,7 @@
 import io
 import os
 import select
+import struct
 import subprocess
 import threading
 import time
@@ -154,6 +155,47 @@ def test_pgbench(gate, pg, tmp_path, mode):
     done = subprocess.run(args + ["shop"], text=True, capture_output=True, timeout=60 * harness.SLOW)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "number of transactions actually processed: 400/400" in done.stdout, done.stdout
+
+
+@pytest.fixture(scope="module")
+def libpq_tour(tmp_path_factory):
+    if not os.path.exists("/usr/include/postgresql/libpq-fe.h"):
+        pytest.skip("libpq-dev is not installed")
+    path = str(tmp_path_factory.mktemp("libpq") / "tour")
+    subprocess.run(["cc", "-Wall", "-Werror", "-I/usr/include/postgresql", "-o", path,
+                    f"{HERE}/libpq_tour.c", "-lpq"], check=True)
+    return path
+
+
+def test_libpq_pipelines(gateway, pg, libpq_tour):
+    """Parameters in both formats, single rows and pipelines: the same, but for the card number."""
+    def run(port):
+        done = subprocess.run([libpq_tour, str(port)], text=True, capture_output=True,
+                              timeout=60 * harness.SLOW)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+    direct, card = run(pg.port), "4111 1111 1111 1111"
+    assert direct.count(card) == 3 and direct.count(card.encode().hex()) == 1, direct
+    assert "PGRES_PIPELINE_ABORTED" in direct and "simple again" in direct, direct
+    plain, masked = gateway(), gateway(policy=MASK)
+    assert run(plain.gate) == direct
+    assert run(masked.gate) == direct.replace(card, "***").replace(card.encode().hex(), "2a2a2a")
+    for d in (plain, masked):
+        assert d.counters()["proto_bad"] == 0
+
+
+def test_later_protocol_versions_get_3_0(gate):
+    """As libpq 18 with max_protocol_version=latest: declined, and the session works."""
+    c = harness.Raw(gate.gate, login=False)
+    hello = bytearray(harness.startup(**{"_pq_.later": "on"}))
+    hello[4:8] = struct.pack(">HH", 3, 2)
+    c.send(bytes(hello))
+    assert c.next() == (b"v", struct.pack(">II", 3 << 16, 1) + b"_pq_.later\0")
+    login = c.until(b"Z")
+    assert [len(body) for kind, body in login if kind == b"K"] == [8]
+    c.query("SELECT 32")
+    assert (b"D", b"\0\1\0\0\0\00232") in c.until(b"Z")
+    c.close()
 
 
 def test_node_postgres(gate, pg):

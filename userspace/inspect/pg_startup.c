@@ -3,6 +3,10 @@
  * From the first byte to the first ReadyForQuery. Nothing reaches the server
  * before the host has let the session in; authentication messages of both
  * sides pass and are secret.
+ *
+ * Sessions are of protocol 3.0. What a client asks for beyond it (a later minor version, which
+ * has longer cancel keys; options whose names begin with "_pq_.") does not reach the server, and is
+ * declined with a NegotiateProtocolVersion of ours, as a server does that knows no more.
  */
 #include "inspect/pg.h"
 
@@ -51,7 +55,7 @@ static enum pg_step cancel_request(struct pg *st, struct slice in, uint32_t leng
 {
 	struct event ev = {.kind = EV_CANCEL};
 
-	/* 16 bytes up to protocol 3.1; longer keys came with 3.2. */
+	/* 16 bytes up to protocol 3.1; longer keys came with 3.2, which no session has. */
 	if (length != 16)
 		return pg_bad(st, length > 16 ? TG_R_PROTO_UNSUPPORTED : TG_R_PROTO_BAD);
 	if (in.n < 16)
@@ -76,10 +80,70 @@ static bool is_false(struct slice v)
 	return false;
 }
 
+/* What of a startup message a server of 3.0 would decline. */
+struct beyond {
+	bool any;
+	uint32_t noptions;
+	size_t names_n; /* bytes of their names */
+	size_t rest_n;	/* bytes of the message without them */
+};
+
+static bool is_extension(struct slice name)
+{
+	return name.n >= 5 && memcmp(name.p, "_pq_.", 5) == 0;
+}
+
+static void note_beyond(struct beyond *b, struct slice name, struct slice value)
+{
+	if (!is_extension(name))
+		return;
+	b->any = true;
+	b->noptions++;
+	b->names_n += name.n + 1;
+	b->rest_n -= name.n + 1 + value.n + 1;
+}
+
+static void decline(struct pg *st, struct slice msg, const struct beyond *b)
+{
+	size_t total = PG_HEAD + 8 + b->names_n, n = PG_HEAD + 8;
+	uint8_t *to_client = insp_out_make(pg_out(st, INSP_TO_CLIENT), total);
+	uint8_t *to_server = insp_out_make(pg_out(st, INSP_TO_SERVER), b->rest_n);
+	struct cursor c = cur_of(slice_from(msg, 8));
+	size_t k = 8;
+
+	if (!to_client || !to_server)
+		return; /* the outputs know */
+	to_client[0] = PG_B_NEGOTIATE_PROTOCOL_VERSION;
+	store_be32(to_client + 1, (uint32_t)(total - 1));
+	store_be32(to_client + PG_HEAD, PG_VERSION_3_0);
+	store_be32(to_client + PG_HEAD + 4, b->noptions);
+	store_be32(to_server, (uint32_t)b->rest_n);
+	store_be32(to_server + 4, PG_VERSION_3_0);
+	for (;;) {
+		const uint8_t *start = c.p;
+		struct slice name = cur_cstr(&c);
+		size_t whole;
+
+		if (name.n == 0)
+			break;
+		(void)cur_cstr(&c);
+		whole = (size_t)(c.p - start);
+		if (is_extension(name)) {
+			memcpy(to_client + n, name.p, name.n + 1);
+			n += name.n + 1;
+		} else {
+			memcpy(to_server + k, start, whole);
+			k += whole;
+		}
+	}
+	to_server[k] = 0;
+}
+
 static enum pg_step startup_message(struct pg *st, struct slice msg)
 {
 	struct event ev = {.kind = EV_LOGIN};
 	struct cursor c = cur_of(slice_from(msg, 8));
+	struct beyond beyond = {.any = load_be32(msg.p + 4) != PG_VERSION_3_0, .rest_n = msg.n};
 	struct insp_answer a;
 	bool replication = false;
 
@@ -89,6 +153,7 @@ static enum pg_step startup_message(struct pg *st, struct slice msg)
 		if (c.bad || name.n == 0)
 			break;
 		value = cur_cstr(&c);
+		note_beyond(&beyond, name, value);
 		if (slice_eq_str(name, "user"))
 			ev.login.user = value;
 		else if (slice_eq_str(name, "database"))
@@ -113,7 +178,10 @@ static enum pg_step startup_message(struct pg *st, struct slice msg)
 	case INSP_V_ALLOW:
 		break;
 	}
-	insp_out_pass(pg_out(st, INSP_TO_SERVER), msg);
+	if (beyond.any)
+		decline(st, msg, &beyond);
+	else
+		insp_out_pass(pg_out(st, INSP_TO_SERVER), msg);
 	st->phase = PG_LOGIN;
 	return PG_OK;
 }

@@ -52,6 +52,7 @@ enum pg_backend {
 
 /* First message of a connection: the code in place of a type. */
 enum pg_start_code {
+	PG_VERSION_3_0 = 3 << 16,
 	PG_CANCEL_REQUEST = 80877102,
 	PG_SSL_REQUEST = 80877103,
 	PG_GSSENC_REQUEST = 80877104,
