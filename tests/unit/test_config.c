@@ -225,6 +225,19 @@ static void test_idp_errors(void **state)
 		{IDP("algorithms: [EdDSA]"),
 		 "1:71: `EdDSA` is not supported: have the provider sign with ES256"},
 		{IDP("algorithms: []"), "1:71: `algorithms` is empty"},
+		{IDP("extra_origins: []"), "1:74: `extra_origins` is empty"},
+		{IDP("extra_origins: [\"https://k.example/keys\"]"),
+		 "1:74: an element of `extra_origins` is https://HOST or https://HOST:PORT and nothing "
+		 "behind, not `https://k.example/keys`"},
+		{IDP("extra_origins: [\"https://u@k\"]"),
+		 "1:74: an element of `extra_origins` is https://HOST or https://HOST:PORT and nothing "
+		 "behind, not `https://u@k`"},
+		{IDP("extra_origins: [\"https://k\", \"http://127.0.0.1:1\"]"),
+		 "1:74: an element of `extra_origins` is an https URL (http only with `allow_http: "
+		 "true`, on a loopback address), not `http://127.0.0.1:1`"},
+		{"idp: {issuer: \"https://i\", client: {id: c, auth: client_secret_basic, secret_file: "
+		 "/s}, assertion_audience: a}\n" A T P,
+		 "1:109: `assertion_audience` has a meaning only with `auth: private_key_jwt`"},
 		{IDP("timeout: 2m"), "1:68: `timeout` is from 100ms to 1m, not `2m`"},
 	};
 
@@ -550,6 +563,7 @@ static void test_everything(void **state)
 		"  client: {id: c, auth: client_secret_post, secret_file: /s, key_id: k, algorithm: RS256}\n"
 		"  audience: aud\n  resource: urn:r\n  ca_file: /ca\n  algorithms: [ES256]\n"
 		"  timeout: 2s\n  clock_skew: 1m\n  allow_http: true\n"
+		"  extra_origins: [\"https://k:8443\", \"http://127.0.0.1:9001\"]\n"
 		"agents:\n"
 		"  a: {cgroup: [/a.slice, /b], uid: [7, 8], source: 10.0.0.0/8}\n"
 		"targets:\n"
@@ -580,6 +594,9 @@ static void test_everything(void **state)
 	assert_string_equal(c->idp->audience, "aud");
 	assert_string_equal(c->idp->algorithms[0], "ES256");
 	assert_null(c->idp->algorithms[1]);
+	assert_string_equal(c->idp->extra_origins[0], "https://k:8443");
+	assert_string_equal(c->idp->extra_origins[1], "http://127.0.0.1:9001");
+	assert_null(c->idp->extra_origins[2]);
 	assert_int_equal(c->idp->timeout_ms, 2000);
 	assert_int_equal(c->idp->skew_ms, 60000);
 	assert_non_null(a);
@@ -588,7 +605,7 @@ static void test_everything(void **state)
 	assert_int_equal(a->nuids, 2);
 	assert_int_equal(a->uids[1], 8);
 	assert_int_equal(a->nsources, 1);
-	assert_int_equal(a->line, 12);
+	assert_int_equal(a->line, 13);
 	assert_non_null(t);
 	assert_int_equal(t->naddrs, 3);
 	assert_string_equal(t->addrs[0].host, "db.x");

@@ -79,6 +79,33 @@ static void check_algorithms(struct loader *l, const struct cfg_idp *idp, const 
 	}
 }
 
+/* "https://host" or "https://host:443": what comes behind would not be compared. */
+static bool is_origin(const char *url, size_t scheme)
+{
+	const char *host = url + scheme;
+	size_t n = strcspn(host, "/?#@ \t\n");
+
+	return n && host[0] != ':' && !host[n];
+}
+
+static void check_origins(struct loader *l, const struct cfg_idp *idp, const struct ynode *map)
+{
+	const struct ynode *at = place_of(map, "extra_origins");
+
+	for (const char *const *o = idp->extra_origins; o && *o; o++) {
+		const char *shown = cfg_show(l, slice_str(*o));
+
+		if (starts(*o, "https://") && is_origin(*o, strlen("https://")))
+			continue;
+		if (!starts(*o, "http://"))
+			cfg_fail(l, at, "an element of `extra_origins` is https://HOST or "
+				 "https://HOST:PORT and nothing behind, not `%s`", shown);
+		else if (!idp->allow_http || !loopback_url(*o) || !is_origin(*o, strlen("http://")))
+			cfg_fail(l, at, "an element of `extra_origins` is an https URL (http only with "
+				 "`allow_http: true`, on a loopback address), not `%s`", shown);
+	}
+}
+
 static void check_idp(struct loader *l)
 {
 	const struct ynode *map = yaml_get(l->root, "idp");
@@ -89,6 +116,10 @@ static void check_idp(struct loader *l)
 		return;
 	check_issuer(l, idp, map);
 	check_algorithms(l, idp, map);
+	check_origins(l, idp, map);
+	if (idp->assertion_audience && idp->auth != IDP_AUTH_PRIVATE_KEY_JWT)
+		cfg_fail(l, place_of(map, "assertion_audience"),
+			 "`assertion_audience` has a meaning only with `auth: private_key_jwt`");
 	client = yaml_get(map, "client");
 	if (!client || client->kind != YNODE_MAP)
 		return;

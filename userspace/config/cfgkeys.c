@@ -90,6 +90,11 @@ static const struct cfg_key idp_keys[] = {
 		 "them"},
 	{.name = "ca_file", .kind = KEY_PATH, AT(cfg_idp, ca_file),
 	 .help = "PEM file with the authorities to trust instead of the system's"},
+	{.name = "extra_origins", .kind = KEY_STRINGS, AT(cfg_idp, extra_origins),
+	 .help = "where the provider's endpoints may lie besides the issuer's own origin, as "
+		 "https://HOST[:PORT]"},
+	{.name = "assertion_audience", .kind = KEY_STRING, AT(cfg_idp, assertion_audience),
+	 .help = "`aud` of private_key_jwt; without it the token endpoint's URL"},
 	{.name = "algorithms", .kind = KEY_STRINGS, AT(cfg_idp, algorithms),
 	 .help = "signature algorithms that tokens may use"},
 	{.name = "timeout", DURATION(100, MINUTE), AT(cfg_idp, timeout_ms), .dflt = "5s",

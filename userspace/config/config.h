@@ -34,6 +34,8 @@ struct cfg_idp {
 	const char *resource;	 /* RFC 8707 resource parameter, or NULL */
 	const char *details_type; /* of authorization_details that name the agent, or NULL */
 	const char *ca_file;	 /* NULL: the system's */
+	const char *const *extra_origins; /* of endpoints besides the issuer's; NULL-terminated or NULL */
+	const char *assertion_audience; /* of client assertions; NULL: the token endpoint */
 	const char *const *algorithms; /* allow-list for token signatures, NULL-terminated */
 	uint64_t timeout_ms;	 /* one request; default 5 s */
 	uint64_t skew_ms;	 /* clock tolerance; default 30 s */

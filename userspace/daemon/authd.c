@@ -299,6 +299,8 @@ static int open_provider(struct authd *a, const struct cfg_idp *idp, struct oidc
 		.details_type = idp->details_type,
 		.ca_file = idp->ca_file,
 		.algorithms = idp->algorithms,
+		.extra_origins = idp->extra_origins,
+		.assertion_audience = idp->assertion_audience,
 		.secret_post = idp->auth == IDP_AUTH_SECRET_POST,
 		.private_key_jwt = idp->auth == IDP_AUTH_PRIVATE_KEY_JWT,
 		.allow_http = idp->allow_http,

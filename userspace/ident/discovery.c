@@ -55,7 +55,8 @@ static char *endpoint(const json_t *doc, const char *name, const struct discover
 		return NULL;
 	}
 	if (!origin_allowed(&url, rules)) {
-		(void)snprintf(error, error_cap, "`%s` is at %s, not on the issuer's own origin",
+		(void)snprintf(error, error_cap, "`%s` is at %s, not on the issuer's own origin (or in "
+			       "`extra_origins`)",
 			       name, url.origin);
 		return NULL;
 	}
