@@ -7,6 +7,7 @@
 #include <bpf/libbpf.h>
 
 #include "env.h"
+#include "matrix.h"
 
 static int passed, failed;
 
@@ -24,6 +25,20 @@ static void run(const struct row *rows, const char *only)
 	}
 }
 
+/* For a reader: -m and -j, the matrix as a table and as JSON; -b, lines of verifier.baseline. */
+static int show(char what)
+{
+	bool ok = env_init();
+
+	if (ok && what == 'b')
+		ok = verifier_lines();
+	else if (ok)
+		ok = matrix_run(what == 'j' ? MATRIX_JSON : MATRIX_TABLE, NULL, &passed, &failed);
+
+	env_done();
+	return ok && !failed ? 0 : 1;
+}
+
 int main(int argc, char **argv)
 {
 	const char *only = argc > 1 && argv[1][0] ? argv[1] : NULL;
@@ -34,6 +49,8 @@ int main(int argc, char **argv)
 		printf("bpf: 0 passed, 0 failed, 1 skipped\n");
 		return 0;
 	}
+	if (only && only[0] == '-' && only[1] && strchr("mjb", only[1]))
+		return show(only[1]);
 	if (!env_init()) {
 		env_done();
 		printf("bpf: 0 passed, 1 failed, 0 skipped\n");
@@ -44,6 +61,9 @@ int main(int argc, char **argv)
 	run(agent_rows, only);
 	run(rules_rows, only);
 	run(life_rows, only);
+	run(verifier_rows, only);
+	if (!matrix_run(MATRIX_TEST, only, &passed, &failed))
+		failed++; /* the last one: it takes a /run of its own */
 	run(netns_rows, only);
 	env_done();
 	printf("bpf: %d passed, %d failed, 0 skipped\n", passed, failed);

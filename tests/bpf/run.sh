@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: MIT
 # Tests of the BPF programs on the running kernel: builds and runs them as root.
 #   run.sh [ROW]      O=DIR: the build folder
+#   run.sh -m | -j    the bypass matrix alone, as a table or as JSON
+#   run.sh -b         the verifier's instruction counts, as lines of verifier.baseline
 set -eu
 cd "$(dirname "$0")/../.."
 O=${O:-build}

@@ -22,7 +22,7 @@ root=$tmp/root
 mkdir -p "$root"/{bin,usr/sbin,proc,sys,dev,tmp}
 cp "$(command -v busybox)" "$root/bin/busybox"
 ln -s busybox "$root/bin/sh"
-cp "$O/tests/bpf/test_bpf" "$root/"
+cp "$O/tests/bpf/test_bpf" tests/bpf/verifier.baseline "$root/"
 cp "$(command -v bpftool || echo /usr/sbin/bpftool)" "$root/usr/sbin/bpftool"
 for program in busybox:bin/busybox test_bpf:test_bpf bpftool:usr/sbin/bpftool; do
 	{ ldd "$root/${program#*:}" 2>/dev/null || true; } | grep -o '/[^ ]*' | while read -r lib; do
@@ -32,7 +32,7 @@ for program in busybox:bin/busybox test_bpf:test_bpf bpftool:usr/sbin/bpftool; d
 done
 cat >"$root/init" <<INIT
 #!/bin/busybox sh
-export PATH=/bin:/usr/sbin
+export PATH=/bin:/usr/sbin TG_VERIFIER_BASELINE=/verifier.baseline
 busybox mount -t proc proc /proc
 busybox mount -t sysfs sys /sys
 busybox mount -t devtmpfs dev /dev

@@ -75,6 +75,12 @@ static const struct kern_unix_rule guarded[] = {
 	{"/run/tidegate/", false},
 };
 
+const struct kern_unix_rule *agentrules_guarded(size_t *ret_n)
+{
+	*ret_n = ARRAY_SIZE(guarded);
+	return guarded;
+}
+
 /* --- the lists of one agent */
 
 static size_t put_allow(const struct cfg_agent *c, struct tg_addr_key *keys)

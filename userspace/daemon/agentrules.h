@@ -5,6 +5,9 @@
 
 #include "daemon/parent.h"
 
+struct kern_unix_rule;
+/* What `unix: guard` knows. */
+const struct kern_unix_rule *agentrules_guarded(size_t *ret_n);
 /* Before the agent is watched. Logged if it fails. */
 MUST_CHECK int agentrules_apply(struct parent *p, const struct pagent *a);
 /* Forgets those of agents that are not configured any more. */

@@ -17,6 +17,7 @@
 #include <bpf/libbpf.h>
 
 #include "kern/kern_priv.h"
+#include "kern/kern_ways.h"
 
 enum { NOBODY = 65534 };
 
@@ -205,6 +206,46 @@ static const struct probe {
 	{"jit", "3.0", "every hooked call is slower", has_jit, true},
 };
 
+const struct kern_way_words kern_way_words[KERN_WAY_COUNT] = {
+#define X(name, label, by, since, gap) [KERN_WAY_##name] = {label, by, since, gap},
+	KERN_WAYS(X)
+#undef X
+};
+
+bool kern_can_sweep(void)
+{
+	return kern_has_sock_destroy();
+}
+
+bool kern_way_closed(enum kern_way way)
+{
+	const char *since = kern_way_words[way].since;
+
+	for (size_t i = 0; i < ARRAY_SIZE(probes); i++)
+		if (strcmp(probes[i].feature, since) == 0)
+			return probes[i].present();
+	return since[0] == '\0';
+}
+
+/* The classes of the bypass matrix: tests/bpf/run.sh -m tries each. */
+static void probe_ways(struct jsonw *w)
+{
+	char name[32];
+
+	for (size_t i = 0; i < KERN_WAY_COUNT; i++) {
+		const struct kern_way_words *way = &kern_way_words[i];
+
+		(void)snprintf(name, sizeof(name), "closed_%s", way->label);
+		jsonw_object(w);
+		jsonw_kv_string(w, "feature", name);
+		jsonw_kv_bool(w, "present", kern_way_closed(i));
+		jsonw_kv_bool(w, "used", true);
+		jsonw_kv_string(w, "by", way->by);
+		jsonw_kv_string(w, "without", way->gap);
+		jsonw_object_end(w);
+	}
+}
+
 int kern_probe(struct jsonw *w)
 {
 	libbpf_print_fn_t print = libbpf_set_print(NULL);
@@ -222,6 +263,7 @@ int kern_probe(struct jsonw *w)
 			jsonw_kv_string(w, "running", u.release);
 		jsonw_object_end(w);
 	}
+	probe_ways(w);
 	jsonw_array_end(w);
 	(void)libbpf_set_print(print);
 	return 0;
