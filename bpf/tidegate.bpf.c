@@ -104,6 +104,13 @@ int tg_egress_uid(struct __sk_buff *skb)
 	return egress_uid(skb);
 }
 
+SEC("sk_msg")
+int tg_msg(struct sk_msg_md *msg)
+{
+	accel_msg(msg);
+	return SK_PASS; /* always: the redirect helper's own answer would be an error to the sender */
+}
+
 SEC("raw_tp/cgroup_mkdir")
 int tg_cgroup_mkdir(struct bpf_raw_tracepoint_args *ctx)
 {

@@ -40,7 +40,11 @@ struct tg_addr_key {
 };
 
 enum tg_target_mode { TG_MODE_STEER, TG_MODE_BLOCK, TG_MODE_OBSERVE, TG_MODE_OFF };
-enum tg_target_flag { TG_TARGET_FAIL_OPEN = 1 }; /* no listener: let the connection through */
+enum tg_target_flag {
+	TG_TARGET_FAIL_OPEN = 1,      /* no listener: let the connection through */
+	TG_TARGET_ACCEL_REQUESTS = 2, /* agent to daemon past the TCP stack */
+	TG_TARGET_ACCEL_REPLIES = 4,  /* daemon to agent too; never alone */
+};
 
 struct tg_target_state {
 	tg_u8 mode; /* enum tg_target_mode */
@@ -116,8 +120,38 @@ struct tg_tuple {
 	tg_u8 server[16];
 	tg_u16 client_port; /* host order */
 	tg_u16 server_port;
-	tg_u32 pad;
+	tg_u32 end; /* enum tg_accel_end where the key is one socket's, 0 else */
 	tg_u64 netns_cookie;
+};
+
+/*
+ * The accelerator. Both ends of a connection are in a sockhash, by tuple and end: in
+ * tg_acc_send those whose sends may be redirected, in tg_acc_recv those that only receive.
+ */
+enum tg_accel_end { TG_END_AGENT, TG_END_DAEMON };
+enum tg_accel_flag {
+	TG_ACCEL_SENDS = 1,	 /* what this end sends may be redirected */
+	TG_ACCEL_PEER_SENDS = 2, /* what the other end sends too: it is in tg_acc_send */
+	TG_ACCEL_STARTED = 4,	 /* something was redirected */
+	TG_ACCEL_PLAIN = 8,	 /* TCP from here on, for good */
+};
+enum {
+	TG_ACCEL_CAP = 256 << 10, /* unread bytes of the receiver, then plain TCP */
+	TG_ACCEL_RUN = 64 << 10,  /* bytes without a word of the other end: a stream, TCP is faster */
+};
+
+/* Kept with each enrolled socket. */
+struct tg_accel {
+	tg_u32 flags;		/* enum tg_accel_flag */
+	tg_u32 end;		/* enum tg_accel_end */
+	struct tg_tuple conn;	/* key of the pair, end 0 */
+	struct tg_tuple peer;	/* key of the other end's socket */
+};
+
+/* Kept with each connection, by tuple. */
+struct tg_pair {
+	tg_u64 sock[2]; /* the kernel's sockets by end: read, never followed; 0: not enrolled */
+	tg_u32 run[2];	/* bytes that an end has sent since the other one did */
 };
 
 /* A watched cgroup's path from the root of the hierarchy, NUL-padded. */
@@ -165,7 +199,12 @@ struct tg_config {
 	X(DENIED_UNIX, "denied_unix", "agents that connected to a guarded AF_UNIX socket")         \
 	X(SWEPT, "swept", "agents' connections that were not steered, closed")                      \
 	X(NETNS_TOLD, "netns_told", "agents seen in a network namespace without a listener")       \
-	X(NETNS_LOST, "netns_lost", "the same, but the daemon could not be told: it looks for itself")
+	X(NETNS_LOST, "netns_lost", "the same, but the daemon could not be told: it looks for itself")   \
+	X(ACCELERATED, "accelerated", "connections past the TCP stack")                            \
+	X(ACCEL_REFUSED, "accel_refused",                                                          \
+	  "connections of accelerated targets that stayed on TCP from the start")                  \
+	X(ACCEL_RATCHETED, "accel_ratcheted",                                                      \
+	  "directions that went back to TCP: a stream, or a slow reader")
 
 enum tg_kernel_counter {
 #define X(name, label, what) TG_K_##name,
@@ -181,6 +220,8 @@ _Static_assert(sizeof(struct tg_sock) == 104, "layout");
 _Static_assert(sizeof(struct tg_listener) == 24, "layout");
 _Static_assert(sizeof(struct tg_tuple) == 48, "layout");
 _Static_assert(sizeof(struct tg_netns_event) == 40, "layout");
+_Static_assert(sizeof(struct tg_accel) == 104, "layout");
+_Static_assert(sizeof(struct tg_pair) == 24, "layout");
 _Static_assert(sizeof(struct tg_path) == TG_PATH_LEN, "layout");
 _Static_assert(sizeof(struct tg_config) == 32, "layout");
 _Static_assert(TG_K_COUNT <= TG_COUNTER_MAX, "room");

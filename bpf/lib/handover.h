@@ -7,6 +7,7 @@
 #ifndef TIDEGATE_BPF_HANDOVER_H
 #define TIDEGATE_BPF_HANDOVER_H
 
+#include "lib/accel.h"
 #include "lib/errstat.h"
 #include "lib/target.h"
 
@@ -75,6 +76,8 @@ static __always_inline void handover_active(struct bpf_sock_ops *ctx)
 	/* Without its tuple the connection has no record, and the daemon resets it. */
 	if (bpf_map_update_elem(&tg_tuples, &tuple, &s->record, BPF_ANY))
 		count(TG_K_TUPLE_FULL);
+	else
+		accel_enrol(ctx, sk, &tuple, s->record.target, TG_END_AGENT);
 }
 
 static __always_inline void handover_passive(struct bpf_sock_ops *ctx)
@@ -101,10 +104,12 @@ static __always_inline void handover_passive(struct bpf_sock_ops *ctx)
 		count(TG_K_HANDOVER_MISS);
 		return;
 	}
-	if (bpf_sk_storage_get(&tg_records, sk, r, BPF_SK_STORAGE_GET_F_CREATE))
+	if (bpf_sk_storage_get(&tg_records, sk, r, BPF_SK_STORAGE_GET_F_CREATE)) {
 		count(TG_K_HANDED_OVER);
-	else
+		accel_enrol(ctx, sk, &tuple, r->target, TG_END_DAEMON);
+	} else {
 		count(TG_K_STORAGE_FAILED);
+	}
 	bpf_map_delete_elem(&tg_tuples, &tuple);
 }
 

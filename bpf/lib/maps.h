@@ -152,6 +152,36 @@ struct {
 	__type(value, __u64);
 } tg_counters SEC(".maps");
 
+/* The accelerator: lib/accel.h. Only the first has a program. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SOCKHASH);
+	__uint(max_entries, 65536);
+	__type(key, struct tg_tuple);
+	__type(value, __u64);
+} tg_acc_send SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_SOCKHASH);
+	__uint(max_entries, 65536);
+	__type(key, struct tg_tuple);
+	__type(value, __u64);
+} tg_acc_recv SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct tg_accel);
+} tg_acc_socks SEC(".maps");
+
+/* One that is evicted costs its connection the accelerator, nothing else. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 32768);
+	__type(key, struct tg_tuple);
+	__type(value, struct tg_pair);
+} tg_acc_pairs SEC(".maps");
+
 /* A path does not fit on the stack beside the rest. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

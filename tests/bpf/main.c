@@ -65,6 +65,7 @@ int main(int argc, char **argv)
 	if (!matrix_run(MATRIX_TEST, only, &passed, &failed))
 		failed++; /* the last one: it takes a /run of its own */
 	run(netns_rows, only);
+	run(accel_rows, only);
 	env_done();
 	printf("bpf: %d passed, %d failed, 0 skipped\n", passed, failed);
 	return failed ? 1 : 0;

@@ -110,6 +110,19 @@ def status(args):
             {"cookie": 4712, "agent": "ci", "pid": 4243, "port": 40002, "lo_up": False,
              "initial_owner": False}],
         "warnings": ["the kernel has no cgroup/connect_unix: unix sockets are not guarded"],
+        "accelerator": {
+            "self_test": "done", "rows": 36,
+            "targets": [
+                {"target": "orders-db", "accelerate": "on", "directions": "both", "why": ""},
+                {"target": "logs", "accelerate": "auto", "directions": "off",
+                 "why": "on this kernel a program could tell: fionread"},
+                {"target": "cache", "accelerate": "on", "directions": "off",
+                 "why": "no kernel steering"}],
+            "differs": [
+                {"row": "fionread", "what": "w", "integrity": False, "tcp": "1000 of 1000",
+                 "requests": "0 of 1000", "both": "1000 of 1000", "fallen_back": "0 of 1000"},
+                {"row": "waitall", "what": "w", "integrity": False, "tcp": "200 of 200",
+                 "requests": "200 of 200", "both": "100 of 200", "fallen_back": "200 of 200"}]},
         "targets_off": [targets()[1]],
     }
 

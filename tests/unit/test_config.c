@@ -446,6 +446,7 @@ static void test_everything(void **state)
 		"    address: [\"db.x:5432\", \"10.1.0.0/16:*\", \"[2001:db8::/32]:5\"]\n"
 		"    protocol: postgresql\n    mode: off\n    fail_open: true\n"
 		"    socket: /run/s\n    socket_auth: trust\n"
+		"    accelerate: on\n    accelerate_directions: requests\n"
 		"    listen: \"[::1]:6432\"\n"
 		"    catalog: {user: u, database: d, password_file: /p}\n"
 		"    limits: {statement_bytes: 2KiB, value_bytes: 300, message_bytes: 1GiB, sessions: 5}\n"

@@ -50,6 +50,18 @@ static const char *const bpf_words[] = {
 	[BPF_OFF] = "off",
 	NULL,
 };
+static const char *const accelerate_words[] = {
+	[ACCELERATE_AUTO] = "auto",
+	[ACCELERATE_ON] = "on",
+	[ACCELERATE_OFF] = "off",
+	NULL,
+};
+static const char *const ends_words[] = {
+	[ACCEL_ENDS_AUTO] = "auto",
+	[ACCEL_ENDS_REQUESTS] = "requests",
+	[ACCEL_ENDS_BOTH] = "both",
+	NULL,
+};
 static const char *const do_words[] = {
 	[RULE_ALLOW] = "allow",
 	[RULE_APPROVE] = "approve",
@@ -177,6 +189,12 @@ static const struct cfg_key target_keys[] = {
 	{.name = "socket_auth", .kind = KEY_FLAG, AT(cfg_target, socket_trust),
 	 .words = socket_auth_words, .dflt = "required",
 	 .help = "whether a server that lets everybody in over its socket is accepted (trust)"},
+	{.name = "accelerate", .kind = KEY_ENUM, AT(cfg_target, accelerate),
+	 .words = accelerate_words, .dflt = "auto",
+	 .help = "steered connections past the TCP stack: on, off, or only if no program can tell"},
+	{.name = "accelerate_directions", .kind = KEY_ENUM, AT(cfg_target, accelerate_directions),
+	 .words = ends_words, .dflt = "auto",
+	 .help = "requests only, or replies as well; auto: both with postgresql, else requests"},
 	{.name = "listen", .kind = KEY_STRING, AT(cfg_target, listen),
 	 .help = "address:port of a listener for clients that are pointed at Tidegate"},
 	{.name = "listen_by_owner", .kind = KEY_BOOL, AT(cfg_target, listen_by_owner),

@@ -16,6 +16,8 @@
 
 enum idp_auth { IDP_AUTH_SECRET_BASIC, IDP_AUTH_SECRET_POST, IDP_AUTH_PRIVATE_KEY_JWT };
 enum target_mode { TARGET_STEER, TARGET_BLOCK, TARGET_OBSERVE, TARGET_OFF };
+enum accelerate { ACCELERATE_AUTO, ACCELERATE_ON, ACCELERATE_OFF };
+enum accel_ends { ACCEL_ENDS_AUTO, ACCEL_ENDS_REQUESTS, ACCEL_ENDS_BOTH };
 enum durability { DURABLE_PROCESS, DURABLE_DISK };
 enum bpf_mode { BPF_AUTO, BPF_ON, BPF_OFF };
 /* AF_UNIX sockets of this host, for an agent: what is known to lead round the gate is refused,
@@ -85,6 +87,8 @@ struct cfg_target {
 	bool socket_trust;
 	enum target_mode mode;
 	bool fail_open;	      /* daemon down: agents reach the target directly */
+	enum accelerate accelerate;
+	enum accel_ends accelerate_directions;
 	const char *listen;   /* gateway listener "127.0.0.1:6432", or NULL */
 	bool listen_by_owner; /* loopback listener: agent by the socket's owner */
 	const char *catalog_user, *catalog_database, *catalog_password_file;

@@ -7,7 +7,7 @@
 #include "ctl/ctl.h"
 #include "kern/kern.h"
 
-enum { LABEL = 11, COUNTER = 26 };
+enum { LABEL = 12, COUNTER = 26 };
 
 static const struct {
 	const char *label, *what;
@@ -124,6 +124,86 @@ static void print_namespaces(const json_t *list)
 	}
 }
 
+static bool is_on(const json_t *target)
+{
+	const char *dirs = json_string_value(json_object_get(target, "directions"));
+
+	return dirs && strcmp(dirs, "off") != 0;
+}
+
+/*
+ * What a program on an accelerated connection can tell. A direction that has fallen back to TCP
+ * is told apart only where it is not as bad as the accelerated one.
+ */
+static void print_differences(const json_t *rows, bool both)
+{
+	static const char *const ways[] = {"both", "requests", "fallen_back"};
+	const json_t *row;
+	size_t i;
+
+	json_array_foreach((json_t *)(uintptr_t)rows, i, row)
+	{
+		json_t *tcp = json_object_get(row, "tcp"), *seen = NULL;
+		size_t w = both ? 0 : 1;
+
+		for (; w < ARRAY_SIZE(ways); w++) {
+			seen = json_object_get(row, ways[w]);
+			if (!json_equal(tcp, seen))
+				break;
+		}
+		if (w == ARRAY_SIZE(ways))
+			continue;
+		label("");
+		(void)fputs("  ", stdout);
+		put(json_object_get(row, "row"));
+		(void)fputs(": ", stdout);
+		put(seen);
+		(void)fputs(w > (both ? 0u : 1u) ? " (once back on TCP); TCP: " : "; TCP: ", stdout);
+		put(tcp);
+		(void)putchar('\n');
+	}
+}
+
+/* Only what was asked for; that `auto` is off on a kernel is told once. */
+static void print_accelerator(const json_t *a)
+{
+	const json_t *t, *silent = NULL;
+	size_t i, shown = 0;
+	bool both = false, on = false;
+
+	json_array_foreach(json_object_get(a, "targets"), i, t)
+	{
+		const char *word = json_string_value(json_object_get(t, "accelerate"));
+
+		if (!is_on(t) && (!word || strcmp(word, "on") != 0)) {
+			if (word && strcmp(word, "auto") == 0)
+				silent = t;
+			continue;
+		}
+		label(shown++ ? "" : "accelerator");
+		(void)fputs(is_on(t) ? "on for " : "OFF for ", stdout);
+		put(json_object_get(t, "target"));
+		(void)fputs(is_on(t) ? ", " : ": ", stdout);
+		put(json_object_get(t, is_on(t) ? "directions" : "why"));
+		(void)putchar('\n');
+		if (!is_on(t))
+			continue;
+		on = true;
+		both |= strcmp(json_string_value(json_object_get(t, "directions")), "both") == 0;
+	}
+	if (on && json_array_size(json_object_get(a, "differs"))) {
+		label("");
+		(void)puts("there these calls differ from plain TCP:");
+		print_differences(json_object_get(a, "differs"), both);
+	}
+	if (silent && !shown) {
+		label("accelerator");
+		(void)fputs("off: ", stdout);
+		put(json_object_get(silent, "why"));
+		(void)putchar('\n');
+	}
+}
+
 static void print_warnings(const json_t *warnings)
 {
 	const json_t *w;
@@ -190,6 +270,7 @@ static void print_status(const json_t *s)
 	print_workers(json_object_get(s, "workers"));
 	print_idp(json_object_get(s, "idp"));
 	print_namespaces(json_object_get(s, "namespaces"));
+	print_accelerator(json_object_get(s, "accelerator"));
 	print_warnings(json_object_get(s, "warnings"));
 	print_counters("\nRefused, ended or replaced since the start:",
 		       json_object_get(s, "counters"), false);

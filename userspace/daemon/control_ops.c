@@ -486,14 +486,14 @@ static json_t *op_status(struct call *c)
 	}
 	if (p->cfg->idp)
 		idp = idp_json(p);
-	return json_pack("{s:s, s:i, s:o, s:I, s:o, s:o, s:o, s:s, s:o, s:o, s:o, s:o}", "version",
+	return json_pack("{s:s, s:i, s:o, s:I, s:o, s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:o}", "version",
 			 TIDEGATE_VERSION, "pid", (int)getpid(), "since", when(p->since_wall_ns),
 			 "uptime_ms",
 			 (json_int_t)((clock_wall_ns() - p->since_wall_ns) / 1000000), "workers",
 			 workers_json(p), "idp", idp, "kernel", kernel_json(p), "bpf",
 			 p->kern ? "on" : p->bpf_why, "counters", counters, "namespaces",
 			 netns_json(p), "warnings",
-			 warnings_json(p), "targets_off", off);
+			 warnings_json(p), "targets_off", off, "accelerator", accel_json(p));
 }
 
 static const struct {

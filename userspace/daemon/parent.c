@@ -119,6 +119,7 @@ int parent_reload(struct parent *p, struct buf *error, bool *ret_changed)
 	listeners_open_new(p);
 	netns_reload(p);
 	config_free(old);
+	accel_start(p);
 	log_notice("configuration reloaded: policy %.16s%s", policy_digest(fresh->policy),
 		   *ret_changed ? "" : " (unchanged)");
 	return 0;
@@ -371,6 +372,8 @@ static int start(struct parent *p)
 		rc = listener_set_steer(p, &p->own);
 	if (!rc && p->kern)
 		rc = netns_start(p);
+	if (!rc)
+		accel_start(p);
 	return rc;
 }
 

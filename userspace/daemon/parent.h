@@ -90,6 +90,7 @@ struct parent {
 	uint64_t generation, loaded_wall_ns, since_wall_ns;
 
 	struct kern *kern; /* NULL: gateway mode only */
+	struct accel *accel; /* NULL: nobody wanted it so far */
 	char bpf_why[256];
 	bool sweep_failed; /* said once */
 	struct listener_set own; /* in the daemon's own network namespace */
@@ -168,8 +169,18 @@ struct pagent *agent_by_id(struct parent *p, uint32_t id);
 MUST_CHECK int target_switch(struct parent *p, struct ptarget *t, int mode, const char *reason,
 			     uint64_t for_ms, uint32_t uid, struct buf *error);
 void targets_tick(struct parent *p);
+/* The self-test of the accelerator is over: tells the kernel which targets have it. */
+void targets_accelerate(struct parent *p);
 /* Literal address the daemon connects to for a gateway client: the first that resolved. */
 bool target_upstream(const struct cfg_target *t, char *dst, size_t cap);
+
+/* --- accel.c: the accelerator, by target */
+/* Starts the self-test if a target wants it and it was not run yet. */
+void accel_start(struct parent *p);
+/* TG_TARGET_ACCEL_*, as far as is known now. */
+uint8_t accel_flags(const struct parent *p, const struct cfg_target *t);
+/* For `status`. */
+json_t *accel_json(struct parent *p);
 
 /* --- control.c, control_ops.c, metrics.c */
 MUST_CHECK int control_start(struct parent *p);

@@ -264,6 +264,8 @@ static int set_state(struct parent *p, const struct ptarget *t)
 		.generation = (uint32_t)p->generation,
 	};
 
+	if (t->cfg)
+		st.flags |= accel_flags(p, t->cfg);
 	if (t->mode == TARGET_OFF && t->until_wall_ns) {
 		uint64_t now = clock_wall_ns();
 
@@ -503,6 +505,16 @@ void targets_tick(struct parent *p)
 			log_error("target %s: %.*s", t->name, (int)error.n,
 				  (const char *)buf_data(&error));
 		buf_done(&error);
+	}
+}
+
+void targets_accelerate(struct parent *p)
+{
+	list_each(it, &p->targets) {
+		const struct ptarget *t = container_of(it, struct ptarget, link);
+
+		if (t->cfg && set_state(p, t))
+			log_error("target %s: the kernel's map refused its state", t->name);
 	}
 }
 

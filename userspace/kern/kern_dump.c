@@ -65,6 +65,8 @@ static int dump_target(void *ctx, uint32_t id, const struct tg_target_state *s)
 	jsonw_kv_u64(w, "target", id);
 	jsonw_kv_string(w, "mode", mode_name(s->mode));
 	kv_bool_flag(w, "fail_open", s->flags, TG_TARGET_FAIL_OPEN);
+	kv_bool_flag(w, "accelerated", s->flags, TG_TARGET_ACCEL_REQUESTS);
+	kv_bool_flag(w, "replies_too", s->flags, TG_TARGET_ACCEL_REPLIES);
 	jsonw_kv_u64(w, "generation", s->generation);
 	if (s->mode == TG_MODE_OFF) {
 		jsonw_kv_u64(w, "off_until_boot_ns", s->off_until_boot_ns);
@@ -152,18 +154,24 @@ static void config_json(struct kern *k, struct jsonw *w, const void *key, const 
 	jsonw_array_end(w);
 }
 
-static void tuple_json(struct kern *k, struct jsonw *w, const void *key, const void *value)
+static void kv_tuple(struct jsonw *w, const void *key)
 {
-	struct tg_record r;
 	struct tg_tuple t;
 
 	memcpy(&t, key, sizeof(t));
-	memcpy(&r, value, sizeof(r));
 	kv_addr(w, "client", t.client, -1);
 	jsonw_kv_u64(w, "client_port", t.client_port);
 	kv_addr(w, "server", t.server, -1);
 	jsonw_kv_u64(w, "server_port", t.server_port);
 	jsonw_kv_u64(w, "netns_cookie", t.netns_cookie);
+}
+
+static void tuple_json(struct kern *k, struct jsonw *w, const void *key, const void *value)
+{
+	struct tg_record r;
+
+	memcpy(&r, value, sizeof(r));
+	kv_tuple(w, key);
 	kv_addr(w, "destination", r.addr, -1);
 	kv_port(w, "destination_port", r.port_be);
 	jsonw_kv_u64(w, "target", r.target);
@@ -228,6 +236,30 @@ static void options_json(struct kern *k, struct jsonw *w, const void *key, const
 	memcpy(&o, value, sizeof(o));
 	jsonw_kv_u64(w, "deny_agents", o.deny_agents);
 	jsonw_kv_u64(w, "unix_agents", o.unix_agents);
+}
+
+/* A socket in the accelerator; the kernel tells its cookie. */
+static void enrolled_json(struct kern *k, struct jsonw *w, const void *key, const void *value)
+{
+	struct tg_tuple t;
+	uint64_t cookie;
+
+	memcpy(&t, key, sizeof(t));
+	memcpy(&cookie, value, sizeof(cookie));
+	kv_tuple(w, key);
+	jsonw_kv_string(w, "end", t.end == TG_END_DAEMON ? "daemon" : "agent");
+	jsonw_kv_u64(w, "cookie", cookie);
+}
+
+static void pair_json(struct kern *k, struct jsonw *w, const void *key, const void *value)
+{
+	struct tg_pair p;
+
+	memcpy(&p, value, sizeof(p));
+	kv_tuple(w, key);
+	jsonw_kv_bool(w, "complete", p.sock[0] && p.sock[1]);
+	jsonw_kv_u64(w, "request_run", p.run[TG_END_AGENT]);
+	jsonw_kv_u64(w, "reply_run", p.run[TG_END_DAEMON]);
 }
 
 /* Room for the largest key and value that are dumped this way. */
@@ -307,6 +339,12 @@ static int dump_map(struct kern *k, enum kern_map map, struct jsonw *w)
 		return dump_plain(k, map, w, unix_json);
 	case KM_OPTIONS:
 		return dump_plain(k, map, w, options_json);
+	case KM_ACC_SEND:
+	case KM_ACC_RECV:
+		return dump_plain(k, map, w, enrolled_json);
+	case KM_ACC_PAIRS:
+		return dump_plain(k, map, w, pair_json);
+	case KM_ACC_SOCKS:
 	case KM_SOCKS:
 	case KM_RECORDS: /* the kernel lets nobody walk a socket storage */
 	case KM_SCRATCH:

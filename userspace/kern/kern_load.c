@@ -71,6 +71,8 @@ static int open_maps(struct kern *k)
 		if (r)
 			return r;
 		k->map[i] = bpf_obj_get(path);
+		if (k->map[i] < 0 && errno == ENOENT && i >= KM_ACC_SEND)
+			continue; /* not on this kernel */
 		if (k->map[i] < 0)
 			return -errno;
 		if (i != KM_RECORDS)
@@ -92,6 +94,8 @@ static int set_pin_paths(struct bpf_object *obj, const char *base)
 		m = bpf_object__find_map_by_name(obj, kern_map_names[i]);
 		if (!m)
 			return -ENOENT;
+		if (!bpf_map__autocreate(m))
+			continue;
 		r = kern_path(path, sizeof(path), "%s/maps/%s", base, kern_map_names[i]);
 		if (!r)
 			r = bpf_map__set_pin_path(m, path);
@@ -165,7 +169,9 @@ static int load_into(struct kern *k, const char *base, bool takeover, struct buf
 		say_load(r, takeover, error);
 		return r;
 	}
-	r = set_pin_paths(skel->obj, base);
+	r = kern_accel_prepare(k, skel);
+	if (!r)
+		r = set_pin_paths(skel->obj, base);
 	if (!r)
 		r = prepare(skel);
 	if (!r) {
@@ -173,6 +179,8 @@ static int load_into(struct kern *k, const char *base, bool takeover, struct buf
 		if (r)
 			say_load(r, takeover, error);
 	}
+	if (!r)
+		r = kern_accel_attach(k, skel);
 	if (!r)
 		r = kern_attach_all(k, skel->obj, base, error);
 	tidegate_bpf__destroy(skel);

@@ -8,6 +8,13 @@
 
 #include "kern/kern.h"
 
+/* Those of the accelerator, which is not there on every kernel. */
+#define KERN_ACCEL_MAPS(X)           \
+	X(ACC_SEND, "tg_acc_send")   \
+	X(ACC_RECV, "tg_acc_recv")   \
+	X(ACC_SOCKS, "tg_acc_socks") \
+	X(ACC_PAIRS, "tg_acc_pairs")
+
 /* X(ID, name): every pinned map. */
 #define KERN_MAPS(X)                 \
 	X(ADDRS, "tg_addrs")         \
@@ -27,7 +34,8 @@
 	X(ALLOW, "tg_allow")         \
 	X(UNIX, "tg_unix")           \
 	X(OPTIONS, "tg_options")     \
-	X(SCRATCH, "tg_scratch")
+	X(SCRATCH, "tg_scratch")     \
+	KERN_ACCEL_MAPS(X)
 
 enum kern_map {
 #define X(id, name) KM_##id,
@@ -38,7 +46,7 @@ enum kern_map {
 
 extern const char *const kern_map_names[KM_COUNT];
 
-enum { KERN_PATH_MAX = 512 };
+enum { KERN_PATH_MAX = 512, KERN_WHY = 160 };
 
 struct kern {
 	char dir[KERN_PATH_MAX];     /* <bpf_dir>/v1 */
@@ -47,6 +55,7 @@ struct kern {
 	int cg_fd;
 	int map[KM_COUNT];
 	int record_fd; /* read-only tg_records */
+	char accel_why[KERN_WHY]; /* why the accelerator is not loaded; empty: it is */
 };
 
 /* --- kern_pin.c: the pin directory. All return 0 or -errno. */
@@ -79,6 +88,7 @@ enum { ATTACH_UNIX_CONNECT = 49, ATTACH_UNIX_SENDMSG = 50 };
 /* What a loaded kernel may lack: its programs are left out, and `feature probe` says so. */
 bool kern_has_connect_unix(void);
 bool kern_has_sock_destroy(void);
+struct tidegate_bpf;
 /* Attaches or updates all programs and pins them below @base. */
 int kern_attach_all(const struct kern *k, struct bpf_object *obj, const char *base,
 		    struct buf *error);
@@ -105,6 +115,17 @@ extern const struct raw_tp_row kern_raw_tps[RAW_TPS];
 /* --- kern_watch.c */
 /* Program in a pinned link; -ENOENT: no pin; -ENOLINK: detached, or on another cgroup. */
 int kern_link_state(const char *pin, uint64_t cgroup_id, uint32_t *ret_prog);
+
+/* --- kern_accel.c */
+/*
+ * A copy of the accelerator that nobody else sees: hand-over, sk_msg program and their
+ * maps, loaded and not attached. NULL and why: this kernel does not take it.
+ */
+struct tidegate_bpf *kern_accel_copy(char why[KERN_WHY]);
+/* Leaves the accelerator out of @skel where a copy could not be loaded; says so in @k. */
+int kern_accel_prepare(struct kern *k, struct tidegate_bpf *skel);
+/* The program for what is enrolled from here on. */
+int kern_accel_attach(const struct kern *k, const struct tidegate_bpf *skel);
 
 /* --- kern_agent.c: kern_agent_self without the check. */
 int kern_agent_tell_self(struct kern *k, const uint32_t *uids, size_t n);

@@ -16,6 +16,7 @@
 #include <bpf/btf.h>
 #include <bpf/libbpf.h>
 
+#include "kern/kern_accel.h"
 #include "kern/kern_priv.h"
 #include "kern/kern_ways.h"
 
@@ -246,6 +247,35 @@ static void probe_ways(struct jsonw *w)
 	}
 }
 
+/* Known only by the self-test: it names what differs. */
+static void accelerator_row(struct jsonw *w)
+{
+	struct kern_selftest *t = calloc(1, sizeof(*t));
+	char names[512], text[640];
+
+	if (!t)
+		return;
+	kern_selftest_run(t);
+	if (t->why[0]) {
+		(void)snprintf(text, sizeof(text), "all stays on TCP: %s", t->why);
+	} else {
+		kern_selftest_names(t, KERN_ACCEL_BOTH, false, names, sizeof(names));
+		(void)snprintf(text, sizeof(text),
+			       "connections stay on TCP unless `accelerate: on`; these calls would "
+			       "differ from it: %s",
+			       names);
+	}
+	jsonw_object(w);
+	jsonw_kv_string(w, "feature", "accelerator");
+	jsonw_kv_bool(w, "present",
+		      !t->why[0] && kern_selftest_count(t, KERN_ACCEL_BOTH, false) == 0);
+	jsonw_kv_bool(w, "used", true);
+	jsonw_kv_string(w, "since", "by test");
+	jsonw_kv_string(w, "without", text);
+	jsonw_object_end(w);
+	free(t);
+}
+
 int kern_probe(struct jsonw *w)
 {
 	libbpf_print_fn_t print = libbpf_set_print(NULL);
@@ -263,6 +293,7 @@ int kern_probe(struct jsonw *w)
 			jsonw_kv_string(w, "running", u.release);
 		jsonw_object_end(w);
 	}
+	accelerator_row(w);
 	probe_ways(w);
 	jsonw_array_end(w);
 	(void)libbpf_set_print(print);

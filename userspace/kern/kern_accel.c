@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Loading the accelerator where the kernel takes it. Whether it does is tried on a copy: if
+ * the programs with it were refused, nothing would be steered at all.
+ */
+#include <errno.h>
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+
+#include "kern/kern_accel.h"
+#include "kern/kern_priv.h"
+#include "tidegate.skel.h"
+
+enum { COPY_ENTRIES = 256 };
+
+/* What the two programs of a copy touch. */
+static bool map_needed(const char *name)
+{
+	static const char *const names[] = {"tg_targets", "tg_socks",  "tg_records",
+					    "tg_tuples",  "tg_listeners", "tg_counters",
+#define X(id, name) name,
+					    KERN_ACCEL_MAPS(X)
+#undef X
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+		if (strcmp(names[i], name) == 0)
+			return true;
+	return false;
+}
+
+static int shrink(struct tidegate_bpf *skel)
+{
+	struct bpf_program *p;
+	struct bpf_map *m;
+	int r = 0;
+
+	bpf_object__for_each_program(p, skel->obj)
+	{
+		if (!r && p != skel->progs.tg_msg && p != skel->progs.tg_sock_ops)
+			r = bpf_program__set_autoload(p, false);
+	}
+	bpf_object__for_each_map(m, skel->obj)
+	{
+		if (r || bpf_map__is_internal(m))
+			continue;
+		if (!map_needed(bpf_map__name(m)))
+			r = bpf_map__set_autocreate(m, false);
+		else if (bpf_map__max_entries(m) > COPY_ENTRIES)
+			r = bpf_map__set_max_entries(m, COPY_ENTRIES);
+	}
+	return r;
+}
+
+struct tidegate_bpf *kern_accel_copy(char why[KERN_WHY])
+{
+	struct tidegate_bpf *skel = tidegate_bpf__open();
+	int r = skel ? shrink(skel) : -errno;
+
+	if (!r)
+		r = tidegate_bpf__load(skel);
+	if (!r)
+		return skel;
+	(void)snprintf(why, KERN_WHY, "the kernel refuses the programs: %s", strerror(-r));
+	tidegate_bpf__destroy(skel);
+	return NULL;
+}
+
+int kern_accel_prepare(struct kern *k, struct tidegate_bpf *skel)
+{
+	struct tidegate_bpf *copy = kern_accel_copy(k->accel_why);
+	int r;
+
+	if (copy) {
+		tidegate_bpf__destroy(copy);
+		return 0;
+	}
+	skel->rodata->tg_accel_built = false;
+	r = bpf_program__set_autoload(skel->progs.tg_msg, false);
+#define X(id, name)                                                                               \
+	if (!r)                                                                                   \
+		r = bpf_map__set_autocreate(bpf_object__find_map_by_name(skel->obj, name), false);
+	KERN_ACCEL_MAPS(X)
+#undef X
+	return r;
+}
+
+int kern_accel_attach(const struct kern *k, const struct tidegate_bpf *skel)
+{
+	if (k->accel_why[0])
+		return 0;
+	return bpf_prog_attach(bpf_program__fd(skel->progs.tg_msg),
+			       bpf_map__fd(skel->maps.tg_acc_send), BPF_SK_MSG_VERDICT, 0);
+}
+
+const char *kern_accel_missing(const struct kern *k)
+{
+	return k->accel_why[0] ? k->accel_why : NULL;
+}
