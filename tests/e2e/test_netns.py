@@ -194,6 +194,86 @@ def test_agent_taken_away(daemon, pg):
         p.kill()
 
 
+# --- netns: agent
+
+# In the namespace, but no agent: hands what comes to ADDRESS on to the real server's socket.
+FORWARD = """
+import socket, sys, threading
+def pump(a, b):
+    try:
+        while data := a.recv(65536):
+            b.sendall(data)
+        b.shutdown(socket.SHUT_WR)
+    except OSError:
+        pass
+server = socket.create_server((sys.argv[1], int(sys.argv[2])))
+print("up", flush=True)
+while True:
+    c, _ = server.accept()
+    print("accepted", flush=True)
+    u = socket.socket(socket.AF_UNIX)
+    u.connect(sys.argv[3])
+    for pair in ((c, u), (u, c)):
+        threading.Thread(target=pump, args=pair, daemon=True).start()
+"""
+INSIDE = "10.99.7.1"
+
+
+def inside_policy(pg):
+    return policy(pg.port, target="netns: agent").replace("127.0.0.1:", f"{INSIDE}:")
+
+
+def psql_inside(pg, *args):
+    return [INSIDE if w == "127.0.0.1" else w for w in psql_words(pg, *args)]
+
+
+@pytest.fixture(params=["root's", "an agent's"])
+def inside(request, daemon, pg):
+    """(daemon, pid in a namespace with a server of its own, its output, whose it is)"""
+    d = daemon(inside_policy(pg))
+    words = ["unshare", "-n"] if request.param == "root's" else \
+        ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "unshare", "-Urn"]
+    script = (f"ip link set lo up && ip addr add {INSIDE}/32 dev lo && exec python3 -c "
+              f"{shlex.quote(FORWARD)} {INSIDE} {pg.port} {pg.dir}/.s.PGSQL.{pg.port}")
+    server = subprocess.Popen([*words, "sh", "-c", script], stdout=subprocess.PIPE, text=True)
+    if server.stdout.readline() != "up\n":
+        pytest.skip("no user namespaces for ordinary users on this host")
+    yield d, server, request.param
+    server.kill()
+    server.wait()
+
+
+def test_target_in_the_agents_namespace(inside, pg):
+    """Reached from root's namespace; a server that an agent may have faked gets no connection."""
+    d, server, whose = inside
+    enter = ["nsenter", f"--net=/proc/{server.pid}/ns/net"]
+    out = d.run([*enter, *psql_inside(pg)]).stdout
+    if whose == "root's":
+        assert out == "42\n"
+        # A cancel request goes the same way, more than once.
+        for _ in range(2):
+            p = d.popen([*enter, *psql_inside(pg, "-c", "SELECT pg_sleep(20)")])
+            wait_for("the statement", lambda: "pg_sleep(20)" in pg.sql(
+                "SELECT query FROM pg_stat_activity WHERE state = 'active' AND pid <> "
+                "pg_backend_pid()"))
+            p.send_signal(2)
+            assert "canceling statement" in p.communicate(timeout=10)[0]
+    else:
+        assert "not owned by the initial user namespace" in out and "42" not in out
+        assert d.counters()["netns_not_ours"] >= 1
+        server.kill()
+        assert server.communicate()[0] == ""
+        assert b"netns_not_ours" in d.record_text()
+
+
+def test_target_in_the_agents_namespace_has_no_way_here(daemon, pg):
+    """What is not there in the agent's namespace is not looked for in the daemon's."""
+    d = daemon(policy(pg.port, target="netns: agent"))
+    assert d.run(psql_words(pg)).stdout == "42\n"  # they share it
+    out = in_new_netns(d, pg)
+    assert "42" not in out and "Connection refused" in out
+
+
 # --- containers
 
 def image_of_this_host():

@@ -94,7 +94,11 @@
 	  "see the journal of tidegated")                                                          \
 	X(NETNS_LO_DOWN, "netns_lo_down",                                                          \
 	  "the loopback interface is down in an agent's network namespace: nothing is reached there", \
-	  "bring it up (`ip link set lo up`), or set namespaces: { lo: up }")
+	  "bring it up (`ip link set lo up`), or set namespaces: { lo: up }")                         \
+	X(NETNS_NOT_OURS, "netns_not_ours",                                                        \
+	  "a target with netns: agent, and the agent's network namespace is not owned by the initial " \
+	  "user namespace: its root may be the agent, and the server a fake",                       \
+	  "start the agent in a network namespace that root made, or set netns: daemon on the target")
 
 enum tg_reason {
 #define X(name, label, what, todo) TG_R_##name,

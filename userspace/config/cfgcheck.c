@@ -379,6 +379,27 @@ static void check_listeners(struct loader *l)
 	}
 }
 
+/*
+ * In an agent's network namespace a server can be the agent's own: it must not be given
+ * anything that the agent does not have.
+ */
+static void check_netns(struct loader *l, const struct cfg_target *t, const struct ynode *map)
+{
+	const struct ynode *at = place_of(map, "netns");
+
+	if (!t->netns_agent)
+		return;
+	if (t->catalog_user)
+		cfg_fail(l, at, "`netns: agent` and `catalog` exclude each other: a server in an "
+			 "agent's namespace can be a fake that collects the password");
+	if (t->socket)
+		cfg_fail(l, at, "`netns: agent` and `socket` exclude each other: an AF_UNIX socket is "
+			 "in no network namespace");
+	if (t->listen)
+		cfg_fail(l, at, "`netns: agent` and `listen` exclude each other: whose namespace it "
+			 "is, is known of steered connections only");
+}
+
 static void check_targets(struct loader *l)
 {
 	for (uint32_t i = 0; i < l->c->ntargets; i++) {
@@ -386,6 +407,7 @@ static void check_targets(struct loader *l)
 		const struct ynode *map = l->target_nodes[i];
 
 		check_protocol(l, t, map);
+		check_netns(l, t, map);
 		if (t->socket_trust && !t->socket)
 			cfg_fail(l, place_of(map, "socket_auth"),
 				 "`socket_auth` has a meaning only with `socket`");

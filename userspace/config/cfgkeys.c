@@ -38,6 +38,7 @@ const char *const cfg_mode_words[] = {
 	NULL,
 };
 static const char *const socket_auth_words[] = {[false] = "required", [true] = "trust", NULL};
+static const char *const netns_words[] = {[false] = "daemon", [true] = "agent", NULL};
 static const char *const lo_words[] = {[false] = "leave", [true] = "up", NULL};
 static const char *const durability_words[] = {
 	[DURABLE_PROCESS] = "process",
@@ -199,6 +200,9 @@ static const struct cfg_key target_keys[] = {
 	 .help = "address:port of a listener for clients that are pointed at Tidegate"},
 	{.name = "listen_by_owner", .kind = KEY_BOOL, AT(cfg_target, listen_by_owner),
 	 .help = "on a loopback listener the agent is known by the owner of the client's socket"},
+	{.name = "netns", .kind = KEY_FLAG, AT(cfg_target, netns_agent), .words = netns_words,
+	 .dflt = "daemon",
+	 .help = "network namespace in which the target is reached: the daemon's, or the agent's"},
 	{.name = "catalog", SUB(catalog_section),
 	 .help = "login for Tidegate's own look-ups, which column masks need"},
 	{.name = "limits", SUB(limit_section), .help = "limits of one session"},

@@ -86,6 +86,7 @@ struct cfg_target {
 	const char *socket;   /* AF_UNIX path of the server leg, or NULL */
 	bool socket_trust;
 	enum target_mode mode;
+	bool netns_agent;     /* reached from the agent's network namespace, not the daemon's */
 	bool fail_open;	      /* daemon down: agents reach the target directly */
 	enum accelerate accelerate;
 	enum accel_ends accelerate_directions;

@@ -38,7 +38,10 @@ enum {
 	/* sessions */                                                                             \
 	X(SESSION_OPEN, "W>P uuid, bytes tg_record, str peer, str local, u32 by_owner, str target") \
 	X(SESSION_FACTS, "P>W uuid, u32 reason, str agent, str target, str upstream, "            \
-			 "str facts_json, u32 file_error, fd?: file")                              \
+			 "str facts_json, u32 file_error, u32 n sockets, u32 reason why none, "    \
+			 "fd?: file, n * fd: unconnected, in the agent's network namespace")       \
+	X(SOCKET_ASK, "W>P uuid: one more of these")                                               \
+	X(SOCKET, "P>W uuid, fd?")                                                                 \
 	X(SESSION_LOGIN, "W>P uuid, str user, str database, str application")                      \
 	X(SESSION_KEY, "W>P uuid, u32 pid, u32 key")                                               \
 	X(SESSION_STATS, "W>P uuid, str state, u64 commands, u64 in, u64 out, u64 masked")         \

@@ -50,6 +50,7 @@ struct netns_state {
 	struct parent *p;
 	struct list list;
 	struct netns_id own;
+	uint64_t own_cookie;
 	struct kern_events *events;
 	uv_poll_t poll;
 	bool look; /* at all agents' processes, at the next tick */
@@ -471,8 +472,7 @@ void netns_reload(struct parent *p)
 int netns_start(struct parent *p)
 {
 	struct netns_state *s = calloc(1, sizeof(*s));
-	uint64_t own;
-	socklen_t n = sizeof(own);
+	socklen_t n = sizeof(s->own_cookie);
 	int rc;
 
 	if (!s)
@@ -480,11 +480,11 @@ int netns_start(struct parent *p)
 	s->p = p;
 	list_init(&s->list);
 	rc = netns_id_at("/proc/self/ns/net", &s->own);
-	if (!rc && getsockopt(p->own.tcp4, SOL_SOCKET, SO_NETNS_COOKIE, &own, &n))
+	if (!rc && getsockopt(p->own.tcp4, SOL_SOCKET, SO_NETNS_COOKIE, &s->own_cookie, &n))
 		rc = -errno;
 	/* Entries of an earlier run have no listener; without them new processes are told of. */
 	if (!rc)
-		rc = kern_listener_keep(p->kern, own);
+		rc = kern_listener_keep(p->kern, s->own_cookie);
 	if (!rc)
 		rc = kern_events_lost(p->kern, &s->lost);
 	if (!rc)
@@ -523,6 +523,41 @@ void netns_give(struct parent *p, struct child *c)
 
 		listener_set_give(&ns->set, c, ns->cookie);
 	}
+}
+
+struct socket_job {
+	int family, fd;
+};
+
+static int socket_here(void *ctx)
+{
+	struct socket_job *j = ctx;
+
+	j->fd = socket(j->family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	return j->fd < 0 ? -errno : 0;
+}
+
+uint16_t netns_socket(struct parent *p, uint64_t cookie, int family, int *ret_fd)
+{
+	struct socket_job job = {.family = family};
+	struct netns *ns = NULL;
+	int rc;
+
+	if (!p->netns)
+		return TG_R_NETNS_FAILED;
+	list_each(it, &p->netns->list)
+		if (container_of(it, struct netns, link)->cookie == cookie)
+			ns = container_of(it, struct netns, link);
+	if (ns && !ns->initial_owner)
+		return TG_R_NETNS_NOT_OURS;
+	if (cookie == p->netns->own_cookie)
+		rc = socket_here(&job);
+	else
+		rc = ns ? netns_run(ns->fd, socket_here, &job) : -ENOENT;
+	if (rc)
+		return TG_R_NETNS_FAILED;
+	*ret_fd = job.fd;
+	return TG_R_NONE;
 }
 
 json_t *netns_json(struct parent *p)

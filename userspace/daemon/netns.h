@@ -24,6 +24,12 @@ void netns_give(struct parent *p, struct child *c);
 json_t *netns_json(struct parent *p);
 
 /*
+ * An unconnected TCP socket in an agent's namespace, for a target with `netns: agent`. 0 and
+ * *ret_fd, or the reason: no socket is made where the agent could be root.
+ */
+MUST_CHECK uint16_t netns_socket(struct parent *p, uint64_t cookie, int family, int *ret_fd);
+
+/*
  * Runs @fn in a thread that is in the namespace @nsfd, and waits for it: descriptors that
  * it opens are the caller's, the namespace never is. -errno of getting there, or fn's result.
  */

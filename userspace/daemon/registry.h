@@ -16,6 +16,7 @@ struct psession {
 	char *user, *database, *application;
 	char exe[256], cgroup[256], comm[TG_COMM_LEN + 1];
 	struct container container;
+	bool in_netns; /* the target is reached in the agent's network namespace */
 	uint64_t netns_cookie; /* of the agent; 0: not steered */
 	char peer[64], upstream[128], state[16];
 	uint32_t pid, uid, backend_pid, backend_key;

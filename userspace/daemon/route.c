@@ -11,6 +11,7 @@
 #include "daemon/address.h"
 #include "daemon/listeners.h"
 #include "daemon/grants.h"
+#include "daemon/netns.h"
 #include "daemon/registry.h"
 #include "daemon/parent.h"
 #include "tidegate_rec.h"
@@ -144,15 +145,54 @@ static uint16_t identify(struct parent *p, struct psession *s, const struct open
 	return s->upstream[0] ? TG_R_NONE : TG_R_UPSTREAM_REFUSED;
 }
 
+/* @upstream is a literal: "[v6]:port" or "v4:port". */
+static uint16_t upstream_socket(struct parent *p, const struct psession *s, int *ret_fd)
+{
+	return netns_socket(p, s->netns_cookie, s->upstream[0] == '[' ? AF_INET6 : AF_INET, ret_fd);
+}
+
+/* One for the session and one for a cancel request; none, and why. */
+static uint32_t upstream_sockets(struct parent *p, struct psession *s, int fds[2],
+				 uint16_t *ret_why)
+{
+	uint32_t n = 0;
+
+	*ret_why = 0;
+	while (s->in_netns && n < 2 && !*ret_why) {
+		*ret_why = upstream_socket(p, s, &fds[n]);
+		n += !*ret_why;
+	}
+	return n;
+}
+
+static void socket_ask(struct parent *p, struct child *c, struct ipc_msg *m)
+{
+	struct uuid u = ipc_get_uuid(m);
+	struct psession *s = registry_find(p, &u);
+	int fd = -1;
+
+	if (!ipc_end(m)) {
+		m->bad = true;
+		return;
+	}
+	if (!s || s->worker != c || !s->in_netns || upstream_socket(p, s, &fd))
+		return;
+	ipc_begin(c->ipc, IPC_SOCKET, 0);
+	ipc_put_uuid(c->ipc, &u);
+	ipc_put_fd(c->ipc, fd);
+	ipc_send(c->ipc);
+	close(fd);
+}
+
 static void session_open(struct parent *p, struct child *c, struct ipc_msg *m)
 {
 	struct uuid u = ipc_get_uuid(m);
 	struct opening o = {0};
 	struct psession *s;
 	char facts[2048] = "{}";
-	uint32_t error = 0;
-	uint16_t why;
-	int fd = -1;
+	uint32_t error = 0, n = 0;
+	uint16_t why, no_socket = 0;
+	int fd = -1, sockets[2];
 
 	if (!parse_opening(m, &o)) {
 		m->bad = true;
@@ -167,6 +207,8 @@ static void session_open(struct parent *p, struct child *c, struct ipc_msg *m)
 		s->agent->sessions++;
 		s->target->sessions++;
 		fd = open_recording(p, s->id, true, &error);
+		s->in_netns = o.steered && s->target->cfg->netns_agent;
+		n = upstream_sockets(p, s, sockets, &no_socket);
 	}
 	ipc_begin(c->ipc, IPC_SESSION_FACTS, 0);
 	ipc_put_uuid(c->ipc, &u);
@@ -176,11 +218,17 @@ static void session_open(struct parent *p, struct child *c, struct ipc_msg *m)
 	ipc_put_str(c->ipc, s->upstream);
 	ipc_put_str(c->ipc, facts);
 	ipc_put_u32(c->ipc, error);
+	ipc_put_u32(c->ipc, n);
+	ipc_put_u32(c->ipc, no_socket);
 	if (fd >= 0)
 		ipc_put_fd(c->ipc, fd);
+	for (uint32_t i = 0; i < n; i++)
+		ipc_put_fd(c->ipc, sockets[i]);
 	ipc_send(c->ipc);
 	if (fd >= 0)
 		close(fd);
+	for (uint32_t i = 0; i < n; i++)
+		close(sockets[i]);
 }
 
 static char *dup_slice(struct slice s)
@@ -329,6 +377,9 @@ static void from_worker(struct parent *p, struct child *c, struct ipc_msg *m)
 		break;
 	case IPC_ASK_CANCEL:
 		ask_cancel(p, c, m);
+		break;
+	case IPC_SOCKET_ASK:
+		socket_ask(p, c, m);
 		break;
 	case IPC_CANCEL_ASK:
 		cancel_ask(p, m);

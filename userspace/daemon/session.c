@@ -150,6 +150,9 @@ static void on_handle_closed(uv_handle_t *h)
 	free(s->facts);
 	free(s->upstream);
 	free(s->record);
+	for (int i = 0; i < 2; i++)
+		if (s->upstream_fd[i] >= 0)
+			close(s->upstream_fd[i]);
 	arena_done(&s->arena);
 	free(s);
 }
@@ -161,6 +164,7 @@ static struct session *session_alloc(struct worker *w)
 	if (!s)
 		return NULL;
 	s->w = w;
+	s->upstream_fd[0] = s->upstream_fd[1] = -1;
 	s->conf = wconf_ref(w->conf);
 	s->opened_wall_ns = clock_wall_ns();
 	uuid_new(s->opened_wall_ns, &s->uuid);
@@ -290,15 +294,21 @@ static void identified(struct session *s, struct slice agent, struct slice targe
 
 void session_facts(struct session *s, struct ipc_msg *m)
 {
-	uint32_t reason = ipc_get_u32(m), file_error;
+	uint32_t reason = ipc_get_u32(m), file_error, nsockets, no_socket;
 	struct slice agent = ipc_get_str(m), target = ipc_get_str(m);
 	struct slice upstream = ipc_get_str(m), facts = ipc_get_str(m);
 	int fd;
 
 	file_error = ipc_get_u32(m);
+	nsockets = ipc_get_u32(m);
+	no_socket = ipc_get_u32(m);
 	if (!ipc_end(m) || s->state != SESSION_IDENTIFY)
 		return;
-	fd = ipc_get_fd(m);
+	fd = reason || file_error ? -1 : ipc_get_fd(m);
+	for (uint32_t i = 0; i < nsockets && i < 2; i++)
+		s->upstream_fd[i] = ipc_get_fd(m);
+	s->in_netns = nsockets || no_socket;
+	s->no_upstream = (uint16_t)no_socket;
 	s->facts = strndup((const char *)facts.p, facts.n);
 	s->upstream = strndup((const char *)upstream.p, upstream.n);
 	if (reason) {
@@ -308,6 +318,16 @@ void session_facts(struct session *s, struct ipc_msg *m)
 		return;
 	}
 	identified(s, agent, target, fd, (int)file_error);
+}
+
+void session_socket(struct session *s, struct ipc_msg *m)
+{
+	int fd = ipc_get_fd(m);
+
+	if (fd >= 0 && s->in_netns && s->upstream_fd[1] < 0)
+		s->upstream_fd[1] = fd;
+	else if (fd >= 0)
+		close(fd);
 }
 
 /* ----------------------------------------------------------------- ending */

@@ -92,6 +92,10 @@ struct session {
 	uint64_t grant_until_boot_ns;
 	uint32_t pid, key; /* for cancel requests */
 	char *upstream; /* "address:port" or "unix:PATH" */
+	/* Unconnected, in the agent's network namespace: for the session, for a cancel request. */
+	int upstream_fd[2];
+	bool in_netns; /* these and no others, if they are -1: none */
+	uint16_t no_upstream; /* reason why there are none */
 	char *facts; /* JSON from the parent, until it is in the recording */
 	const char *user, *database, *application;
 	struct tg_record *record; /* NULL: not steered, or in the recording already */
@@ -119,6 +123,7 @@ struct session *session_find(struct worker *w, const struct uuid *u);
 void session_facts(struct session *s, struct ipc_msg *m);
 void session_answer(struct session *s, struct ipc_msg *m);
 void session_pending(struct session *s, struct slice request);
+void session_socket(struct session *s, struct ipc_msg *m);
 void session_cancel(struct session *s);
 /* The snapshot that was waited for is there, or cannot be had. */
 void session_catalog_ready(struct session *s);

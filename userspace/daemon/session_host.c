@@ -130,8 +130,12 @@ static void ask_access(struct session *s, const struct access_decision *d)
 static enum insp_verdict let_in(struct session *s, uint64_t seq, struct insp_answer *ret)
 {
 	char words[256];
-	int rc = session_connect(s);
+	int rc;
 
+	if (s->no_upstream)
+		return refuse(s, ret, seq, s->no_upstream, reason_what(s->no_upstream),
+			      reason_todo(s->no_upstream));
+	rc = session_connect(s);
 	if (rc) {
 		(void)snprintf(words, sizeof(words), "cannot connect to target %s at %s: %s",
 			       s->view->target->name, s->upstream, strerror(-rc));

@@ -494,38 +494,60 @@ static int connect_unix(const char *path)
 	return -e;
 }
 
-int upstream_open(const char *upstream, bool *ret_done)
+/* Takes over @fd; -1: a socket of this namespace is made. */
+static int connect_to(int fd, const char *address, bool *ret_done)
 {
 	struct sockaddr_storage ss;
-	bool unused;
 	socklen_t len;
-	int fd, e;
+	int e = -EINVAL;
+
+	if (address_parse(address, &ss, &len) == 0) {
+		if (fd < 0)
+			fd = socket(ss.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+		if (fd < 0)
+			return -errno;
+		*ret_done = connect(fd, (struct sockaddr *)&ss, len) == 0;
+		if (*ret_done || errno == EINPROGRESS)
+			return fd;
+		e = -errno;
+	}
+	if (fd >= 0)
+		close(fd);
+	return e;
+}
+
+int upstream_open(const char *upstream, bool *ret_done)
+{
+	bool unused;
 
 	if (!ret_done)
 		ret_done = &unused;
 	*ret_done = strncmp(upstream, "unix:", 5) == 0;
 	if (*ret_done)
 		return connect_unix(upstream + 5);
-	if (address_parse(upstream, &ss, &len))
-		return -EINVAL;
-	fd = socket(ss.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0)
-		return -errno;
-	if (connect(fd, (struct sockaddr *)&ss, len) == 0) {
-		*ret_done = true;
-		return fd;
-	}
-	if (errno == EINPROGRESS)
-		return fd;
-	e = errno;
-	close(fd);
-	return -e;
+	return connect_to(-1, upstream, ret_done);
+}
+
+/*
+ * Where the target is reached in the agent's network namespace there is no other way: nothing
+ * that the agent calls by that address there may turn out to be something else here.
+ */
+static int open_leg(struct session *s, int which, bool *ret_done)
+{
+	int fd = s->upstream_fd[which];
+
+	if (!s->in_netns)
+		return s->steered && s->view->target->netns_agent
+			       ? -ENETUNREACH
+			       : upstream_open(s->upstream, ret_done);
+	s->upstream_fd[which] = -1;
+	return fd < 0 ? -ENETUNREACH : connect_to(fd, s->upstream, ret_done);
 }
 
 int session_connect(struct session *s)
 {
 	bool done;
-	int fd = upstream_open(s->upstream, &done), rc;
+	int fd = open_leg(s, 0, &done), rc;
 
 	if (fd < 0)
 		return fd;
@@ -571,7 +593,12 @@ void session_cancel_upstream(struct session *s)
 	if (!s->pid)
 		return;
 	n = s->insp->cancel(s->pid, s->key, msg);
-	fd = upstream_open(s->upstream, &done);
+	fd = open_leg(s, 1, &done);
+	if (s->in_netns) {
+		ipc_begin(s->w->ipc, IPC_SOCKET_ASK, 0);
+		ipc_put_uuid(s->w->ipc, &s->uuid);
+		ipc_send(s->w->ipc);
+	}
 	if (fd < 0)
 		return;
 	if (s->rec && !srec_cancel(s))

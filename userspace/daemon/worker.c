@@ -669,6 +669,9 @@ static void session_message(struct worker *w, struct ipc_msg *m)
 	case IPC_PENDING:
 		session_pending(s, ipc_get_str(m));
 		break;
+	case IPC_SOCKET:
+		session_socket(s, m);
+		break;
 	case IPC_CANCEL_DO:
 		session_cancel(s);
 		break;
