@@ -564,3 +564,41 @@ def test_prepared_before_the_masks(shop):
         w.close()
     finally:
         d.stop()
+
+
+FOUND = ["'ada@example.com'::bytea", "decode('00ff', 'hex') || 'ada@example.com'::bytea",
+         "4111111111111111::bigint", "4111111111111111::numeric", "4111111111111111::float8",
+         "771234::int", "'1980-02-03'::date", "'1980-02-03'::timestamp",
+         "'1980-02-03'::timestamptz", "convert_to('4111 1111 1111 1111', 'UTF8')"]
+NOT_FOUND = ["'nothing'::bytea", "5::bigint", "1.5::float8", "7712::int",
+             "'1980-02-03 10:11:12'::timestamp", "true"]
+
+
+@pytest.mark.parametrize("binary", [False, True])
+def test_detectors_know_types(shop, binary):
+    """No column is named: what is looked for is found whatever type carries it, and nothing else is."""
+    port = harness.free_port()
+    d = harness.Daemon(policy(shop.port, target=f'listen: "127.0.0.1:{port}"\nlisten_by_owner: true',
+                              mask=["{ detect: [card, email, dob], as: redact }",
+                                    "{ pattern: '77[0-9]{4}', as: redact }"])
+                       .replace("cgroup: $CGROUP", "uid: [0]"), bpf="off")
+
+    def value(c, expression, setting):
+        c.query(f"SET bytea_output = {setting}")
+        c.until(b"Z")
+        c.send(harness.message(b"P", f"\0SELECT {expression}\0".encode() + b"\0\0"),
+               harness.message(b"B", b"\0\0" + struct.pack(">HHHH", 0, 0, 1, binary)),
+               harness.message(b"E", b"\0\0\0\0\0"), harness.message(b"S"))
+        return [body for kind, body in c.until(b"Z") if kind == b"D"]
+    try:
+        direct, through = harness.Raw(shop.port), harness.Raw(port)
+        for setting in ("hex", "escape"):
+            for e in FOUND:
+                want, got = value(direct, e, setting), value(through, e, setting)
+                assert len(got) == 1 and got != want, (e, setting, got)
+            for e in NOT_FOUND:
+                assert value(through, e, setting) == value(direct, e, setting), (e, setting)
+        direct.close()
+        through.close()
+    finally:
+        d.stop()

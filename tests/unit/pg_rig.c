@@ -149,7 +149,7 @@ static enum insp_verdict on_columns(void *ctx, const struct sql_info *info, bool
 			.how = secret ? r->how : MASK_NONE,
 			.found_how = MASK_REDACT,
 			.detectors = 1u << DETECT_BIT_EMAIL | 1u << DETECT_BIT_CARD |
-				     1u << DETECT_BIT_UUID,
+				     1u << DETECT_BIT_UUID | r->detectors,
 		};
 	}
 	ret->texts = r->hide_texts;

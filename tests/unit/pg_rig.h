@@ -35,6 +35,7 @@ struct rig {
 	int release;
 	int wait_columns; /* that many columns() calls are answered WAIT first */
 	uint8_t how;
+	uint32_t detectors; /* beside the usual */
 	bool hide_texts;
 	uint32_t mask_calls, masked_values, column_calls;
 	size_t peak; /* of unused input */

@@ -109,7 +109,15 @@ struct one {
 	struct slice in, want; /* want.p NULL: NULL; same pointer as in: unchanged */
 };
 
+/* With detectors beside the usual. */
+struct one_more {
+	struct one o;
+	uint32_t detectors;
+};
+
 #define L(s) SLICE_LIT(s)
+
+#define BIT(name) (1u << DETECT_BIT_##name)
 
 static const struct one ones[] = {
 	{PG_OID_TEXT, false, true, L("abc"), L("***")},
@@ -155,7 +163,42 @@ static const struct one ones[] = {
 	{1016 /* int8[] */, false, false, L("{4111}"), {0}},
 };
 
-static void check_one(const struct one *o, size_t index)
+static const struct one_more more[] = {
+	/* bytea by the bytes it stands for */
+	{{PG_OID_BYTEA, false, false, L("\\x6140622e63"), L("\\x")}, 0},
+	{{PG_OID_BYTEA, false, false, L("\\x6141622e63"), L("\\x6141622e63")}, 0},
+	{{PG_OID_BYTEA, false, false, L("\\000a\\100b.c"), L("\\x")}, 0},
+	{{PG_OID_BYTEA, false, false, L("\\134x6140"), L("\\134x6140")}, 0},
+	{{PG_OID_BYTEA, true, false, L("a@b.c"), L("<hit>")}, 0},
+	/* 4111111111111111 */
+	{{PG_OID_FLOAT8, false, false, L("4.111111111111111e+15"), L("0")}, 0},
+	{{PG_OID_FLOAT8, true, false, L("\103\055\066\021\112\321\343\216"),
+	  L("\0\0\0\0\0\0\0\0")}, 0},
+	{{PG_OID_FLOAT8, false, false, L("1.5"), L("1.5")}, 0},
+	/* numbers that are too short for a card, but not for a user's pattern */
+	{{PG_OID_INT4, false, false, L("4111"), L("0")}, BIT(PATTERN)},
+	{{PG_OID_INT4, true, false, L("\0\0\20\17"), L("\0\0\0\0")}, BIT(PATTERN)},
+	{{PG_OID_INT4, true, false, L("\0\0\20\17"), L("\0\0\20\17")}, 0},
+	{{PG_OID_FLOAT4, false, false, L("4111.5"), L("0")}, BIT(PATTERN)},
+	{{PG_OID_MONEY, false, false, L("$4111.00"), L("$0.00")}, BIT(PATTERN)},
+	{{PG_OID_TIME, false, false, L("00:00:01"), L("00:00:01")}, BIT(PATTERN)},
+	/* dates, and timestamps that can be some */
+	{{PG_OID_DATE, false, false, L("1980-02-03"), L("2000-01-01")}, BIT(DOB)},
+	{{PG_OID_TIMESTAMP, false, false, L("1980-02-03 00:00:00"),
+	  L("2000-01-01 00:00:00")}, BIT(DOB)},
+	{{PG_OID_TIMESTAMP, false, false, L("1980-02-03 01:02:03"),
+	  L("1980-02-03 01:02:03")}, BIT(DOB)},
+	{{PG_OID_TIMESTAMP, false, false, L("1980-02-03 00:00:00.5"),
+	  L("1980-02-03 00:00:00.5")}, BIT(DOB)},
+	{{PG_OID_TIMESTAMP, true, false, L("\377\375\304\220\122\001\000\000"),
+	  L("\0\0\0\0\0\0\0\0")}, BIT(DOB)},
+	{{PG_OID_TIMESTAMP, true, false, L("\377\375\304\221\057\351\170\300"),
+	  L("\377\375\304\221\057\351\170\300")}, BIT(DOB)},
+	{{PG_OID_TIMESTAMPTZ, true, false, L("\377\375\304\225\043\321\357\000"),
+	  L("\0\0\0\0\0\0\0\0")}, BIT(DOB)},
+};
+
+static void check_one(const struct one *o, uint32_t detectors, size_t index)
 {
 	char col[64];
 	struct buf b, want;
@@ -163,6 +206,7 @@ static void check_one(const struct one *o, size_t index)
 
 	login(&r, &b);
 	buf_init(&want, 1 << 20);
+	r.detectors = detectors;
 	query(&r, &b, "SELECT v FROM t");
 	(void)snprintf(col, sizeof(col), "v:1000:%d:%u:%c", o->column_mask ? 2 : 1, o->type,
 		       o->binary ? 'b' : 't');
@@ -194,8 +238,10 @@ static void test_types(void **state)
 			o.in = L("\0\16\233\13\117\61\61\307");
 			o.want = L("\0\0\0\0\0\0\0\0");
 		}
-		check_one(&o, i);
+		check_one(&o, 0, i);
 	}
+	for (size_t i = 0; i < ARRAY_SIZE(more); i++)
+		check_one(&more[i].o, more[i].detectors, 1000 + i);
 }
 
 static void test_numbers(void **state)
@@ -213,12 +259,21 @@ static void test_numbers(void **state)
 		{PG_OID_NUMERIC, L("\0\1\377\377\100\0\0\4\0\173"), "-0.0123"},
 		{PG_OID_NUMERIC, L("\0\0\0\0\300\0\0\0"), ""}, /* NaN */
 		{PG_OID_NUMERIC, L("\0\2\0\0\0\0\0\1\0\14"), ""},
+		{PG_OID_INT2, L("\377\376"), "-2"},
+		{PG_OID_OID, L("\377\377\377\377"), "4294967295"},
+		{PG_OID_FLOAT4, L("\75\314\314\315"), "0.1"},
+		{PG_OID_FLOAT8, L("\77\271\231\231\231\231\231\232"), "0.1"},
+		{PG_OID_FLOAT8, L("\177\360\0\0\0\0\0\0"), "inf"},
+		{PG_OID_DATE, L("\377\377\343\230"), "1980-02-03"},
+		{PG_OID_DATE, L("\177\377\377\377"), ""}, /* infinity */
+		{PG_OID_TIMESTAMP, L("\377\375\304\221\057\351\170\300"), "1980-02-03 01:02:03"},
+		{PG_OID_UUID, L("0123456789abcdef"), "30313233-3435-3637-3839-616263646566"},
 	};
-	char text[PG_DECIMAL_MAX];
+	char text[PG_RENDERED_MAX];
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
-		size_t n = pg_type_decimal(cases[i].type, cases[i].in, text, sizeof(text));
+		size_t n = pg_type_render(cases[i].type, true, cases[i].in, text, sizeof(text));
 
 		assert_int_equal(n, strlen(cases[i].want));
 		assert_memory_equal(text, cases[i].want, n);

@@ -162,8 +162,9 @@ bool pg_fix_applies(const struct pg_col *c, bool binary, struct slice v);
 struct slice pg_fix_value(const struct pg_col *c, bool binary);
 void pg_count_fix(struct pg *st, const struct pg_col *c);
 bool pg_is_jsonb(const struct pg_col *c, bool binary);
-bool pg_scan_input(const struct pg_col *c, uint8_t act, bool binary, struct slice v, char *conv,
+bool pg_scan_input(struct pg *st, const struct pg_col *c, uint8_t act, bool binary, struct slice v, char *conv,
 		   struct slice *ret);
+bool pg_plain_room(struct pg *st, size_t n);
 struct slice pg_scan_output(const struct pg_col *c, uint8_t act, bool binary,
 			    const struct insp_value *v, bool *ret_jsonb);
 
@@ -176,12 +177,18 @@ bool pg_rows_more(struct pg *st, struct slice in);
 enum pg_act pg_type_act(uint32_t type, bool binary, const struct insp_plan *p);
 /* Replacement of a value by its type; p NULL: NULL. */
 struct slice pg_type_zero(uint32_t type, bool binary, uint8_t how);
-/* int8 or numeric in binary as decimal text into @dst; 0: not a number. */
-size_t pg_type_decimal(uint32_t type, struct slice v, char *dst, size_t cap);
-enum { PG_DECIMAL_MAX = 160 };
 /* What a byte of a value too long to be held is overwritten with. */
 uint8_t pg_type_fill(uint32_t type, bool binary, bool hex, size_t at, size_t left);
 bool pg_json_valid(struct slice s);
+
+/* pg_render.c */
+enum { PG_RENDERED_MAX = 160 };
+/* The value has to be rendered to be scanned. */
+bool pg_type_renders(uint32_t type, bool binary);
+/* Its text into @dst; 0: there is none. */
+size_t pg_type_render(uint32_t type, bool binary, struct slice v, char *dst, size_t cap);
+/* The bytes of a bytea in text form, hex or escaped: at most v.n. */
+size_t pg_bytea_bytes(struct slice v, uint8_t *dst);
 
 /* pg_copy.c */
 enum pg_step pg_copy_begin(struct pg *st, const struct pg_msg *m, const struct pg_stmt *stmt);

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BATCH = 512 };
+enum { BATCH = 512, PLAIN_MAX = 128 << 20 };
 
 /* A value in a batch. */
 struct slot_meta {
@@ -192,13 +192,35 @@ void pg_rows_free(struct pg *st)
 	pg_desc_unref(st->rows.desc);
 	free(st->rows.col);
 	buf_done(&st->rows.hold);
+	buf_done(&st->rows.plain);
 	st->rows = (struct pg_rows){0};
 }
 
 /* ------------------------------------------------------------------ values */
 
+/*
+ * A date of birth where it is stored with a time. In binary a timestamptz is in UTC, and all time
+ * zones are multiples of 15 minutes away.
+ */
+static bool at_midnight(uint32_t type, bool binary, struct slice v)
+{
+	const int64_t day = 86400000000, quarter = 900000000;
+	const uint8_t *at;
+	int64_t us;
+
+	if (binary) {
+		us = v.n == 8 ? (int64_t)((uint64_t)load_be32(v.p) << 32 | load_be32(v.p + 4)) : 0;
+		return us % (type == PG_OID_TIMESTAMP ? day : quarter) == 0;
+	}
+	at = memmem(v.p, v.n, "00:00:00", 8);
+	return at && !(at + 8 < v.p + v.n && at[8] == '.');
+}
+
 bool pg_fix_applies(const struct pg_col *c, bool binary, struct slice v)
 {
+	if (c->plan.how == MASK_NONE &&
+	    (c->type == PG_OID_TIMESTAMP || c->type == PG_OID_TIMESTAMPTZ))
+		return at_midnight(c->type, binary, v);
 	/* A detector for IPv4 has no say over IPv6. */
 	if (c->plan.how == MASK_NONE && (c->type == PG_OID_INET || c->type == PG_OID_CIDR))
 		return binary ? v.n && v.p[0] == 2 : !memchr(v.p, ':', v.n);
@@ -215,7 +237,8 @@ struct slice pg_fix_value(const struct pg_col *c, bool binary)
 static uint32_t fix_detector(uint32_t type)
 {
 	return type == PG_OID_UUID ? 1u << DETECT_BIT_UUID :
-	       type == PG_OID_DATE ? 1u << DETECT_BIT_DOB : 1u << DETECT_BIT_IPV4;
+	       type == PG_OID_INET || type == PG_OID_CIDR ? 1u << DETECT_BIT_IPV4 :
+							    1u << DETECT_BIT_DOB;
 }
 
 void pg_count_fix(struct pg *st, const struct pg_col *c)
@@ -233,21 +256,38 @@ bool pg_is_jsonb(const struct pg_col *c, bool binary)
 	return binary && c->type == PG_OID_JSONB;
 }
 
-/* What the host is to look at; false: nothing. Decimal text goes to @conv. */
-bool pg_scan_input(const struct pg_col *c, uint8_t act, bool binary, struct slice v, char *conv,
-		   struct slice *ret)
+/* What the host is to look at; false: nothing. Text that is made goes to @conv, bytes to plain. */
+bool pg_scan_input(struct pg *st, const struct pg_col *c, uint8_t act, bool binary, struct slice v,
+		   char *conv, struct slice *ret)
 {
+	struct buf *plain = &st->rows.plain;
 	size_t n;
 
 	if (act == PG_ACT_JSON && pg_is_jsonb(c, binary))
 		v = slice_from(v, 1);
-	if (act == PG_ACT_SCAN && binary && (c->type == PG_OID_INT8 || c->type == PG_OID_NUMERIC)) {
-		n = pg_type_decimal(c->type, v, conv, PG_DECIMAL_MAX);
+	if (act == PG_ACT_SCAN && pg_type_renders(c->type, binary)) {
+		n = pg_type_render(c->type, binary, v, conv, PG_RENDERED_MAX);
 		v = slice_of(conv, n);
+	} else if (act == PG_ACT_SCAN && c->type == PG_OID_BYTEA) {
+		/* Room for the whole input was made before: earlier values do not move. */
+		n = pg_bytea_bytes(v, buf_data(plain) + plain->n);
+		v = slice_of(buf_data(plain) + plain->n, n);
+		buf_commit(plain, n);
 	}
 	*ret = v;
 	/* That a masked value is empty is not told either. */
 	return v.n > 0 || (c->plan.how != MASK_NONE && act != PG_ACT_SCAN);
+}
+
+/* Room for the bytes of @n bytes of bytea in text form. */
+bool pg_plain_room(struct pg *st, size_t n)
+{
+	struct buf *plain = &st->rows.plain;
+
+	if (!plain->max)
+		buf_init(plain, PLAIN_MAX);
+	buf_reset(plain);
+	return buf_reserve(plain, n) != NULL;
 }
 
 /* After the host: what goes on in place of the value, without jsonb's version. */
@@ -256,7 +296,8 @@ struct slice pg_scan_output(const struct pg_col *c, uint8_t act, bool binary,
 {
 	*ret_jsonb = false;
 	if (act == PG_ACT_SCAN)
-		return pg_type_zero(c->type, binary, c->plan.found_how);
+		return v->out.p ? pg_type_zero(c->type, binary, c->plan.found_how) :
+				  (struct slice){0};
 	if (act == PG_ACT_JSON && v->out.p) {
 		if (!pg_json_valid(v->out))
 			return pg_type_zero(c->type, binary, MASK_REDACT);
@@ -267,16 +308,25 @@ struct slice pg_scan_output(const struct pg_col *c, uint8_t act, bool binary,
 
 /* ----------------------------------------------------------------- batches */
 
-static bool batch_init(struct pg *st, struct batch *b)
+static bool batch_init(struct pg *st, struct batch *b, size_t in_n)
 {
 	const struct pg_rows *r = &st->rows;
 	size_t decimals = 0, need;
+	bool bytea = false;
 	uint8_t *p;
 
-	for (uint32_t i = 0; i < r->last; i++)
-		decimals += r->col[i].act == PG_ACT_SCAN && r->col[i].binary;
+	for (uint32_t i = 0; i < r->last; i++) {
+		uint32_t type = r->desc->col[i].type;
+
+		if (r->col[i].act != PG_ACT_SCAN)
+			continue;
+		decimals += pg_type_renders(type, r->col[i].binary);
+		bytea |= type == PG_OID_BYTEA;
+	}
+	if (bytea && !pg_plain_room(st, in_n))
+		return false;
 	b->cap_v = (uint32_t)max_size(BATCH, r->last);
-	b->cap_conv = decimals ? max_size(decimals, 128) * PG_DECIMAL_MAX : 0;
+	b->cap_conv = decimals ? max_size(decimals, 128) * PG_RENDERED_MAX : 0;
 	b->nv = b->nrow = 0;
 	b->nconv = 0;
 	need = b->cap_v * (sizeof(*b->v) + sizeof(*b->meta)) + BATCH * sizeof(*b->row) +
@@ -296,7 +346,7 @@ static bool batch_init(struct pg *st, struct batch *b)
 static bool batch_has_room(const struct pg *st, const struct batch *b)
 {
 	return b->nrow < BATCH && b->cap_v - b->nv >= st->rows.last &&
-	       (!b->cap_conv || b->cap_conv - b->nconv >= st->rows.last * (size_t)PG_DECIMAL_MAX ||
+	       (!b->cap_conv || b->cap_conv - b->nconv >= st->rows.last * (size_t)PG_RENDERED_MAX ||
 		b->nrow == 0);
 }
 
@@ -320,7 +370,7 @@ static void gather_value(struct pg *st, struct batch *b, struct row *row, uint32
 		row->changed = true;
 		return;
 	}
-	if (!pg_scan_input(c, a->act, a->binary, v, conv, &in))
+	if (!pg_scan_input(st, c, a->act, a->binary, v, conv, &in))
 		return;
 	if (in.p == (uint8_t *)conv)
 		b->nconv += in.n;
@@ -468,7 +518,7 @@ enum pg_step pg_rows_batch(struct pg *st, struct slice in, size_t *ret_used)
 
 	if (in.n < PG_HEAD || (size_t)load_be32(in.p + 1) + 1 > in.n)
 		return PG_OK;
-	if (!batch_init(st, &b))
+	if (!batch_init(st, &b, in.n))
 		return pg_bad(st, TG_R_NO_MEMORY);
 	while (in.n - off >= PG_HEAD && in.p[off] == PG_B_DATA_ROW && batch_has_room(st, &b)) {
 		size_t total = (size_t)load_be32(in.p + off + 1) + 1;

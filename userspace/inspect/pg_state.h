@@ -205,7 +205,7 @@ struct pg_rows {
 	size_t fill_at;	  /* offset in the value */
 	uint8_t fill_kind, stage;
 	bool fill_hex;
-	struct buf hold; /* a value that is scanned whole */
+	struct buf hold, plain; /* a value that is scanned whole; bytes of bytea values */
 	uint8_t part_n, part[4]; /* of a length that was cut */
 };
 

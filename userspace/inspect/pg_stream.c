@@ -41,9 +41,13 @@ static void scan_held(struct pg *st)
 	const struct pg_acol *a = &r->col[r->fill_col];
 	struct slice all = buf_slice(&r->hold);
 	struct insp_value v = {.plan = &c->plan};
-	char conv[PG_DECIMAL_MAX];
+	char conv[PG_RENDERED_MAX];
 
-	if (!pg_scan_input(c, a->act, a->binary, all, conv, &v.in) ||
+	if (!pg_plain_room(st, all.n)) {
+		pg_out(st, INSP_TO_CLIENT)->failed = true;
+		return;
+	}
+	if (!pg_scan_input(st, c, a->act, a->binary, all, conv, &v.in) ||
 	    !st->env->host->mask(st->env->ctx, &v, 1)) {
 		put(st, all);
 	} else {

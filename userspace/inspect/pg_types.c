@@ -8,12 +8,14 @@
  * a JSON string of stars); everything else (arrays, composites, ranges, enums,
  * types that are not built in) becomes NULL.
  *
- * Under detectors alone: text types, JSON, XML, text arrays and types that are not
- * built in are scanned in text form, and the hit is replaced in place; int8 and numeric
- * are scanned as decimal text, uuid for uuid, date for dob, inet for
- * ipv4, and in these, in binary forms and in other built-in types a hit replaces the
- * whole value as a mask would. bool, small integers, floats, times and bytea are
- * not scanned.
+ * Under detectors alone: text types, JSON, XML, text arrays, binary bytea and types that
+ * are not built in are scanned as they come, and the hit is replaced in place. What cannot be
+ * replaced in part is scanned as text (pg_render.c), and a hit replaces the
+ * whole value as a mask would: numbers that can be long enough for a card number; bytea in text form,
+ * by the bytes it stands for; arrays and composites in binary. uuid, inet and date are
+ * what their detectors look for, so all their values are hits; so is a timestamp at midnight: a
+ * date of birth in a column that is no date. A user's pattern may mean any type: all
+ * are scanned for it that have a text here, see scan_act().
  */
 #include "inspect/pg.h"
 
@@ -26,8 +28,11 @@ enum pg_kind {
 	KIND_JSON,
 	KIND_JSONB,
 	KIND_CHAR,
-	KIND_FIXED, /* not scanned */
+	KIND_FIXED,	   /* for a user's pattern only, in text form */
+	KIND_SMALL,	   /* numbers too short for a card: for a user's pattern only */
 	KIND_DECIMAL,
+	KIND_BYTEA,
+	KIND_TIMESTAMP,
 	KIND_UUID,
 	KIND_DATE,
 	KIND_INET,
@@ -58,7 +63,18 @@ static enum pg_kind kind_of(uint32_t type)
 		return KIND_CHAR;
 	case PG_OID_INT8:
 	case PG_OID_NUMERIC:
+	case PG_OID_FLOAT8:
 		return KIND_DECIMAL;
+	case PG_OID_INT2:
+	case PG_OID_INT4:
+	case PG_OID_OID:
+	case PG_OID_FLOAT4:
+		return KIND_SMALL;
+	case PG_OID_BYTEA:
+		return KIND_BYTEA;
+	case PG_OID_TIMESTAMP:
+	case PG_OID_TIMESTAMPTZ:
+		return KIND_TIMESTAMP;
 	case PG_OID_UUID:
 		return KIND_UUID;
 	case PG_OID_DATE:
@@ -67,19 +83,11 @@ static enum pg_kind kind_of(uint32_t type)
 	case PG_OID_CIDR:
 		return KIND_INET;
 	case PG_OID_BOOL:
-	case PG_OID_BYTEA:
-	case PG_OID_INT2:
-	case PG_OID_INT4:
-	case PG_OID_OID:
-	case PG_OID_FLOAT4:
-	case PG_OID_FLOAT8:
 	case PG_OID_MONEY:
 	case PG_OID_MACADDR:
 	case PG_OID_MACADDR8:
 	case PG_OID_TIME:
 	case PG_OID_TIMETZ:
-	case PG_OID_TIMESTAMP:
-	case PG_OID_TIMESTAMPTZ:
 	case PG_OID_INTERVAL:
 		return KIND_FIXED;
 	case PG_OID_JSON_ARRAY:
@@ -88,6 +96,14 @@ static enum pg_kind kind_of(uint32_t type)
 		break;
 	}
 	return KIND_OTHER;
+}
+
+/* All values, if @bit is looked for; for a user's pattern they are looked into where they are text. */
+static enum pg_act fix_or_scan(uint32_t detectors, enum detector_bit bit, bool has_text)
+{
+	if (detectors & 1u << bit)
+		return PG_ACT_FIX;
+	return detectors & 1u << DETECT_BIT_PATTERN && has_text ? PG_ACT_SCAN : PG_ACT_NONE;
 }
 
 static enum pg_act scan_act(uint32_t type, bool binary, uint32_t detectors)
@@ -101,16 +117,22 @@ static enum pg_act scan_act(uint32_t type, bool binary, uint32_t detectors)
 	case KIND_JSONB:
 		return PG_ACT_JSON;
 	case KIND_CHAR:
-	case KIND_FIXED:
 		return PG_ACT_NONE;
+	case KIND_FIXED:
+		return detectors & 1u << DETECT_BIT_PATTERN && !binary ? PG_ACT_SCAN : PG_ACT_NONE;
+	case KIND_SMALL:
+		return detectors & 1u << DETECT_BIT_PATTERN ? PG_ACT_SCAN : PG_ACT_NONE;
 	case KIND_DECIMAL:
 		return PG_ACT_SCAN;
+	case KIND_BYTEA:
+		return binary ? PG_ACT_HOST : PG_ACT_SCAN;
 	case KIND_UUID:
-		return detectors & 1u << DETECT_BIT_UUID ? PG_ACT_FIX : PG_ACT_NONE;
+		return fix_or_scan(detectors, DETECT_BIT_UUID, true);
 	case KIND_DATE:
-		return detectors & 1u << DETECT_BIT_DOB ? PG_ACT_FIX : PG_ACT_NONE;
+	case KIND_TIMESTAMP:
+		return fix_or_scan(detectors, DETECT_BIT_DOB, true);
 	case KIND_INET:
-		return detectors & 1u << DETECT_BIT_IPV4 ? PG_ACT_FIX : PG_ACT_NONE;
+		return fix_or_scan(detectors, DETECT_BIT_IPV4, !binary);
 	case KIND_OTHER:
 		break;
 	}
@@ -214,52 +236,6 @@ uint8_t pg_type_fill(uint32_t type, bool binary, bool hex, size_t at, size_t lef
 	if (kind == KIND_TEXT || kind == KIND_CHAR || (type == 0 && !binary))
 		return '*';
 	return binary ? 0 : kind == KIND_OTHER || kind == KIND_TEXT_ARRAY ? '*' : '0';
-}
-
-/* ----------------------------------------------------------------- numbers */
-
-static size_t int8_text(struct slice v, char *dst, size_t cap)
-{
-	uint64_t u = (uint64_t)load_be32(v.p) << 32 | load_be32(v.p + 4);
-	int n = snprintf(dst, cap, "%lld", (long long)(int64_t)u);
-
-	return n > 0 && (size_t)n < cap ? (size_t)n : 0;
-}
-
-/*
- * numeric in binary: ndigits, weight, sign, dscale, then base-10000 digits
- * (numeric_send). Digits behind the point only as far as they are there.
- */
-static size_t numeric_text(struct slice v, char *dst, size_t cap)
-{
-	size_t ndigits = load_be16(v.p), n = 0;
-	int weight = (int16_t)load_be16(v.p + 2);
-	uint16_t sign = load_be16(v.p + 4);
-
-	if (v.n != 8 + ndigits * 2 || sign & 0x8000 || weight < -8 || weight > 30)
-		return 0;
-	if (sign == 0x4000)
-		dst[n++] = '-';
-	if (weight < 0)
-		dst[n++] = '0';
-	for (int i = weight < 0 ? weight + 1 : 0; i < (int)ndigits || i <= weight; i++) {
-		unsigned d = i >= 0 && i < (int)ndigits ? load_be16(v.p + 8 + (size_t)i * 2) : 0;
-		bool first = i == 0 && weight >= 0;
-
-		if (d > 9999 || n + 6 > cap)
-			return d > 9999 ? 0 : n;
-		if (i == weight + 1)
-			dst[n++] = '.';
-		n += (size_t)snprintf(dst + n, cap - n, first ? "%u" : "%04u", d);
-	}
-	return n;
-}
-
-size_t pg_type_decimal(uint32_t type, struct slice v, char *dst, size_t cap)
-{
-	if (type == PG_OID_INT8)
-		return v.n == 8 ? int8_text(v, dst, cap) : 0;
-	return v.n >= 8 ? numeric_text(v, dst, cap) : 0;
 }
 
 /* -------------------------------------------------------------------- JSON */
