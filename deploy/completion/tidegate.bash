@@ -36,7 +36,7 @@ _tidegate()
 		-c | --config | -s | --socket | -f | --pins)
 			opts+=("$w" "${COMP_WORDS[++i]}")
 			;;
-		--reason | --for | --timeout | --agent | --target | -d | --dir | --last | --rows | --speed | --format | --user | --cgroup | --pass-fd)
+		--reason | --for | --timeout | --agent | --target | -d | --dir | --last | --rows | --speed | --format | --user | --cgroup | --pass-fd | --event)
 			((i++))
 			;;
 		-*) ;;

@@ -85,7 +85,7 @@ struct row {
 	bool (*fn)(void);
 };
 extern const struct row steer_rows[], deny_rows[], agent_rows[], life_rows[], rules_rows[],
-	netns_rows[], verifier_rows[], accel_rows[];
+	netns_rows[], verifier_rows[], accel_rows[], watch_rows[];
 /* Lines for verifier.baseline. */
 bool verifier_lines(void);
 

@@ -66,6 +66,7 @@ int main(int argc, char **argv)
 		failed++; /* the last one: it takes a /run of its own */
 	run(netns_rows, only);
 	run(accel_rows, only);
+	run(watch_rows, only);
 	env_done();
 	printf("bpf: %d passed, %d failed, 0 skipped\n", passed, failed);
 	return failed ? 1 : 0;

@@ -327,6 +327,13 @@ static const struct cfg_key namespace_keys[] = {
 		 "daemon: leave it, or bring it up"},
 };
 static const struct cfg_section namespace_section = SECTION("namespaces", namespace_keys);
+static const struct cfg_key audit_keys[] = {
+	{.name = "size", SIZE(64 * KIB, 4 * GIB), AT(config, audit_bytes), .dflt = "16MiB",
+	 .help = "size at which audit.jsonl in the state directory is renamed and begun anew"},
+	{.name = "keep", COUNT(1, 1000), AT(config, audit_keep), .dflt = "9",
+	 .help = "how many older ones are kept"},
+};
+static const struct cfg_section audit_section = SECTION("audit", audit_keys);
 
 static const struct cfg_key root_keys[] = {
 	{.name = "idp", CUSTOM(cfg_take_idp), .section = &cfg_idp_section,
@@ -341,5 +348,6 @@ static const struct cfg_key root_keys[] = {
 	{.name = "recording", SUB(recording_section), .help = "recordings of sessions"},
 	{.name = "namespaces", SUB(namespace_section),
 	 .help = "agents in network namespaces other than the daemon's"},
+	{.name = "audit", SUB(audit_section), .help = "the log of what operators did and what was noticed"},
 };
 const struct cfg_section cfg_root_section = SECTION("the file", root_keys);

@@ -114,6 +114,8 @@ struct config {
 	bool netns_raise_lo;  /* brings lo up where it is down */
 	bool record_required; /* false: a session that cannot be recorded goes on */
 	uint64_t journal_bytes; /* per worker */
+	uint64_t audit_bytes;	/* of audit.jsonl, before it is renamed */
+	uint32_t audit_keep;	/* renamed ones */
 	struct cfg_idp *idp;  /* NULL: the built-in approver */
 	struct cfg_agent *agents;
 	uint32_t nagents;

@@ -209,6 +209,7 @@ int cmd_agent(struct ctl *c, int argc, char **argv);
 /* `agent run`; in cmd_run.c. Returns only if the command could not be started. */
 int cmd_agent_run(struct ctl *c, int argc, char **argv);
 int cmd_approval(struct ctl *c, int argc, char **argv);
+int cmd_audit(struct ctl *c, int argc, char **argv);
 int cmd_batch(struct ctl *c, int argc, char **argv);
 int cmd_feature(struct ctl *c, int argc, char **argv);
 int cmd_grant(struct ctl *c, int argc, char **argv);

@@ -20,6 +20,7 @@ static const struct ctl_cmd objects[] = {
 	{"approval", cmd_approval, "", "requests that wait for a decision"},
 	{"grant", cmd_grant, "", "approved access that has an end"},
 	{"recording", cmd_recording, "", "what sessions did, from their files"},
+	{"audit", cmd_audit, "", "what operators did, and what was noticed of others"},
 	{"policy", cmd_policy, "", "check, test and explain the configuration"},
 	{"map", cmd_map, "", "the pinned BPF maps"},
 	{"prog", cmd_prog, "", "the pinned BPF programs"},

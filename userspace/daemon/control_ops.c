@@ -6,7 +6,9 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "daemon/audit.h"
 #include "daemon/grants.h"
+#include "daemon/integrity.h"
 #include "daemon/registry.h"
 #include "daemon/netns.h"
 #include "daemon/parent.h"
@@ -271,6 +273,11 @@ static json_t *op_grant_create(struct call *c)
 	(void)snprintf(by, sizeof(by), "uid %u", c->uid);
 	log_warning("BREAK-GLASS: uid %u grants agent %s target %s: %s", c->uid, agent, target,
 		    reason);
+	if (audit_write(c->p, AUDIT_SYNC, "grant.break_glass", "{s:s, s:s, s:I, s:I, s:s}", "agent",
+			agent, "target", target, "uid", (json_int_t)c->uid, "for_ms",
+			(json_int_t)ms, "reason", reason))
+		return fail(c, "failed", "see `tidegate status`",
+			    "it would not be on record: the audit log cannot be written");
 	g = grant_new(c->p, agent, target, "*", "break-glass", by, ms, reason);
 	return g ? grant_json(c->p, g) : fail(c, "failed", NULL, "no memory");
 }
@@ -430,6 +437,13 @@ static json_t *warnings_json(struct parent *p)
 		(void)json_array_append_new(
 			list, json_string("Landlock is not in this kernel: children are held by "
 					  "their accounts and seccomp only"));
+	integrity_warnings(p, list);
+	if (p->audit_lost) {
+		(void)snprintf(text, sizeof(text),
+			       "%llu events are not in the audit log: is the disk of %s full?",
+			       (unsigned long long)p->audit_lost, p->cfg->state_dir);
+		(void)json_array_append_new(list, json_string(text));
+	}
 	if (p->cfg->idp && !p->authd.ready)
 		(void)json_array_append_new(list, json_string("authd is not running"));
 	for (uint32_t i = 0; i < p->nworkers; i++) {
@@ -486,14 +500,15 @@ static json_t *op_status(struct call *c)
 	}
 	if (p->cfg->idp)
 		idp = idp_json(p);
-	return json_pack("{s:s, s:i, s:o, s:I, s:o, s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:o}", "version",
+	return json_pack("{s:s, s:i, s:o, s:I, s:o, s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o}", "version",
 			 TIDEGATE_VERSION, "pid", (int)getpid(), "since", when(p->since_wall_ns),
 			 "uptime_ms",
 			 (json_int_t)((clock_wall_ns() - p->since_wall_ns) / 1000000), "workers",
 			 workers_json(p), "idp", idp, "kernel", kernel_json(p), "bpf",
 			 p->kern ? "on" : p->bpf_why, "counters", counters, "namespaces",
 			 netns_json(p), "warnings",
-			 warnings_json(p), "targets_off", off, "accelerator", accel_json(p));
+			 warnings_json(p), "targets_off", off, "accelerator", accel_json(p),
+			 "integrity", integrity_json(p));
 }
 
 static const struct {

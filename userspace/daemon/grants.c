@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "daemon/audit.h"
 #include "daemon/grants.h"
 #include "daemon/registry.h"
 #include "daemon/parent.h"
@@ -63,6 +64,9 @@ struct grant *grant_new(struct parent *p, const char *agent, const char *target,
 	list_add_tail(&p->grants, &g->link);
 	log_notice("grant %s: agent %s on target %s for %llu ms, by %s", g->id, agent, target,
 		   (unsigned long long)ms, by);
+	(void)audit_write(p, AUDIT_NOTE, "grant.new", "{s:s, s:s, s:s, s:s, s:s, s:s, s:I}", "grant",
+			  g->id, "agent", agent, "target", target, "scope", scope, "via", via, "by", by,
+			  "for_ms", (json_int_t)ms);
 	return g;
 }
 
@@ -82,6 +86,9 @@ uint32_t grant_end(struct parent *p, struct grant *g, uint16_t reason, const cha
 		ipc_send(c->ipc);
 	}
 	log_notice("grant %s ends: %s", g->id, reason_what(reason));
+	(void)audit_write(p, AUDIT_NOTE, "grant.end", "{s:s, s:s, s:s, s:s, s:I}", "grant", g->id,
+			  "agent", g->agent, "target", g->target, "reason", reason_label(reason),
+			  "sessions", (json_int_t)n);
 	list_del(&g->link);
 	free(g);
 	return n;
@@ -144,6 +151,10 @@ static void decide(struct parent *p, struct approval *a, const struct verdict *v
 		   a->statement ? "statement" : "access", a->agent, a->target,
 		   v->v == INSP_V_ALLOW ? "approved" : "denied", v->by,
 		   v->reason ? ": " : "", v->reason ? reason_what(v->reason) : "");
+	(void)audit_write(p, AUDIT_NOTE, "approval.decided", "{s:s, s:s, s:s, s:s, s:b, s:s, s:s?}",
+			  "approval", a->id, "kind", a->statement ? "statement" : "access", "agent",
+			  a->agent, "target", a->target, "approved", v->v == INSP_V_ALLOW, "by", v->by,
+			  "reason", v->reason ? reason_label(v->reason) : NULL);
 	approval_free(p, a);
 }
 

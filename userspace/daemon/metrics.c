@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "daemon/integrity.h"
 #include "daemon/listeners.h"
 #include "daemon/parent.h"
 #include "kern/kern.h"
@@ -100,6 +101,22 @@ static void put_kernel(const struct parent *p, struct buf *b)
 				  n[i]);
 }
 
+static void put_integrity(const struct parent *p, struct buf *b)
+{
+	const uint64_t *n = integrity_counts(p);
+
+	(void)!buf_printf(b, "# HELP tidegate_audit_lost_total events that are not in the audit log\n"
+			     "# TYPE tidegate_audit_lost_total counter\n"
+			     "tidegate_audit_lost_total %" PRIu64 "\n", p->audit_lost);
+	if (!n)
+		return;
+	(void)!buf_printf(b, "# HELP tidegate_kernel_changes_total changes of the kernel side by "
+			     "others\n# TYPE tidegate_kernel_changes_total counter\n");
+	for (int i = 0; i < KERN_FAULT_COUNT; i++)
+		(void)!buf_printf(b, "tidegate_kernel_changes_total{what=\"%s\"} %" PRIu64 "\n",
+				  kern_fault_label((enum kern_fault)i), n[i]);
+}
+
 static void put_targets(const struct parent *p, struct buf *b)
 {
 	(void)!buf_printf(b, "# HELP tidegate_target_sessions sessions by target\n# TYPE "
@@ -158,6 +175,7 @@ static void answer(struct scraper *s)
 	put_sums(s->p, &b);
 	put_reasons(s->p, &b);
 	put_kernel(s->p, &b);
+	put_integrity(s->p, &b);
 	put_targets(s->p, &b);
 	(void)!send(s->fd, buf_data(&b), b.n, MSG_NOSIGNAL | MSG_DONTWAIT);
 	(void)shutdown(s->fd, SHUT_WR);

@@ -15,10 +15,14 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "daemon/audit.h"
+#include "daemon/downtime.h"
+#include "daemon/integrity.h"
 #include "daemon/listeners.h"
 #include "daemon/memfd.h"
 #include "daemon/netns.h"
 #include "kern/kern.h"
+#include "tidegate_ctl.h"
 #include "tidegate_rec.h"
 
 enum { TICK_MS = 50, SECOND_TICKS = 20, SWEEP_TICKS = 200 };
@@ -122,6 +126,8 @@ int parent_reload(struct parent *p, struct buf *error, bool *ret_changed)
 	accel_start(p);
 	log_notice("configuration reloaded: policy %.16s%s", policy_digest(fresh->policy),
 		   *ret_changed ? "" : " (unchanged)");
+	(void)audit_write(p, AUDIT_SYNC, "policy.reload", "{s:s, s:s, s:b}", "file", p->config_path,
+			  "digest", policy_digest(fresh->policy), "changed", *ret_changed);
 	return 0;
 }
 
@@ -244,6 +250,8 @@ static void on_tick(uv_timer_t *t)
 	if (++n % SECOND_TICKS)
 		return;
 	targets_tick(p);
+	integrity_tick(p);
+	downtime_tick(p);
 	if (p->kern) {
 		(void)!kern_agents_refresh(p->kern);
 		(void)!kern_tuples_sweep(p->kern, TUPLE_AGE_NS_S * 1000000000ull);
@@ -334,6 +342,18 @@ static void find_orphans(struct parent *p)
 		(void)closedir(d);
 }
 
+/*
+ * Agents are better off behind a gate without a log than refused: an operator sees it in the
+ * status, and what opens the gate (off, break-glass) is refused as long as it is so.
+ */
+static void start_audit(struct parent *p)
+{
+	int rc = audit_start(p);
+
+	if (rc)
+		log_error("%s/" TG_AUDIT_FILE ": %s", p->cfg->state_dir, strerror(-rc));
+}
+
 static int start(struct parent *p)
 {
 	struct buf error;
@@ -348,6 +368,8 @@ static int start(struct parent *p)
 	}
 	p->since_wall_ns = p->loaded_wall_ns = clock_wall_ns();
 	rc = make_dirs(p);
+	if (!rc)
+		start_audit(p);
 	if (!rc)
 		rc = start_kernel(p);
 	if (!rc)
@@ -374,6 +396,14 @@ static int start(struct parent *p)
 		rc = netns_start(p);
 	if (!rc)
 		accel_start(p);
+	if (!rc) {
+		downtime_end(p);
+		integrity_start(p);
+		(void)audit_write(p, AUDIT_SYNC, "daemon.start", "{s:s, s:i, s:s, s:s}", "version",
+				  TIDEGATE_VERSION, "pid", (int)getpid(), "bpf",
+				  p->kern ? "on" : p->bpf_why, "policy",
+				  policy_digest(p->cfg->policy));
+	}
 	return rc;
 }
 
@@ -414,10 +444,15 @@ int parent_main(const char *config_path)
 	 * nobody else can bind the port meanwhile.
 	 */
 	netns_stop(&p);
+	downtime_tick(&p);
+	downtime_stop(&p);
+	integrity_stop(&p);
 	kern_close(p.kern);
 	if (children_gone(&p))
 		children_tidy(&p);
 	control_stop(&p);
+	(void)audit_write(&p, AUDIT_SYNC, "daemon.stop", "{s:i}", "pid", (int)getpid());
+	audit_stop(&p);
 	log_notice("stopped; targets stay closed to agents until the next start");
 	return 0;
 }

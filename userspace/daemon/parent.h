@@ -18,6 +18,9 @@
 #include "daemon/stats.h"
 #include "tidegate_abi.h"
 
+struct audit;
+struct down_file;
+struct integrity;
 struct kern;
 struct parent;
 struct psession;
@@ -109,6 +112,10 @@ struct parent {
 	uint64_t next_id;
 	uint64_t reason[TG_R_COUNT]; /* counted here */
 	char *idp_state; /* JSON of authd, as of the last second */
+	struct audit *audit;	     /* NULL: could not be opened */
+	uint64_t audit_lost;	     /* events that are not in it */
+	struct integrity *integrity; /* NULL: no BPF */
+	struct down_file *down;	     /* NULL: no BPF, or no such file */
 
 	int record_dir;
 	struct list clients; /* of the control socket, in control.c */

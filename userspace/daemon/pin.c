@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "daemon/downtime.h"
 #include "daemon/parent.h"
 #include "kern/kern.h"
 
@@ -40,6 +41,8 @@ static int pin(struct parent *p, struct buf *error)
 	rc = kern_load(&paths, &p->kern, error);
 	if (!rc)
 		rc = targets_apply(p, error);
+	if (!rc)
+		downtime_pinned(p);
 	if (!rc)
 		log_notice("%u targets are refused to %u agents until tidegated is up",
 			   p->cfg->ntargets, p->cfg->nagents);

@@ -12,6 +12,7 @@
 #include "config/state.h"
 #include "daemon/address.h"
 #include "daemon/agentrules.h"
+#include "daemon/audit.h"
 #include "daemon/parent.h"
 #include "kern/kern.h"
 
@@ -415,6 +416,28 @@ static void take_toggle(struct ptarget *t, const struct state_toggle *g)
 		    target_mode_name(t->mode), t->by_uid, t->reason);
 }
 
+static json_t *until_json(uint64_t wall_ns)
+{
+	char text[32];
+
+	text_time(wall_ns, text, sizeof(text));
+	return wall_ns ? json_string(text) : json_null();
+}
+
+static void record_past(struct parent *p, const struct state_toggle *t)
+{
+	const char *mode = t->reset ? "reset" : target_mode_name(t->mode);
+	char since[32];
+
+	text_time(t->since_wall_ns, since, sizeof(since));
+	log_warning("while the daemon was down: uid %u set target %s to %s: %s", t->by_uid, t->name,
+		    t->reset ? "its configuration" : mode, t->reason);
+	(void)audit_write(p, AUDIT_SYNC, "target.set", "{s:s, s:s, s:I, s:s, s:s, s:o, s:b}",
+			  "target", t->name, "mode", mode, "uid", (json_int_t)t->by_uid, "reason",
+			  t->reason, "since", since, "until", until_json(t->until_wall_ns),
+			  "while_down", 1);
+}
+
 static void load_toggles(struct parent *p)
 {
 	uint64_t now = clock_wall_ns();
@@ -427,11 +450,7 @@ static void load_toggles(struct parent *p)
 	if (rc == 0) {
 		for (uint32_t i = 0; i < st.n; i++)
 			if (!st.t[i].recorded)
-				log_warning("while the daemon was down: uid %u set target %s to %s: %s",
-					    st.t[i].by_uid, st.t[i].name,
-					    st.t[i].reset ? "its configuration"
-							  : target_mode_name(st.t[i].mode),
-					    st.t[i].reason);
+				record_past(p, &st.t[i]);
 		list_each(it, &p->targets) {
 			struct ptarget *t = container_of(it, struct ptarget, link);
 			const struct state_toggle *g = state_toggle_last(&st, t->name);
@@ -465,8 +484,16 @@ int target_switch(struct parent *p, struct ptarget *t, int mode, const char *rea
 		.until_wall_ns = for_ms ? now + for_ms * 1000000 : 0,
 		.recorded = true,
 	};
-	int rc = state_toggle_append(p->cfg->state_dir, &g, error);
+	int rc = audit_write(p, AUDIT_SYNC, "target.set", "{s:s, s:s, s:I, s:s, s:o}", "target",
+			     t->name, "mode", g.reset ? "reset" : target_mode_name(g.mode), "uid",
+			     (json_int_t)uid, "reason", g.reason, "until",
+			     until_json(g.until_wall_ns));
 
+	if (rc && g.mode == TARGET_OFF && !g.reset) {
+		(void)!buf_printf(error, "it would not be on record: the audit log cannot be written");
+		return rc;
+	}
+	rc = state_toggle_append(p->cfg->state_dir, &g, error);
 	if (rc)
 		return rc;
 	t->toggled = mode >= 0;

@@ -31,7 +31,7 @@ static int config_get(const struct kern *k, struct tg_config *ret)
 
 static int config_set(struct kern *k, const struct tg_config *c)
 {
-	return bpf_map_update_elem(k->map[KM_CONFIG], &config_key, c, BPF_ANY) ? -errno : 0;
+	return kern_put(k, KM_CONFIG, &config_key, c);
 }
 
 /* The programs skip levels and look-ups that cannot hit. */
@@ -111,9 +111,8 @@ static int bind_path(struct kern *k, const char *path, uint32_t agent)
 	if (fd < 0)
 		return fd;
 	r = kern_cgroup_fd_id(fd, &id);
-	if (!r && (bpf_map_lookup_elem(k->map[KM_CGROUPS], &id, &bound) || bound != agent) &&
-	    bpf_map_update_elem(k->map[KM_CGROUPS], &id, &agent, BPF_ANY))
-		r = -errno;
+	if (!r && (bpf_map_lookup_elem(k->map[KM_CGROUPS], &id, &bound) || bound != agent))
+		r = kern_put(k, KM_CGROUPS, &id, &agent);
 	if (!r)
 		r = kern_attach_egress(k, id, fd);
 	(void)close(fd);
@@ -122,7 +121,7 @@ static int bind_path(struct kern *k, const char *path, uint32_t agent)
 
 static int set_locked(struct kern *k, const char *path, const struct tg_path *full, uint32_t agent)
 {
-	int r = bpf_map_update_elem(k->map[KM_PATHS], full, &agent, BPF_ANY) ? -errno : 0;
+	int r = kern_put(k, KM_PATHS, full, &agent);
 
 	/* The path is in the map first: a cgroup made meanwhile is bound by the program. */
 	if (!r)
@@ -191,10 +190,13 @@ static int forget_id(struct kern *k, uint64_t id, uint32_t agent, void *ctx)
 {
 	const struct forget *f = ctx;
 
+	int r;
+
 	if (id != f->live && (agent != f->agent || !is_gone(k, id)))
 		return 0;
-	if (bpf_map_delete_elem(k->map[KM_CGROUPS], &id) && errno != ENOENT)
-		return -errno;
+	r = kern_drop(k, KM_CGROUPS, &id);
+	if (r && r != -ENOENT)
+		return r;
 	return kern_detach_egress(k, id);
 }
 
@@ -205,8 +207,9 @@ static int delete_locked(struct kern *k, const char *path, const struct tg_path 
 
 	if (bpf_map_lookup_elem(k->map[KM_PATHS], full, &f.agent))
 		return -errno;
-	if (bpf_map_delete_elem(k->map[KM_PATHS], full))
-		return -errno;
+	r = kern_drop(k, KM_PATHS, full);
+	if (r)
+		return r;
 	r = kern_cgroup_id(k, path, false, &f.live);
 	if (r && r != -ENOENT)
 		return r;
@@ -257,10 +260,10 @@ static int uid_change(struct kern *k, uint32_t uid, const uint32_t *agent)
 	/* The backstop is there before the first uid and until after the last. */
 	if (agent) {
 		r = kern_attach_egress_uid(k, true);
-		if (!r && bpf_map_update_elem(k->map[KM_UIDS], &uid, agent, BPF_ANY))
-			r = -errno;
-	} else if (bpf_map_delete_elem(k->map[KM_UIDS], &uid)) {
-		r = -errno;
+		if (!r)
+			r = kern_put(k, KM_UIDS, &uid, agent);
+	} else {
+		r = kern_drop(k, KM_UIDS, &uid);
 	}
 	if (!r)
 		r = config_update(k);
@@ -452,8 +455,9 @@ static int prune(struct kern *k)
 		r = each_id(k, count_dead, &d);
 		if (r || d.n <= DEAD_IDS_MAX)
 			return r;
-		if (bpf_map_delete_elem(k->map[KM_CGROUPS], &d.lowest) && errno != ENOENT)
-			return -errno;
+		r = kern_drop(k, KM_CGROUPS, &d.lowest);
+		if (r && r != -ENOENT)
+			return r;
 	}
 }
 

@@ -11,6 +11,7 @@
 #include <bpf/libbpf.h>
 
 #include "kern/kern_priv.h"
+#include "kern/kern_watch.h"
 
 /*
  * The order of updates: readers of a record before its writer, so that new code never
@@ -45,7 +46,7 @@ const struct kern_attach_row *kern_attach_row(size_t i)
 	return i < ARRAY_SIZE(rows) ? &rows[i] : NULL;
 }
 
-static void prog_name(uint32_t id, char *dst, size_t cap)
+void kern_prog_name(uint32_t id, char *dst, size_t cap)
 {
 	struct bpf_prog_info info = {0};
 	uint32_t len = sizeof(info);
@@ -70,7 +71,7 @@ static void say_holder(const struct kern *k, const struct kern_attach_row *row, 
 	n = n > ARRAY_SIZE(ids) ? ARRAY_SIZE(ids) : n;
 	(void)kern_say(error, 0, "; attached there without BPF_F_ALLOW_MULTI:");
 	for (uint32_t i = 0; i < n; i++) {
-		prog_name(ids[i], name, sizeof(name));
+		kern_prog_name(ids[i], name, sizeof(name));
 		(void)kern_say(error, 0, " %s (program %u)", name, ids[i]);
 	}
 	(void)kern_say(error, 0, ": detach it with bpftool cgroup detach");
@@ -285,14 +286,39 @@ static int attach_pinned(const struct kern *k, const char *prog, int cgroup_fd, 
 	return r;
 }
 
+/* Once a second for each watched cgroup, so a filter that somebody took away comes back. */
+static int ensure(const struct kern *k, const char *prog, uint64_t id, int cgroup_fd, bool by_uid,
+		  const char *pin)
+{
+	uint32_t in_link = 0, want = kern_watch_egress_prog(k->watch, by_uid);
+	uint64_t key = by_uid ? 0 : id;
+	int r, state = kern_link_state(pin, id, &in_link);
+
+	if (state == 0 && want && in_link != want)
+		state = -ESTALE;
+	if (state == 0) {
+		kern_watch_expect(k->watch, key, true);
+		return 0;
+	}
+	r = attach_pinned(k, prog, cgroup_fd, pin);
+	if (kern_watch_expects(k->watch, key))
+		kern_watch_add(k->watch,
+			       state == -ENOENT	   ? KERN_LINK_UNPINNED
+			       : state == -ENOLINK ? KERN_LINK_DETACHED
+						   : KERN_LINK_CHANGED,
+			       r == 0, prog, "the packet filter of cgroup %" PRIu64 " was taken away%s",
+			       id, r ? " and cannot be put back" : "");
+	else if (!r)
+		kern_watch_expect(k->watch, key, true);
+	return r;
+}
+
 int kern_attach_egress(const struct kern *k, uint64_t id, int cgroup_fd)
 {
 	char pin[KERN_PATH_MAX];
 	int r = egress_pin(k, id, pin, sizeof(pin));
 
-	if (r || !access(pin, F_OK))
-		return r;
-	return attach_pinned(k, EGRESS_PROG, cgroup_fd, pin);
+	return r ? r : ensure(k, EGRESS_PROG, id, cgroup_fd, false, pin);
 }
 
 int kern_detach_egress(const struct kern *k, uint64_t id)
@@ -302,17 +328,22 @@ int kern_detach_egress(const struct kern *k, uint64_t id)
 
 	if (r)
 		return r;
+	kern_watch_expect(k->watch, id, false);
 	return unlink(pin) && errno != ENOENT ? -errno : 0;
 }
 
 int kern_attach_egress_uid(const struct kern *k, bool on)
 {
 	char pin[KERN_PATH_MAX];
+	uint64_t root;
 	int r = kern_path(pin, sizeof(pin), "%s/links/%s", k->dir, EGRESS_UID_PROG);
 
+	if (!r)
+		r = kern_cgroup_fd_id(k->cg_fd, &root);
 	if (r)
 		return r;
-	if (!on)
-		return unlink(pin) && errno != ENOENT ? -errno : 0;
-	return access(pin, F_OK) ? attach_pinned(k, EGRESS_UID_PROG, k->cg_fd, pin) : 0;
+	if (on)
+		return ensure(k, EGRESS_UID_PROG, root, k->cg_fd, true, pin);
+	kern_watch_expect(k->watch, 0, false);
+	return unlink(pin) && errno != ENOENT ? -errno : 0;
 }

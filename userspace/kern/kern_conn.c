@@ -46,27 +46,28 @@ int kern_listener_set(struct kern *k, int fd4, int fd6, uint16_t port)
 		r = listener_mark(k, fd6, &l.cookie6);
 	if (!r)
 		r = sock_u64(fd4 >= 0 ? fd4 : fd6, SO_NETNS_COOKIE, &netns);
-	if (!r && bpf_map_update_elem(k->map[KM_LISTENERS], &netns, &l, BPF_ANY))
-		r = -errno;
+	if (!r)
+		r = kern_put(k, KM_LISTENERS, &netns, &l);
 	return r ? r : kern_agent_served(k, true);
 }
 
 int kern_listener_delete(struct kern *k, uint64_t netns)
 {
-	return bpf_map_delete_elem(k->map[KM_LISTENERS], &netns) ? -errno : 0;
+	return kern_drop(k, KM_LISTENERS, &netns);
 }
 
 int kern_listener_keep(struct kern *k, uint64_t keep)
 {
 	uint64_t netns, next;
 	bool more = !bpf_map_get_next_key(k->map[KM_LISTENERS], NULL, &next);
+	int r;
 
 	while (more) {
 		netns = next;
 		more = !bpf_map_get_next_key(k->map[KM_LISTENERS], &netns, &next);
-		if (netns != keep && bpf_map_delete_elem(k->map[KM_LISTENERS], &netns) &&
-		    errno != ENOENT)
-			return -errno;
+		r = netns != keep ? kern_drop(k, KM_LISTENERS, &netns) : 0;
+		if (r && r != -ENOENT)
+			return r;
 	}
 	return 0;
 }

@@ -53,6 +53,7 @@ void kern_close(struct kern *k)
 	for (size_t i = 0; i < KM_COUNT; i++)
 		if (k->map[i] >= 0)
 			(void)close(k->map[i]);
+	kern_watch_free(k->watch);
 	if (k->record_fd >= 0)
 		(void)close(k->record_fd);
 	if (k->cg_fd >= 0)

@@ -56,6 +56,7 @@ struct kern {
 	int map[KM_COUNT];
 	int record_fd; /* read-only tg_records */
 	char accel_why[KERN_WHY]; /* why the accelerator is not loaded; empty: it is */
+	struct kern_watch *watch; /* NULL: this process does not own the pins */
 };
 
 /* --- kern_pin.c: the pin directory. All return 0 or -errno. */
@@ -100,9 +101,11 @@ struct kern_attach_row {
 };
 /* Row @i, or NULL behind the last. */
 const struct kern_attach_row *kern_attach_row(size_t i);
+/* Attaches what is missing; 0 also if it is there. */
 int kern_attach_egress(const struct kern *k, uint64_t id, int cgroup_fd);
 int kern_detach_egress(const struct kern *k, uint64_t id);
 int kern_attach_egress_uid(const struct kern *k, bool on);
+void kern_prog_name(uint32_t id, char *dst, size_t cap);
 /* Can a program sit on a raw tracepoint? */
 bool kern_has_raw_tp(void);
 /* The programs that do. */
@@ -115,6 +118,27 @@ extern const struct raw_tp_row kern_raw_tps[RAW_TPS];
 /* --- kern_watch.c */
 /* Program in a pinned link; -ENOENT: no pin; -ENOLINK: detached, or on another cgroup. */
 int kern_link_state(const char *pin, uint64_t cgroup_id, uint32_t *ret_prog);
+struct kern_finding;
+/* Keeps one for the next kern_watch_tick(); nothing without a watch. */
+void kern_watch_add(struct kern_watch *w, int fault, bool repaired, const char *what,
+		    const char *fmt, ...) PRINTF(5, 6);
+/*
+ * The filter of a cgroup (id 0: of uids) is to be there from here on, or no more. kern_attach
+ * asks before it puts one right whether that is news.
+ */
+bool kern_watch_expects(const struct kern_watch *w, uint64_t id);
+void kern_watch_expect(struct kern_watch *w, uint64_t id, bool on);
+uint32_t kern_watch_egress_prog(const struct kern_watch *w, bool uid); /* 0: not known */
+void kern_watch_free(struct kern_watch *w);
+
+/* --- kern_shadow.c: every write of a map goes through these two. 0 or -errno. */
+int kern_put(struct kern *k, enum kern_map map, const void *key, const void *value);
+int kern_drop(struct kern *k, enum kern_map map, const void *key);
+struct kern_shadow;
+int kern_shadow_new(struct kern *k, struct kern_shadow **ret);
+void kern_shadow_check(struct kern *k, struct kern_shadow *all);
+void kern_shadow_free(struct kern_shadow *all);
+struct kern_shadow *kern_watch_shadow(const struct kern_watch *w);
 
 /* --- kern_accel.c */
 /*

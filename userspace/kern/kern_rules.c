@@ -10,11 +10,6 @@
 
 enum { ADDR_BITS = 64, PATH_BITS = 32 };
 
-static int put(int fd, const void *key, const void *value)
-{
-	return bpf_map_update_elem(fd, key, value, BPF_ANY) ? -errno : 0;
-}
-
 static int options_update(struct kern *k)
 {
 	struct tg_options o = {0};
@@ -28,7 +23,7 @@ static int options_update(struct kern *k)
 		}
 		at = &agent;
 	}
-	return put(k->map[KM_OPTIONS], &zero, &o);
+	return kern_put(k, KM_OPTIONS, &zero, &o);
 }
 
 /* ------------------------------------------------------------- addresses */
@@ -62,15 +57,17 @@ static int allow_drop(struct kern *k, uint32_t agent, const struct kern_agent_ru
 {
 	struct tg_allow_key key, next;
 	bool more = !bpf_map_get_next_key(k->map[KM_ALLOW], NULL, &next);
+	int rc = 0;
 
-	while (more) {
+	while (more && !rc) {
 		key = next;
 		more = !bpf_map_get_next_key(k->map[KM_ALLOW], &key, &next);
-		if (key.agent == agent && !allow_wanted(&key, r) &&
-		    bpf_map_delete_elem(k->map[KM_ALLOW], &key) && errno != ENOENT)
-			return -errno;
+		if (key.agent == agent && !allow_wanted(&key, r))
+			rc = kern_drop(k, KM_ALLOW, &key);
+		if (rc == -ENOENT)
+			rc = 0;
 	}
-	return 0;
+	return rc;
 }
 
 static int allow_add(struct kern *k, uint32_t agent, const struct kern_agent_rules *r)
@@ -82,7 +79,7 @@ static int allow_add(struct kern *k, uint32_t agent, const struct kern_agent_rul
 	for (size_t i = 0; !rc && i < r->nallow; i++) {
 		rc = allow_key(agent, &r->allow[i], &key);
 		if (!rc)
-			rc = put(k->map[KM_ALLOW], &key, &one);
+			rc = kern_put(k, KM_ALLOW, &key, &one);
 	}
 	return rc;
 }
@@ -192,8 +189,9 @@ static int unix_drop(struct kern *k, uint32_t agent, const struct unix_list *l)
 	struct tg_unix_key key, next;
 	bool more = !bpf_map_get_next_key(k->map[KM_UNIX], NULL, &next);
 	size_t i;
+	int r = 0;
 
-	while (more) {
+	while (more && !r) {
 		key = next;
 		more = !bpf_map_get_next_key(k->map[KM_UNIX], &key, &next);
 		if (key.agent != agent)
@@ -201,10 +199,12 @@ static int unix_drop(struct kern *k, uint32_t agent, const struct unix_list *l)
 		for (i = 0; i < l->n; i++)
 			if (memcmp(&l->e[i].key, &key, sizeof(key)) == 0)
 				break;
-		if (i == l->n && bpf_map_delete_elem(k->map[KM_UNIX], &key) && errno != ENOENT)
-			return -errno;
+		if (i == l->n)
+			r = kern_drop(k, KM_UNIX, &key);
+		if (r == -ENOENT)
+			r = 0;
 	}
-	return 0;
+	return r;
 }
 
 static int unix_set(struct kern *k, const struct unix_list *l)
@@ -212,7 +212,7 @@ static int unix_set(struct kern *k, const struct unix_list *l)
 	int r = 0;
 
 	for (size_t i = 0; !r && i < l->n; i++)
-		r = put(k->map[KM_UNIX], &l->e[i].key, &l->e[i].verdict);
+		r = kern_put(k, KM_UNIX, &l->e[i].key, &l->e[i].verdict);
 	return r;
 }
 
@@ -232,7 +232,7 @@ static int rules_set(struct kern *k, uint32_t agent, const struct kern_agent_rul
 		return rc;
 	(void)bpf_map_lookup_elem(k->map[KM_AGENTS], &agent, &old); /* not there: the first */
 	a.generation = old.generation + 1;
-	rc = put(k->map[KM_AGENTS], &agent, &a);
+	rc = kern_put(k, KM_AGENTS, &agent, &a);
 	if (!rc)
 		rc = options_update(k);
 	if (!rc)
@@ -260,7 +260,7 @@ static int forget(struct kern *k, uint32_t agent)
 {
 	static const struct kern_agent_rules none;
 	static const struct unix_list empty;
-	int rc = bpf_map_delete_elem(k->map[KM_AGENTS], &agent) ? -errno : 0;
+	int rc = kern_drop(k, KM_AGENTS, &agent);
 
 	if (!rc)
 		rc = allow_drop(k, agent, &none);

@@ -17,7 +17,7 @@ int kern_target_set(struct kern *k, uint32_t id, const struct tg_target_state *s
 	next.generation = 1;
 	if (!bpf_map_lookup_elem(k->map[KM_TARGETS], &id, &now))
 		next.generation = now.generation + 1;
-	return bpf_map_update_elem(k->map[KM_TARGETS], &id, &next, BPF_ANY) ? -errno : 0;
+	return kern_put(k, KM_TARGETS, &id, &next);
 }
 
 int kern_target_get(struct kern *k, uint32_t id, struct tg_target_state *ret)
@@ -27,7 +27,7 @@ int kern_target_get(struct kern *k, uint32_t id, struct tg_target_state *ret)
 
 int kern_target_delete(struct kern *k, uint32_t id)
 {
-	return bpf_map_delete_elem(k->map[KM_TARGETS], &id) ? -errno : 0;
+	return kern_drop(k, KM_TARGETS, &id);
 }
 
 int kern_target_each(struct kern *k,
@@ -69,12 +69,12 @@ int kern_addr_set(struct kern *k, const struct tg_addr_key *key, uint32_t target
 
 	if (r)
 		return r;
-	return bpf_map_update_elem(k->map[KM_ADDRS], key, &target, BPF_ANY) ? -errno : 0;
+	return kern_put(k, KM_ADDRS, key, &target);
 }
 
 int kern_addr_delete(struct kern *k, const struct tg_addr_key *key)
 {
-	return bpf_map_delete_elem(k->map[KM_ADDRS], key) ? -errno : 0;
+	return kern_drop(k, KM_ADDRS, key);
 }
 
 int kern_addr_each(struct kern *k,

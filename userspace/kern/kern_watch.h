@@ -28,6 +28,7 @@ enum kern_fault {
 struct kern_finding {
 	enum kern_fault fault;
 	bool repaired;	/* put right again */
+	bool stays;	/* it is still so, and will be found again */
 	char what[48];	/* the link or map */
 	char text[256]; /* for a person */
 };
@@ -42,5 +43,20 @@ const char *kern_fault_what(enum kern_fault f);
  * belong. 0, or -ENOLINK and which one in *error.
  */
 MUST_CHECK int kern_guarding(struct kern *k, struct buf *error);
+
+/*
+ * From here on @k knows what it wrote: it holds the links, and keeps a copy of the maps that say
+ * who is guarded (not of counters and connections). For the one process that owns the pins, when
+ * it has brought them in line with its configuration. -ENOLINK as kern_guarding.
+ */
+MUST_CHECK int kern_watch_start(struct kern *k, struct buf *error);
+/*
+ * Once a second: calls @fn for what is not as it was left. What is safe to put right is: links are
+ * attached and pinned again, entries that were taken away or changed are written back. Entries that
+ * were added (`target add`) are taken over. Nothing to do with kern_agents_refresh, which has the
+ * filters of single cgroups; what that finds is told here the next time. -EBUSY: not looked, because
+ * another process is loading.
+ */
+MUST_CHECK int kern_watch_tick(struct kern *k, kern_finding_fn fn, void *ctx);
 
 #endif
