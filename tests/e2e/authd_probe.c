@@ -17,6 +17,7 @@
 #include "base/jsonw.h"
 #include "base/log.h"
 #include "base/reason.h"
+#include "daemon/idp_ask.h"
 #include "daemon/ipc.h"
 #include "daemon/memfd.h"
 #include "daemon/sandbox.h"
@@ -72,6 +73,7 @@ static void print_answer(struct ipc_msg *m)
 	jsonw_kv_slice(&w, "subject", ipc_get_str(m));
 	jsonw_kv_slice(&w, "token_digest", ipc_get_str(m));
 	jsonw_kv_slice(&w, "detail", ipc_get_str(m));
+	jsonw_kv_slice(&w, "evidence", ipc_get_str(m));
 	jsonw_object_end(&w);
 	if (jsonw_end(&w) != 0 || !ipc_end(m))
 		abort();
@@ -213,9 +215,13 @@ static void ask(struct parent *p, char *rest)
 {
 	char *id = strsep(&rest, " "), *agent = strsep(&rest, " ");
 
+	struct idp_ask q = {
+		.ways = "idp", .scope = rest ? rest : "", .agent = agent, .target = "db", .effect = "",
+		.text = "", .user = "", .database = "", .request = id, .session = "", .facts = "",
+	};
+
 	ipc_begin(p->authd.ipc, IPC_IDP_ASK, strtoull(id, NULL, 10));
-	ipc_put_str(p->authd.ipc, agent);
-	ipc_put_str(p->authd.ipc, rest);
+	idp_ask_put(p->authd.ipc, &q);
 	ipc_send(p->authd.ipc);
 }
 

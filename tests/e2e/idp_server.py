@@ -37,6 +37,20 @@ class Idp:
         with opener.open(request, timeout=20) as r:
             return json.load(r)
 
+    def fetch(self, path):
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        return opener.open(self.issuer + path, timeout=10)
+
+    def decide(self, verdict, **more):
+        """The person's word about what was asked last."""
+        return self.admin_call(f"/requests/last/{verdict}", more)
+
+    def asked(self):
+        return self.admin_call("/requests")[-1]
+
+    def token(self, **more):
+        return self.admin_call("/token", more)["token"]
+
     def faults(self, *rows):
         self.admin_call("/faults", list(rows))
 

@@ -6,10 +6,12 @@
  *   oidc_probe KEY=VALUE...   issuer, client, auth (basic|post|jwt), secret, key, alg, kid,
  *                             audience, resource, ca, algs (one), origin, timeout, skew,
  *                             keys_min, http (1), credential (never|error|later)
- *   lines: ask ID AGENT SCOPE WORDS... | cancel ID | state | free | quit
+ *   lines: ask ID AGENT SCOPE WORDS... | put ID JSON | cancel ID | state | free | quit
+ *   JSON: the members of struct oidc_ask; flow as its number, lists as arrays
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <jansson.h>
 #include <openssl/pem.h>
 #include <unistd.h>
 
@@ -28,7 +30,7 @@ struct probe {
 	uv_timer_t later;
 	uint64_t later_id;
 	bool answering;
-	char line[4096];
+	char line[16384];
 	size_t n;
 };
 
@@ -56,6 +58,8 @@ static void on_done(void *ctx, uint64_t id, const struct oidc_result *r)
 	jsonw_kv_u64(&w, "ttl_ms", r->ttl_ms);
 	jsonw_kv_string(&w, "scope", r->scope);
 	jsonw_kv_string(&w, "subject", r->subject);
+	jsonw_kv_string(&w, "approver", r->approver);
+	jsonw_kv_string(&w, "evidence", r->evidence);
 	jsonw_kv_string(&w, "token_digest", r->token_digest);
 	jsonw_kv_string(&w, "detail", r->detail);
 	jsonw_object_end(&w);
@@ -137,12 +141,92 @@ static void ask(struct probe *p, char *rest)
 	int err;
 
 	p->answering = true;
-	err = oidc_request(p->oidc, strtoull(id, NULL, 10), agent, rest ? rest : "", on_done, p);
+	err = oidc_request(p->oidc, strtoull(id, NULL, 10),
+			   &(struct oidc_ask){.scope = rest, .agent = agent,
+					      .details = p->cfg.details_type},
+			   on_done, p);
 	p->answering = false;
 	if (err) {
 		(void)printf("{\"id\":%s,\"error\":\"%s\"}\n", id, strerror(-err));
 		(void)fflush(stdout);
 	}
+}
+
+static const char *text_of(const json_t *o, const char *name)
+{
+	return json_string_value(json_object_get(o, name));
+}
+
+static void list_of(const json_t *o, const char *name, const char **ret, size_t cap)
+{
+	const json_t *a = json_object_get(o, name);
+
+	for (size_t i = 0; i < json_array_size(a) && i + 1 < cap; i++)
+		ret[i] = json_string_value(json_array_get(a, i));
+}
+
+static uint64_t number_of(const json_t *o, const char *name)
+{
+	return (uint64_t)json_integer_value(json_object_get(o, name));
+}
+
+static void put(struct probe *p, char *rest)
+{
+	char *id = strsep(&rest, " ");
+	json_t *o = json_loads(rest, 0, NULL);
+	const char *approvers[8] = {0}, *groups[8] = {0}, *acr[8] = {0};
+	struct oidc_ask q = {
+		.flow = (enum oidc_flow)number_of(o, "flow"),
+		.scope = text_of(o, "scope"),
+		.audience = text_of(o, "audience"),
+		.resource = text_of(o, "resource"),
+		.login_hint = text_of(o, "login_hint"),
+		.binding_message = text_of(o, "binding_message"),
+		.token = slice_str(text_of(o, "token")),
+		.details = json_is_true(json_object_get(o, "details")),
+		.agent = "agent",
+		.target = text_of(o, "target"),
+		.action = text_of(o, "action"),
+		.digest = text_of(o, "digest"),
+		.duration_ms = number_of(o, "duration_ms"),
+		.groups_claim = text_of(o, "groups_claim"),
+		.max_age_ms = number_of(o, "max_age_ms"),
+		.hold_ms = number_of(o, "hold_ms"),
+		.poll_ms = number_of(o, "poll_ms"),
+		.approvers = approvers,
+		.groups = groups,
+		.acr = acr,
+	};
+	int err;
+
+	list_of(o, "approvers", approvers, ARRAY_SIZE(approvers));
+	list_of(o, "groups", groups, ARRAY_SIZE(groups));
+	list_of(o, "acr", acr, ARRAY_SIZE(acr));
+	p->answering = true;
+	err = oidc_request(p->oidc, strtoull(id, NULL, 10), &q, on_done, p);
+	p->answering = false;
+	json_decref(o); /* all that was asked is copied */
+	if (err) {
+		(void)printf("{\"id\":%s,\"error\":\"%s\"}\n", id, strerror(-err));
+		(void)fflush(stdout);
+	}
+}
+
+static void on_pending(void *ctx, uint64_t id, const char *words, const char *code, const char *uri)
+{
+	struct buf out;
+	struct jsonw w;
+
+	buf_init(&out, 65536);
+	jsonw_init(&w, &out, false);
+	jsonw_object(&w);
+	jsonw_kv_u64(&w, "id", id);
+	jsonw_kv_string(&w, "pending", words);
+	jsonw_kv_string(&w, "code", code);
+	jsonw_kv_string(&w, "uri", uri);
+	jsonw_object_end(&w);
+	if (jsonw_end(&w) == 0)
+		print_json(&out);
 }
 
 static void command(struct probe *p, char *line)
@@ -151,6 +235,8 @@ static void command(struct probe *p, char *line)
 
 	if (strcmp(verb, "ask") == 0 && rest)
 		ask(p, rest);
+	else if (strcmp(verb, "put") == 0 && rest)
+		put(p, rest);
 	else if (strcmp(verb, "cancel") == 0 && rest)
 		oidc_cancel(p->oidc, strtoull(rest, NULL, 10));
 	else if (strcmp(verb, "state") == 0)
@@ -245,7 +331,8 @@ static int load_key(struct probe *p)
 
 int main(int argc, char **argv)
 {
-	static const struct oidc_ops ops = {.need_credential = need_credential};
+	static const struct oidc_ops ops = {.need_credential = need_credential,
+					    .pending = on_pending};
 	struct probe p = {.secret = "", .alg = "ES256", .credential = "now"};
 	uv_loop_t loop;
 	int err = 0;

@@ -74,9 +74,16 @@ static void test_basic(void **state)
 
 static void test_request(void **state)
 {
+	struct token_param params[] = {
+		{"grant_type", SLICE_LIT("client_credentials")},
+		{"scope", SLICE_LIT("db:orders:read x")},
+		{"resource", {0}},
+		{"audience", {0}},
+	};
 	struct token_request q = {
 		.client_id = "tide gate",
-		.scope = "db:orders:read x",
+		.params = params,
+		.nparams = ARRAY_SIZE(params),
 		.auth = TOKEN_AUTH_BASIC,
 		.credential = SLICE_LIT("s3cret"),
 	};
@@ -103,8 +110,8 @@ static void test_request(void **state)
 
 		buf_init(&body, TOKEN_REQUEST_MAX);
 		buf_init(&header, TOKEN_REQUEST_MAX);
-		q.resource = rows[i].resource;
-		q.audience = rows[i].audience;
+		params[2].value = slice_str(rows[i].resource);
+		params[3].value = slice_str(rows[i].audience);
 		q.auth = rows[i].auth;
 		assert_int_equal(token_request_build(&q, &body, &header), 0);
 		if (!slice_eq_str(buf_slice(&body), rows[i].body))

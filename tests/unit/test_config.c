@@ -284,8 +284,8 @@ static void test_policy_errors(void **state)
 		 "3:10: policy[0] lacks the key `access` (how access is approved; `access: { approval: "
 		 "none }` lets these agents in)"},
 		{A T AC("approval: idp, scope: s"), "3:53: `approval: idp` needs the section `idp`"},
-		{A T AC("approval: sso"), "3:53: `approval` takes `none`, `builtin` or `idp`, not `sso`"},
-		{A T AC("scope: s"), "3:43: `scope` has a meaning only with `approval: idp`"},
+		{A T AC("approval: sso"), "3:53: `approval` takes `none`, `builtin`, `idp` or a name of `approvals`, not `sso`"},
+		{A T AC("scope: s"), "3:43: `scope` has a meaning only where a provider is asked"},
 		{A T AC("approval: none, approvers: x"),
 		 "3:59: `approvers` has a meaning only with `approval: builtin`"},
 		{"idp: {issuer: \"https://i\", client: {id: c, key: /k}}\n" A T AC("max: 1h"),
@@ -330,7 +330,7 @@ static void test_all_errors_in_order(void **state)
 		 "1:37: no protocol is called `x`\n"
 		 "2:19: `uid` takes numbers, not `z` (`id -u NAME` tells the number)\n"
 		 "3:19: no agent is called `b`\n"
-		 "3:53: `approval` takes `none`, `builtin` or `idp`, not `never`\n"
+		 "3:53: `approval` takes `none`, `builtin`, `idp` or a name of `approvals`, not `never`\n"
 		 "3:61: unknown key `obsrve` in policy[0]; did you mean `observe`?"},
 	};
 

@@ -382,7 +382,7 @@ static void test_complaints(void **state)
 		{{FOR_ALL, RULES({.effects = ANY, .approvers = dba, .napprovers = 1, .line = 9})},
 		 "t.yaml:9: approvers: only make sense where something is to be approved\n"},
 		{{FOR_ALL, .scope = SLICE_LIT("s"), .line = 1},
-		 "t.yaml:1: scope: only makes sense with approval: idp\n"},
+		 "t.yaml:1: scope: only makes sense where a provider is asked\n"},
 		{{FOR_ALL, MASKS({.column = SLICE_LIT("ssn"), .how = MASK_REDACT, .line = 3})},
 		 "t.yaml:3: column: `ssn` is not table.column or schema.table.column\n"},
 		{{FOR_ALL, MASKS({.column = SLICE_LIT("a.b.c.d"), .how = MASK_REDACT, .line = 3})},

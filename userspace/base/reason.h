@@ -98,7 +98,13 @@
 	X(NETNS_NOT_OURS, "netns_not_ours",                                                        \
 	  "a target with netns: agent, and the agent's network namespace is not owned by the initial " \
 	  "user namespace: its root may be the agent, and the server a fake",                       \
-	  "start the agent in a network namespace that root made, or set netns: daemon on the target")
+	  "start the agent in a network namespace that root made, or set netns: daemon on the target") \
+	X(PDP_DENIED, "pdp_denied", "the policy decision point refused",                          \
+	  "see its own policy and log")                                                           \
+	X(PDP_FAILED, "pdp_failed", "the policy decision point did not give a usable answer",      \
+	  "see `tidegate status`")                                                                \
+	X(NO_TOKEN, "no_token", "the agent has no workload token, which this approval needs",      \
+	  "see `token` of the agent in tidegate.yaml(5)")
 
 enum tg_reason {
 #define X(name, label, what, todo) TG_R_##name,

@@ -37,6 +37,12 @@ static bool loopback_url(const char *url)
 	return false;
 }
 
+static bool endpoint_url(const char *url)
+{
+	return !strpbrk(url, "@# \t\n") &&
+	       ((starts(url, "https://") && url[8] && url[8] != '/') || loopback_url(url));
+}
+
 static void check_issuer(struct loader *l, const struct cfg_idp *idp, const struct ynode *map)
 {
 	const struct ynode *at = place_of(map, "issuer");
@@ -60,7 +66,7 @@ static void check_issuer(struct loader *l, const struct cfg_idp *idp, const stru
 static void check_algorithms(struct loader *l, const struct cfg_idp *idp, const struct ynode *map)
 {
 	static const char *const known[] = {"ES256", "ES384", "ES512", "PS256", "PS384",
-					    "PS512", "RS256", "RS384", "RS512"};
+					    "PS512", "RS256", "RS384", "RS512", "EdDSA"};
 	const struct ynode *at = place_of(map, "algorithms");
 
 	for (const char *const *a = idp->algorithms; *a; a++) {
@@ -69,11 +75,7 @@ static void check_algorithms(struct loader *l, const struct cfg_idp *idp, const 
 
 		while (i < ARRAY_SIZE(known) && !slice_eq_str(s, known[i]))
 			i++;
-		if (i < ARRAY_SIZE(known))
-			continue;
-		if (slice_eq_str(s, "EdDSA"))
-			cfg_fail(l, at, "`EdDSA` is not supported: have the provider sign with ES256");
-		else
+		if (i == ARRAY_SIZE(known))
 			cfg_fail(l, at, "`%s` is no signature algorithm that tokens may use%s",
 				 cfg_show(l, s), cfg_nearest(l, s, known, ARRAY_SIZE(known)));
 	}
@@ -444,12 +446,12 @@ static void check_access(struct loader *l, const struct entry_spec *e, const str
 
 	if (!access || access->kind != YNODE_MAP)
 		return;
-	if (e->via == ACCESS_IDP && !yaml_get(l->root, "idp"))
+	if (e->via == ACCESS_IDP && !e->way.n && !yaml_get(l->root, "idp"))
 		cfg_fail(l, place_of(access, "approval"), "`approval: idp` needs the section `idp`");
-	if (e->via == ACCESS_IDP && !yaml_get(access, "scope"))
+	if (e->via == ACCESS_IDP && !e->way.n && !yaml_get(access, "scope"))
 		cfg_fail(l, access, "`access` lacks `scope`, which the identity provider is asked for");
 	if (e->via != ACCESS_IDP && yaml_get(access, "scope"))
-		cfg_fail(l, yaml_key(access, "scope"), "`scope` has a meaning only with `approval: idp`");
+		cfg_fail(l, yaml_key(access, "scope"), "`scope` has a meaning only where a provider is asked");
 	if (e->via == ACCESS_BUILTIN)
 		return;
 	if (yaml_get(access, "approvers"))
@@ -458,6 +460,77 @@ static void check_access(struct loader *l, const struct entry_spec *e, const str
 	if (yaml_get(access, "min_approvals"))
 		cfg_fail(l, yaml_key(access, "min_approvals"),
 			 "`min_approvals` has a meaning only with `approval: builtin`");
+}
+
+static bool has_scope(const char *list, const char *word)
+{
+	size_t n = strlen(word);
+
+	for (const char *at = list; at && (at = strstr(at, word)); at += n)
+		if ((at == list || at[-1] == ' ') && (at[n] == 0 || at[n] == ' '))
+			return true;
+	return false;
+}
+
+static void check_way_person(struct loader *l, const struct cfg_way *w, const struct ynode *map)
+{
+	bool person = w->kind == WAY_CIBA || w->kind == WAY_DEVICE;
+	static const char *const keys[] = {"approvers", "groups", "acr", "max_age", "poll"};
+
+	if (w->kind == WAY_CIBA && !w->login_hint)
+		cfg_fail(l, map, "approval `%s` lacks `login_hint`: whom is the provider to ask?", w->name);
+	if (w->kind == WAY_CIBA && !has_scope(w->scope, "openid"))
+		cfg_fail(l, place_of(map, "scope"), "approval `%s`: the scope of `by: ciba` must hold "
+			 "`openid` (CIBA Core section 7.1)", w->name);
+	if (w->kind != WAY_CIBA && w->login_hint)
+		cfg_fail(l, yaml_key(map, "login_hint"), "`login_hint` has a meaning only with `by: ciba`");
+	for (size_t i = 0; !person && i < ARRAY_SIZE(keys); i++)
+		if (yaml_get(map, keys[i]))
+			cfg_fail(l, yaml_key(map, keys[i]), "`%s` has a meaning only where a person is "
+				 "asked (`by: ciba` or `device`)", keys[i]);
+}
+
+static void check_way(struct loader *l, const struct cfg_way *w, const struct ynode *map)
+{
+	bool pdp = w->kind == WAY_AUTHZEN;
+
+	if (map->kind != YNODE_MAP || !yaml_get(map, "by"))
+		return;
+	if (!pdp && !l->c->idp)
+		cfg_fail(l, map, "approval `%s` asks the identity provider: it needs the section `idp`",
+			 w->name);
+	if (pdp && !w->url)
+		cfg_fail(l, map, "approval `%s` lacks `url`, the evaluation endpoint", w->name);
+	if (pdp && w->url && !endpoint_url(w->url))
+		cfg_fail(l, place_of(map, "url"), "`url` is an https URL (http on a loopback address only)");
+	if (!pdp && !w->scope && w->kind != WAY_INTROSPECTION)
+		cfg_fail(l, map, "approval `%s` lacks `scope`", w->name);
+	if (!pdp && w->url)
+		cfg_fail(l, yaml_key(map, "url"), "`url` has a meaning only with `by: authzen`");
+	if (pdp && w->scope)
+		cfg_fail(l, yaml_key(map, "scope"), "`scope` has no meaning with `by: authzen`");
+	check_way_person(l, w, map);
+	if (w->then && !config_way(l->c, slice_str(w->then)))
+		cfg_fail(l, place_of(map, "then"), "no approval is called `%s`",
+			 cfg_show(l, slice_str(w->then)));
+}
+
+/* A chain of `then` that comes back would ask for ever. */
+static void check_ways(struct loader *l)
+{
+	const struct config *c = l->c;
+
+	for (uint32_t i = 0; i < c->nways; i++) {
+		const struct cfg_way *w = &c->ways[i];
+		uint32_t n = 0;
+
+		check_way(l, w, l->way_nodes[i]);
+		while (w && w->then && n++ <= c->nways)
+			w = config_way(c, slice_str(w->then));
+		if (n > c->nways)
+			cfg_fail(l, place_of(l->way_nodes[i], "then"),
+				 "approval `%s` comes back to itself through `then`", c->ways[i].name);
+	}
 }
 
 static void check_policy(struct loader *l)
@@ -487,6 +560,7 @@ static void check_policy(struct loader *l)
 void cfg_check(struct loader *l)
 {
 	check_idp(l);
+	check_ways(l);
 	check_agents(l);
 	check_targets(l);
 	check_policy(l);

@@ -37,6 +37,21 @@ const char *const cfg_mode_words[] = {
 	[TARGET_OFF] = "off",
 	NULL,
 };
+static const char *const way_words[] = {
+	[WAY_CLIENT_CREDENTIALS] = "client_credentials",
+	[WAY_TOKEN_EXCHANGE] = "token_exchange",
+	[WAY_CIBA] = "ciba",
+	[WAY_DEVICE] = "device",
+	[WAY_INTROSPECTION] = "introspection",
+	[WAY_AUTHZEN] = "authzen",
+	NULL,
+};
+static const char *const binding_words[] = {
+	[BINDING_LONG] = "long",
+	[BINDING_SHORT] = "short",
+	[BINDING_NONE] = "none",
+	NULL,
+};
 static const char *const socket_auth_words[] = {[false] = "required", [true] = "trust", NULL};
 static const char *const netns_words[] = {[false] = "daemon", [true] = "agent", NULL};
 static const char *const lo_words[] = {[false] = "leave", [true] = "up", NULL};
@@ -152,6 +167,48 @@ static const struct cfg_key agent_keys[] = {
 };
 const struct cfg_section cfg_agent_section = SECTION("agent", agent_keys);
 
+static const struct cfg_key way_keys[] = {
+	{.name = "by", .kind = KEY_ENUM, AT(cfg_way, kind), .words = way_words, .required = true,
+	 .help = "how is asked: client_credentials, token_exchange, ciba, device, introspection or "
+		 "authzen"},
+	{.name = "scope", .kind = KEY_STRING, AT(cfg_way, scope),
+	 .help = "scope to ask the provider for; a policy entry's own scope comes first"},
+	{.name = "audience", .kind = KEY_STRING, AT(cfg_way, audience),
+	 .help = "expected `aud` of the token; without it that of `idp`"},
+	{.name = "resource", .kind = KEY_STRING, AT(cfg_way, resource),
+	 .help = "resource parameter (RFC 8707); without it that of `idp`"},
+	{.name = "login_hint", .kind = KEY_STRING, AT(cfg_way, login_hint),
+	 .help = "ciba: whom the provider is to ask; `{agent}`, `{target}`, `{user}` and "
+		 "`{database}` stand for themselves"},
+	{.name = "binding_message", .kind = KEY_ENUM, AT(cfg_way, binding), .words = binding_words,
+	 .dflt = "long", .help = "ciba: what the person reads: long (agent, target and statement), "
+				 "short (a code of 20 letters and digits at most) or none"},
+	{.name = "details", .kind = KEY_BOOL, AT(cfg_way, details), .dflt = "true",
+	 .help = "ask with authorization_details (RFC 9396) of `idp.details_type`, and take no token "
+		 "that lacks them"},
+	{.name = "approvers", .kind = KEY_STRINGS, AT(cfg_way, approvers),
+	 .help = "`sub` of those whose approval counts; without it anybody's whom the provider asked"},
+	{.name = "groups", .kind = KEY_STRINGS, AT(cfg_way, groups),
+	 .help = "groups whose members' approval counts, by the claim `groups_claim`"},
+	{.name = "groups_claim", .kind = KEY_STRING, AT(cfg_way, groups_claim), .dflt = "groups",
+	 .help = "claim of the token that holds the approver's groups"},
+	{.name = "acr", .kind = KEY_STRINGS, AT(cfg_way, acr),
+	 .help = "authentication contexts that are good enough, asked for and required"},
+	{.name = "max_age", DURATION(SECOND, 30 * DAY), AT(cfg_way, max_age_ms),
+	 .help = "how long ago the approver may have authenticated"},
+	{.name = "poll", DURATION(SECOND, MINUTE), AT(cfg_way, poll_ms), .dflt = "5s",
+	 .help = "ciba, device: time between two questions where the provider does not say"},
+	{.name = "url", .kind = KEY_STRING, AT(cfg_way, url),
+	 .help = "authzen: the evaluation endpoint"},
+	{.name = "timeout", DURATION(100, MINUTE), AT(cfg_way, timeout_ms), .dflt = "5s",
+	 .help = "authzen: longest duration of one question"},
+	{.name = "ca_file", .kind = KEY_PATH, AT(cfg_way, ca_file),
+	 .help = "authzen: PEM file with the authorities to trust instead of the system's"},
+	{.name = "then", .kind = KEY_STRING, AT(cfg_way, then),
+	 .help = "name of another way that has to say yes, too, asked after this one"},
+};
+const struct cfg_section cfg_way_section = SECTION("approval", way_keys);
+
 static const struct cfg_key catalog_keys[] = {
 	{.name = "user", .kind = KEY_STRING, AT(cfg_target, catalog_user), .required = true,
 	 .help = "login of Tidegate's own look-ups"},
@@ -216,8 +273,8 @@ const struct cfg_section cfg_target_section = SECTION("target", target_keys);
 
 static const struct cfg_key access_keys[] = {
 	{.name = "approval", CUSTOM(cfg_take_approval),
-	 .help = "none, builtin (an operator approves) or idp; without it idp where that section is "
-		 "given, else builtin"},
+	 .help = "none, builtin (an operator approves), idp, or a name of `approvals`; without it idp "
+		 "where that section is given, else builtin"},
 	{.name = "scope", .kind = KEY_SLICE, AT(entry_spec, scope),
 	 .help = "scope to ask the identity provider for"},
 	{.name = "max", DURATION(SECOND, 30 * DAY), AT(entry_spec, max_ms), .dflt = "15m",
@@ -256,6 +313,8 @@ static const struct cfg_key rule_keys[] = {
 	 .help = "regular expression that the statement's text must match"},
 	{.name = "do", .kind = KEY_ENUM, AT(rule_spec, what), .words = do_words, .required = true,
 	 .help = "allow, approve (the live statement waits) or deny"},
+	{.name = "approval", CUSTOM(cfg_take_way),
+	 .help = "who is asked: builtin (an operator) or a name of `approvals`; without it builtin"},
 	{.name = "approvers", .kind = KEY_SLICES, AT_N(rule_spec, approvers),
 	 .help = "users or groups who may approve; without it whoever may use the control socket"},
 	{.name = "min_approvals", COUNT(1, 16), AT(rule_spec, min_approvals), .dflt = "1",
@@ -338,6 +397,8 @@ static const struct cfg_section audit_section = SECTION("audit", audit_keys);
 static const struct cfg_key root_keys[] = {
 	{.name = "idp", CUSTOM(cfg_take_idp), .section = &cfg_idp_section,
 	 .help = "the identity provider; without it the built-in approver decides"},
+	{.name = "approvals", CUSTOM(cfg_take_ways), .section = &cfg_way_section,
+	 .help = "ways to ask for an approval, by name"},
 	{.name = "agents", CUSTOM(cfg_take_agents), .section = &cfg_agent_section, .required = true,
 	 .help = "who connects"},
 	{.name = "targets", CUSTOM(cfg_take_targets), .section = &cfg_target_section,

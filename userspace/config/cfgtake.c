@@ -149,6 +149,34 @@ int cfg_take_allow(struct loader *l, const struct ynode *v, void *obj, const cha
 	return 0;
 }
 
+int cfg_take_ways(struct loader *l, const struct ynode *v, void *obj, const char *where)
+{
+	static const char *const reserved[] = {"none", "builtin", "idp"};
+	struct config *c = obj;
+
+	if (!named_objects(l, v, "approvals", "oncall: { by: ciba, login_hint: dba }"))
+		return 0;
+	c->ways = cfg_alloc(l, &c->arena, sizeof(*c->ways), v->n);
+	l->way_nodes = cfg_alloc(l, &l->tmp, sizeof(*l->way_nodes), v->n);
+	if (!c->ways || !l->way_nodes)
+		return -ENOMEM;
+	for (const struct yitem *i = v->items; i; i = i->next) {
+		struct cfg_way *w = &c->ways[c->nways];
+
+		*w = (struct cfg_way){.line = i->key->line};
+		w->name = take_name(l, i->key, "an approval");
+		if (!w->name)
+			continue;
+		for (size_t k = 0; k < ARRAY_SIZE(reserved); k++)
+			if (strcmp(w->name, reserved[k]) == 0)
+				cfg_fail(l, i->key, "`%s` has a meaning of its own: choose another name",
+					 w->name);
+		cfg_fill(l, &cfg_way_section, i->value, w, cfg_text(l, "approval `%s`", w->name));
+		l->way_nodes[c->nways++] = i->value;
+	}
+	return 0;
+}
+
 int cfg_take_targets(struct loader *l, const struct ynode *v, void *obj, const char *where)
 {
 	struct config *c = obj;
@@ -209,23 +237,54 @@ int cfg_take_addresses(struct loader *l, const struct ynode *v, void *obj, const
 
 /* --------------------------------------------------------------- policy */
 
+/* By the tree, because the sections come in any order. */
+static bool way_known(struct loader *l, const struct ynode *v)
+{
+	const struct ynode *ways = yaml_get(l->root, "approvals");
+
+	if (v->kind != YNODE_SCALAR || !ways || ways->kind != YNODE_MAP)
+		return false;
+	for (const struct yitem *i = ways->items; i; i = i->next)
+		if (slice_eq(i->key->text, v->text))
+			return true;
+	return false;
+}
+
 int cfg_take_approval(struct loader *l, const struct ynode *v, void *obj, const char *where)
 {
 	static const char *const words[] = {
 		[ACCESS_NONE] = "none", [ACCESS_BUILTIN] = "builtin", [ACCESS_IDP] = "idp"};
 	struct entry_spec *e = obj;
 
+	/* One error is enough: what else depends on it is taken as right. */
+	l->access_given = true;
 	for (unsigned i = 0; i < ARRAY_SIZE(words); i++) {
 		if (v->kind != YNODE_SCALAR || !slice_eq_str(v->text, words[i]))
 			continue;
 		e->via = (enum access_via)i;
-		l->access_given = true;
 		return 0;
 	}
-	cfg_fail(l, v, "`approval` takes `none`, `builtin` or `idp`, not `%s`%s", cfg_show(l, v->text),
-		 cfg_nearest(l, v->text, words, ARRAY_SIZE(words)));
-	/* One error is enough: what else depends on it is taken as right. */
-	l->access_given = true;
+	if (way_known(l, v)) {
+		e->via = ACCESS_IDP;
+		e->way = v->text;
+		return 0;
+	}
+	cfg_fail(l, v, "`approval` takes `none`, `builtin`, `idp` or a name of `approvals`, not `%s`%s",
+		 cfg_show(l, v->text), cfg_nearest(l, v->text, words, ARRAY_SIZE(words)));
+	return 0;
+}
+
+int cfg_take_way(struct loader *l, const struct ynode *v, void *obj, const char *where)
+{
+	struct rule_spec *r = obj;
+
+	if (v->kind == YNODE_SCALAR && slice_eq_str(v->text, "builtin"))
+		return 0;
+	if (way_known(l, v))
+		r->way = v->text;
+	else
+		cfg_fail(l, v, "`approval` of a command takes `builtin` or a name of `approvals`, not "
+			 "`%s`", cfg_show(l, v->text));
 	return 0;
 }
 
@@ -263,7 +322,7 @@ int cfg_take_policy(struct loader *l, const struct ynode *v, void *obj, const ch
 /* What tells how a rule is approved is an error in one that is not. */
 static void nobody_is_asked(struct loader *l, const struct ynode *map, struct rule_spec *r)
 {
-	static const char *const keys[] = {"approvers", "min_approvals", "hold",
+	static const char *const keys[] = {"approval", "approvers", "min_approvals", "hold",
 					   "hold_in_transaction"};
 
 	for (size_t i = 0; i < ARRAY_SIZE(keys); i++)

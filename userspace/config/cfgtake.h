@@ -9,12 +9,14 @@ struct ynode;
 /* See cfg_key.take. */
 int cfg_take_idp(struct loader *l, const struct ynode *v, void *obj, const char *where);
 int cfg_take_agents(struct loader *l, const struct ynode *v, void *obj, const char *where);
+int cfg_take_ways(struct loader *l, const struct ynode *v, void *obj, const char *where);
 int cfg_take_targets(struct loader *l, const struct ynode *v, void *obj, const char *where);
 int cfg_take_policy(struct loader *l, const struct ynode *v, void *obj, const char *where);
 int cfg_take_uids(struct loader *l, const struct ynode *v, void *obj, const char *where);
 int cfg_take_allow(struct loader *l, const struct ynode *v, void *obj, const char *where);
 int cfg_take_addresses(struct loader *l, const struct ynode *v, void *obj, const char *where);
 int cfg_take_approval(struct loader *l, const struct ynode *v, void *obj, const char *where);
+int cfg_take_way(struct loader *l, const struct ynode *v, void *obj, const char *where);
 int cfg_take_commands(struct loader *l, const struct ynode *v, void *obj, const char *where);
 int cfg_take_masks(struct loader *l, const struct ynode *v, void *obj, const char *where);
 int cfg_take_effects(struct loader *l, const struct ynode *v, void *obj, const char *where);

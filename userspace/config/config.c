@@ -228,6 +228,14 @@ const struct cfg_agent *config_agent(const struct config *c, struct slice name)
 	return NULL;
 }
 
+const struct cfg_way *config_way(const struct config *c, struct slice name)
+{
+	for (uint32_t i = 0; i < c->nways; i++)
+		if (slice_eq_str(name, c->ways[i].name))
+			return &c->ways[i];
+	return NULL;
+}
+
 const char *target_mode_name(enum target_mode mode)
 {
 	return cfg_mode_words[mode];

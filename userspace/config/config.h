@@ -44,6 +44,39 @@ struct cfg_idp {
 	bool allow_http;	 /* issuer may be http:// on a loopback address only */
 };
 
+/* How authd asks for an approval. */
+enum way_kind {
+	WAY_CLIENT_CREDENTIALS, /* RFC 6749 4.4: the provider's policy about Tidegate and the agent */
+	WAY_TOKEN_EXCHANGE,	/* RFC 8693: the same about the agent's own token */
+	WAY_CIBA,		/* OpenID CIBA: a person, on a device of theirs */
+	WAY_DEVICE,		/* RFC 8628: a person, with a code */
+	WAY_INTROSPECTION,	/* RFC 7662: the agent's own token is still good */
+	WAY_AUTHZEN,		/* a policy decision point */
+};
+enum way_binding { BINDING_LONG, BINDING_SHORT, BINDING_NONE };
+
+/* One element of `approvals:`. */
+struct cfg_way {
+	const char *name;
+	enum way_kind kind;
+	const char *scope;		/* OAuth kinds */
+	const char *audience, *resource; /* NULL: those of idp */
+	const char *login_hint;		/* CIBA: template, see tidegate.yaml(5) */
+	enum way_binding binding;	/* CIBA: binding_message */
+	bool details;			/* RFC 9396: asked for, and the token must carry them */
+	const char *const *approvers;	/* `sub` of those who may approve; NULL: any */
+	const char *const *groups;	/* or a value of their claim `groups_claim`; NULL: any */
+	const char *groups_claim;
+	const char *const *acr; /* acceptable `acr`; NULL: any */
+	uint64_t max_age_ms;	/* since the approver authenticated; 0: any */
+	uint64_t poll_ms;	/* CIBA, device: between two questions if the provider names none */
+	const char *url;	/* AuthZEN: the evaluation endpoint */
+	uint64_t timeout_ms;	/* AuthZEN: of a question */
+	const char *ca_file;	/* AuthZEN; NULL: the system's */
+	const char *then;	/* another way that has to say yes after this one, or NULL */
+	uint32_t line;
+};
+
 struct cfg_addr {
 	char host[256];		 /* name or literal address */
 	uint16_t port;		 /* 0: any */
@@ -117,6 +150,8 @@ struct config {
 	uint64_t audit_bytes;	/* of audit.jsonl, before it is renamed */
 	uint32_t audit_keep;	/* renamed ones */
 	struct cfg_idp *idp;  /* NULL: the built-in approver */
+	struct cfg_way *ways;
+	uint32_t nways;
 	struct cfg_agent *agents;
 	uint32_t nagents;
 	struct cfg_target *targets;
@@ -137,6 +172,7 @@ void config_free(struct config *c);
 
 const struct cfg_target *config_target(const struct config *c, struct slice name);
 const struct cfg_agent *config_agent(const struct config *c, struct slice name);
+const struct cfg_way *config_way(const struct config *c, struct slice name);
 
 extern const char *const cfg_unix_words[]; /* of enum unix_mode */
 const char *target_mode_name(enum target_mode mode);

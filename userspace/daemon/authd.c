@@ -5,14 +5,18 @@
  * through the parent. Questions survive a change of the configuration.
  */
 #include <errno.h>
+#include <jansson.h>
 #include <unistd.h>
 
 #include "base/list.h"
 #include "base/log.h"
+#include "base/text.h"
 #include "config/config.h"
 #include "daemon/ipc.h"
 #include "daemon/memfd.h"
 #include "daemon/sandbox.h"
+#include "daemon/ways.h"
+#include "ident/authzen.h"
 #include "ident/oidc.h"
 
 enum {
@@ -20,13 +24,23 @@ enum {
 	KEYD_RETRIES = 40, /* longer than any question lives by default */
 	STATE_MAX = 16 << 10,
 	ERRNO_MAX = 4095,
+	QUESTION_BYTES = 512 << 10,
 };
 
 struct question {
 	struct list link;
 	struct authd *a;
 	uint64_t id; /* of the parent */
-	char *agent, *scope;
+	struct arena arena;
+	struct idp_ask ask;
+	const struct cfg_way *ways[WAYS_MAX]; /* NULL: `idp`; of the present configuration */
+	unsigned nways, at;
+	struct oidc *busy;	   /* is being asked, or */
+	struct authzen *asked_pdp; /* this is */
+	/* What the ways so far have said. */
+	json_t *evidence;
+	uint64_t ttl_ms;
+	char subject[256], approver[256], digest[65];
 };
 
 /* A credential that was asked of keyd; asked again if keyd is just being started. */
@@ -46,6 +60,7 @@ struct authd {
 	struct ipc *ipc;
 	struct config *cfg;
 	struct oidc *oidc; /* NULL: no identity provider is configured */
+	struct authzen **pdps; /* beside cfg->ways; NULL where there is none */
 	unsigned provider; /* counts the changes of that */
 	struct list questions, credentials;
 	uint64_t next_credential;
@@ -140,80 +155,217 @@ static void key_answer(struct authd *a, struct ipc_msg *m)
 static void question_free(struct question *q)
 {
 	list_del(&q->link);
-	free(q->agent);
-	free(q->scope);
+	arena_done(&q->arena);
+	json_decref(q->evidence);
 	free(q);
 }
 
-static void answer(struct authd *a, uint64_t id, const struct oidc_result *r)
+/* The last way's answer, or the first no. */
+static void answer(struct question *q, const struct oidc_result *r)
 {
-	ipc_begin(a->ipc, IPC_IDP_ASK, id);
-	ipc_put_u32(a->ipc, r->reason);
-	ipc_put_u64(a->ipc, r->ttl_ms);
-	ipc_put_str(a->ipc, r->scope);
-	ipc_put_str(a->ipc, r->subject);
-	ipc_put_str(a->ipc, r->token_digest);
-	ipc_put_str(a->ipc, r->detail);
-	ipc_send(a->ipc);
+	struct ipc *ipc = q->a->ipc;
+	char *evidence = json_dumps(q->evidence, JSON_COMPACT | JSON_ENSURE_ASCII);
+
+	ipc_begin(ipc, IPC_IDP_ASK, q->id);
+	ipc_put_u32(ipc, evidence ? r->reason : TG_R_NO_MEMORY);
+	ipc_put_u64(ipc, q->ttl_ms);
+	ipc_put_str(ipc, r->scope);
+	ipc_put_str(ipc, q->approver[0] ? q->approver : q->subject);
+	ipc_put_str(ipc, q->digest);
+	ipc_put_str(ipc, r->detail);
+	ipc_put_str(ipc, evidence ? evidence : "[]");
+	ipc_send(ipc);
+	free(evidence);
+	question_free(q);
 }
 
-static void refuse(struct authd *a, uint64_t id, enum tg_reason reason, const char *detail)
+static void refuse(struct question *q, enum tg_reason reason, const char *detail)
 {
-	answer(a, id,
-	       &(struct oidc_result){.reason = (uint16_t)reason,
-				     .scope = "",
-				     .subject = "",
-				     .token_digest = "",
-				     .detail = detail});
+	answer(q, &(struct oidc_result){.reason = (uint16_t)reason, .scope = "", .detail = detail});
+}
+
+static void keep(char *dst, size_t cap, const char *text)
+{
+	if (text[0])
+		(void)snprintf(dst, cap, "%s", text);
+}
+
+static void ask_way(struct question *q);
+
+/* One way has said yes: what it said is kept, and the next is asked. */
+static void go_on(struct question *q, const char *evidence, uint64_t ttl_ms)
+{
+	const struct cfg_way *w = q->ways[q->at];
+	json_t *o = json_loads(evidence, 0, NULL);
+
+	if (!o || json_object_set_new(o, "way", json_string(w ? w->name : "idp")) != 0 ||
+	    json_array_append(q->evidence, o) != 0) {
+		json_decref(o);
+		refuse(q, TG_R_NO_MEMORY, "out of memory");
+		return;
+	}
+	json_decref(o);
+	if (ttl_ms < q->ttl_ms)
+		q->ttl_ms = ttl_ms;
+	if (++q->at < q->nways)
+		ask_way(q);
+	else
+		answer(q, &(struct oidc_result){.reason = TG_R_NONE, .scope = "", .detail = ""});
 }
 
 static void on_done(void *ctx, uint64_t id, const struct oidc_result *r)
 {
 	struct question *q = ctx;
 
-	answer(q->a, q->id, r);
-	question_free(q);
+	q->busy = NULL;
+	if (r->reason) {
+		answer(q, r);
+		return;
+	}
+	keep(q->subject, sizeof(q->subject), r->subject);
+	keep(q->approver, sizeof(q->approver), r->approver);
+	keep(q->digest, sizeof(q->digest), r->token_digest);
+	go_on(q, r->evidence, r->ttl_ms);
 }
 
-static void put_question(struct question *q)
+static void on_decision(void *ctx, uint64_t id, const struct authzen_result *r)
+{
+	struct question *q = ctx;
+
+	q->busy = NULL;
+	q->asked_pdp = NULL;
+	if (r->reason)
+		refuse(q, r->reason, r->detail);
+	else
+		go_on(q, r->evidence, UINT64_MAX);
+}
+
+static void on_pending(void *ctx, uint64_t id, const char *words, const char *code, const char *uri)
+{
+	struct authd *a = ctx;
+
+	ipc_begin(a->ipc, IPC_IDP_PENDING, id);
+	ipc_put_str(a->ipc, words);
+	ipc_put_str(a->ipc, code);
+	ipc_put_str(a->ipc, uri);
+	ipc_send(a->ipc);
+}
+
+static const char *words_of(int err, enum tg_reason *ret)
+{
+	switch (err) {
+	case -ENOENT:
+		*ret = TG_R_IDP_UNREACHABLE;
+		return "no identity provider is configured";
+	case -EBUSY:
+		*ret = TG_R_OVERLOAD;
+		return "too many requests wait for the provider";
+	case -EINVAL:
+		*ret = TG_R_IDP_DENIED;
+		return "the scope is no scope";
+	case -ENODATA:
+		*ret = TG_R_NO_TOKEN;
+		return reason_what(TG_R_NO_TOKEN);
+	}
+	*ret = TG_R_NO_MEMORY;
+	return "out of memory";
+}
+
+static int ask_pdp(struct question *q, const struct cfg_way *w)
 {
 	struct authd *a = q->a;
-	int err = -ENOENT;
+	struct authzen *z = a->pdps[w - a->cfg->ways];
+	char hex[65] = "";
+	struct authzen_ask ask = {
+		.agent = q->ask.agent,
+		.target = q->ask.target,
+		.action = q->ask.effect[0] ? q->ask.effect : "connect",
+		.user = q->ask.user,
+		.database = q->ask.database,
+		.text = q->ask.effect[0] ? q->ask.text : NULL,
+		.request = q->ask.request,
+		.session = q->ask.session,
+		.facts = q->ask.facts,
+	};
 
-	if (a->oidc)
-		err = oidc_request(a->oidc, q->id, q->agent, q->scope, on_done, q);
+	if (!z)
+		return -ENOENT;
+	if (q->ask.has_digest) {
+		text_hex(q->ask.digest, sizeof(q->ask.digest), hex);
+		ask.digest = hex;
+	}
+	q->asked_pdp = z;
+	return authzen_request(z, q->id, &ask, on_decision, q);
+}
+
+static void ask_way(struct question *q)
+{
+	const struct cfg_way *w = q->ways[q->at];
+	struct authd *a = q->a;
+	struct oidc_ask ask;
+	enum tg_reason reason;
+	const char *words;
+	int err;
+
+	if (w && w->kind == WAY_AUTHZEN) {
+		err = ask_pdp(q, w);
+	} else {
+		err = a->oidc ? ways_oidc(w, &q->ask, &q->arena, &ask) : -ENOENT;
+		if (!err)
+			err = oidc_request(a->oidc, q->id, &ask, on_done, q);
+		if (!err)
+			q->busy = a->oidc;
+	}
 	if (!err)
 		return;
-	if (err == -ENOENT)
-		refuse(a, q->id, TG_R_IDP_UNREACHABLE, "no identity provider is configured");
-	else if (err == -EBUSY)
-		refuse(a, q->id, TG_R_OVERLOAD, "too many requests wait for the provider");
-	else if (err == -EINVAL)
-		refuse(a, q->id, TG_R_IDP_DENIED, "the policy's scope is no scope");
-	else
-		refuse(a, q->id, TG_R_NO_MEMORY, "out of memory");
-	question_free(q);
+	q->asked_pdp = NULL;
+	words = words_of(err, &reason);
+	refuse(q, reason, words);
+}
+
+/* From its first way on: also after a change of the configuration. */
+static void put_question(struct question *q)
+{
+	struct slice missing = slice_of("", 0);
+	char words[128];
+	int n = ways_list(q->a->cfg, &q->ask, q->ways, &missing);
+
+	if (q->busy && q->busy == q->a->oidc)
+		oidc_cancel(q->busy, q->id);
+	if (q->asked_pdp)
+		authzen_cancel(q->asked_pdp, q->id);
+	(void)json_array_clear(q->evidence);
+	q->at = 0;
+	q->nways = n > 0 ? (unsigned)n : 0;
+	q->ttl_ms = q->ask.max_ms ? q->ask.max_ms : UINT64_MAX;
+	q->busy = NULL;
+	q->asked_pdp = NULL;
+	if (n > 0) {
+		ask_way(q);
+		return;
+	}
+	(void)snprintf(words, sizeof(words), "no approval is called `%.*s`", (int)missing.n,
+		       (const char *)missing.p);
+	refuse(q, TG_R_INTERNAL, n == -ENOENT ? words : "too many approvals in a row");
 }
 
 static void idp_ask(struct authd *a, struct ipc_msg *m)
 {
-	struct slice agent = ipc_get_str(m), scope = ipc_get_str(m);
-	struct question *q;
+	struct question *q = calloc(1, sizeof(*q));
 
-	if (!ipc_end(m))
+	if (!q)
+		exit(1); /* the parent denies what waits, and starts anew */
+	list_init(&q->link);
+	q->a = a;
+	q->id = m->id;
+	arena_init(&q->arena, QUESTION_BYTES);
+	q->evidence = json_array();
+	if (!q->evidence || !idp_ask_get(m, &q->arena, &q->ask)) {
+		refuse(q, TG_R_NO_MEMORY, "out of memory");
 		return;
-	q = calloc(1, sizeof(*q));
-	if (q) {
-		list_init(&q->link);
-		q->a = a;
-		q->id = m->id;
-		q->agent = strndup((const char *)agent.p, agent.n);
-		q->scope = strndup((const char *)scope.p, scope.n);
 	}
-	if (!q || !q->agent || !q->scope) {
-		refuse(a, m->id, TG_R_NO_MEMORY, "out of memory");
-		if (q)
-			question_free(q);
+	if (!ipc_end(m)) {
+		question_free(q);
 		return;
 	}
 	list_add_tail(&a->questions, &q->link);
@@ -230,8 +382,10 @@ static void idp_cancel(struct authd *a, struct ipc_msg *m)
 
 		if (q->id != m->id)
 			continue;
-		if (a->oidc)
-			oidc_cancel(a->oidc, q->id);
+		if (q->busy)
+			oidc_cancel(q->busy, q->id);
+		if (q->asked_pdp)
+			authzen_cancel(q->asked_pdp, q->id);
 		question_free(q);
 		return;
 	}
@@ -267,6 +421,8 @@ static bool same_text(const char *a, const char *b)
 
 static bool same_list(const char *const *a, const char *const *b)
 {
+	if (!a || !b)
+		return a == b;
 	while (*a && *b && strcmp(*a, *b) == 0) {
 		a++;
 		b++;
@@ -289,7 +445,8 @@ static bool same_idp(const struct cfg_idp *a, const struct cfg_idp *b)
 
 static int open_provider(struct authd *a, const struct cfg_idp *idp, struct oidc **ret)
 {
-	static const struct oidc_ops ops = {.need_credential = need_credential};
+	static const struct oidc_ops ops = {.need_credential = need_credential,
+					    .pending = on_pending};
 	struct oidc_config c = {
 		.issuer = idp->issuer,
 		.client_id = idp->client_id,
@@ -330,7 +487,84 @@ static void use_provider(struct authd *a, const struct cfg_idp *idp)
 		}
 	}
 	oidc_free(old);
-	list_each(it, &a->questions) put_question(container_of(it, struct question, link));
+}
+
+static bool same_way(const struct cfg_way *a, const struct cfg_way *b)
+{
+	return strcmp(a->name, b->name) == 0 && a->kind == b->kind &&
+	       same_text(a->scope, b->scope) && same_text(a->audience, b->audience) &&
+	       same_text(a->resource, b->resource) && same_text(a->login_hint, b->login_hint) &&
+	       a->binding == b->binding && a->details == b->details &&
+	       same_list(a->approvers, b->approvers) && same_list(a->groups, b->groups) &&
+	       same_text(a->groups_claim, b->groups_claim) && same_list(a->acr, b->acr) &&
+	       a->max_age_ms == b->max_age_ms && a->poll_ms == b->poll_ms &&
+	       a->timeout_ms == b->timeout_ms && same_text(a->url, b->url) && same_text(a->ca_file, b->ca_file) &&
+	       same_text(a->then, b->then);
+}
+
+static bool same_ways(const struct config *a, const struct config *b)
+{
+	if (a->nways != b->nways)
+		return false;
+	for (uint32_t i = 0; i < a->nways; i++)
+		if (!same_way(&a->ways[i], &b->ways[i]))
+			return false;
+	return true;
+}
+
+static struct authzen *open_pdp(struct authd *a, const struct config *cfg, const struct cfg_way *w)
+{
+	struct authzen_config c = {
+		.url = w->url,
+		.ca_file = w->ca_file,
+		.allow_http = true, /* on loopback addresses only */
+		.timeout_ms = w->timeout_ms,
+	};
+	struct authzen *z = NULL;
+	int err = authzen_new(&a->loop, &c, &z);
+
+	if (!err)
+		return z;
+	log_error("approval %s: %s cannot be used: %s%s%s", w->name, w->url, strerror(-err),
+		  w->ca_file ? ", ca_file " : "", w->ca_file ? w->ca_file : "");
+	/* Once sandboxed, ca_file may be out of reach: a new process can read it. */
+	if (a->sandboxed)
+		exit(1);
+	return NULL;
+}
+
+static void use_ways(struct authd *a, const struct config *old, const struct config *cfg)
+{
+	struct authzen **pdps = calloc(cfg->nways + 1, sizeof(struct authzen *));
+
+	if (!pdps)
+		exit(1);
+	for (uint32_t i = 0; i < cfg->nways; i++)
+		if (cfg->ways[i].kind == WAY_AUTHZEN)
+			pdps[i] = open_pdp(a, cfg, &cfg->ways[i]);
+	list_each(it, &a->questions) container_of(it, struct question, link)->asked_pdp = NULL;
+	for (uint32_t i = 0; old && i < old->nways; i++)
+		authzen_free(a->pdps[i]);
+	free(a->pdps);
+	a->pdps = pdps;
+}
+
+/* What waits goes on where it is if it is asked as before, and begins anew if not. */
+static void go_on_with(struct authd *a, const struct config *old, const struct config *cfg,
+		       bool as_before)
+{
+	list_each(it, &a->questions)
+	{
+		struct question *q = container_of(it, struct question, link);
+
+		if (!as_before) {
+			put_question(q);
+			continue;
+		}
+		for (unsigned i = 0; i < q->nways; i++)
+			if (q->ways[i])
+				q->ways[i] = &cfg->ways[q->ways[i] - old->ways];
+	}
 }
 
 static struct config *parse_config(int fd)
@@ -357,6 +591,7 @@ static struct config *parse_config(int fd)
 static void take_config(struct authd *a, struct ipc_msg *m)
 {
 	struct config *cfg, *old = a->cfg;
+	bool as_before;
 	int fd, err;
 
 	(void)ipc_get_u64(m); /* the generation */
@@ -368,8 +603,12 @@ static void take_config(struct authd *a, struct ipc_msg *m)
 	cfg = parse_config(fd);
 	(void)close(fd);
 	a->cfg = cfg;
+	as_before = old && same_idp(old->idp, cfg->idp) && same_ways(old, cfg);
 	if (!old || !same_idp(old->idp, cfg->idp))
 		use_provider(a, cfg->idp);
+	if (!old || !same_ways(old, cfg))
+		use_ways(a, old, cfg);
+	go_on_with(a, old, cfg, as_before);
 	config_free(old);
 	if (a->sandboxed)
 		return;

@@ -316,7 +316,7 @@ static json_t *decide(struct call *c, bool approve)
 	if (!a)
 		return fail(c, "not_found", "see `tidegate approval list`",
 			    "there is no open approval %s", id ? id : "without an id");
-	if (a->idp)
+	if (a->ways[0])
 		return fail(c, "conflict", NULL, "approval %s is the identity provider's to give", id);
 	o = approval_json(a);
 	rc = approve ? approval_approve(c->p, a, c->uid, arg_ms(c, "for_ms"), reason ? reason : "")

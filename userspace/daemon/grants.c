@@ -9,6 +9,7 @@
 #include "base/text.h"
 #include "daemon/audit.h"
 #include "daemon/grants.h"
+#include "daemon/idp_ask.h"
 #include "daemon/registry.h"
 #include "daemon/parent.h"
 #include "inspect/inspect.h"
@@ -28,17 +29,23 @@ struct grant *grant_find(struct parent *p, const char *id)
 	return NULL;
 }
 
-static struct grant *grant_for(struct parent *p, const char *agent, const char *target,
-			       const char *scope)
+static const char *via_of(const struct approval *a)
+{
+	return a->ways[0] ? a->ways : "builtin";
+}
+
+/* A grant serves only where the same ways would be asked for the same; "*" serves everywhere. */
+static struct grant *grant_for(struct parent *p, const struct approval *a)
 {
 	uint64_t now = clock_boot_ns();
 
 	list_each(it, &p->grants) {
 		struct grant *g = container_of(it, struct grant, link);
 
-		if (g->until_boot_ns > now && strcmp(g->agent, agent) == 0 &&
-		    strcmp(g->target, target) == 0 &&
-		    (strcmp(g->scope, "*") == 0 || strcmp(g->scope, scope) == 0))
+		if (g->until_boot_ns > now && strcmp(g->agent, a->agent) == 0 &&
+		    strcmp(g->target, a->target) == 0 &&
+		    (strcmp(g->scope, "*") == 0 ||
+		     (strcmp(g->scope, a->scope) == 0 && strcmp(g->via, via_of(a)) == 0)))
 			return g;
 	}
 	return NULL;
@@ -234,11 +241,13 @@ static bool add_waiter(struct approval *a, struct child *c, uint64_t ask, const 
 	return true;
 }
 
-static void tell_pending(struct child *c, uint64_t ask, const struct uuid *u, const char *id)
+static void tell_pending(struct child *c, uint64_t ask, const struct uuid *u, const char *id,
+			 const char *words)
 {
 	ipc_begin(c->ipc, IPC_PENDING, ask);
 	ipc_put_uuid(c->ipc, u);
 	ipc_put_str(c->ipc, id);
+	ipc_put_str(c->ipc, words);
 	ipc_send(c->ipc);
 }
 
@@ -248,7 +257,7 @@ static struct approval *same_access(struct parent *p, const struct approval *b)
 	list_each(it, &p->approvals) {
 		struct approval *a = container_of(it, struct approval, link);
 
-		if (!a->statement && a->idp == b->idp && strcmp(a->agent, b->agent) == 0 &&
+		if (!a->statement && strcmp(a->ways, b->ways) == 0 && strcmp(a->agent, b->agent) == 0 &&
 		    strcmp(a->target, b->target) == 0 && strcmp(a->scope, b->scope) == 0)
 			return a;
 	}
@@ -261,20 +270,36 @@ static bool too_many(const struct parent *p, const struct psession *s)
 	return p->napprovals > APPROVALS_MAX || s->agent->approvals > APPROVALS_AGENT;
 }
 
-static void ask_idp(struct parent *p, struct approval *a)
+static void ask_idp(struct parent *p, struct approval *a, const struct psession *s)
 {
+	struct idp_ask q = {
+		.ways = a->ways,
+		.scope = a->scope,
+		.agent = a->agent,
+		.target = a->target,
+		.effect = a->effect,
+		.text = a->text ? a->text : "",
+		.user = a->user,
+		.database = a->database,
+		.request = a->id,
+		.session = s->id,
+		.facts = "",
+		.has_digest = a->statement,
+		.max_ms = a->max_ms,
+		.hold_ms = (a->until_boot_ns - clock_boot_ns()) / 1000000,
+	};
+
+	memcpy(q.digest, a->digest, sizeof(q.digest));
 	a->idp_id = ++p->next_id;
 	ipc_begin(p->authd.ipc, IPC_IDP_ASK, a->idp_id);
-	ipc_put_str(p->authd.ipc, a->agent);
-	ipc_put_str(p->authd.ipc, a->scope);
+	idp_ask_put(p->authd.ipc, &q);
 	ipc_send(p->authd.ipc);
 }
 
 void access_ask(struct parent *p, struct child *c, struct ipc_msg *m)
 {
 	struct uuid u = ipc_get_uuid(m);
-	uint32_t via = ipc_get_u32(m);
-	struct slice scope = ipc_get_str(m);
+	struct slice ways = ipc_get_str(m), scope = ipc_get_str(m);
 	uint64_t max_ms = ipc_get_u64(m), hold_ms = ipc_get_u64(m);
 	struct slice rule = ipc_get_str(m);
 	struct psession *s = registry_find(p, &u);
@@ -290,14 +315,14 @@ void access_ask(struct parent *p, struct child *c, struct ipc_msg *m)
 			approval_free(p, a);
 		return;
 	}
-	a->idp = via == ACCESS_IDP;
+	(void)snprintf(a->ways, sizeof(a->ways), "%.*s", (int)ways.n, (const char *)ways.p);
 	a->max_ms = max_ms ? max_ms : QUARTER_MS;
 	(void)snprintf(a->scope, sizeof(a->scope), "%.*s", (int)scope.n, (const char *)scope.p);
 	(void)snprintf(a->rule, sizeof(a->rule), "%.*s", (int)rule.n, (const char *)rule.p);
 	set_times(a, hold_ms);
-	g = grant_for(p, a->agent, a->target, a->scope);
+	g = grant_for(p, a);
 	same = same_access(p, a);
-	if (g || (a->idp && !p->authd.ipc) || too_many(p, s)) {
+	if (g || (a->ways[0] && !p->authd.ipc) || too_many(p, s)) {
 		approval_free(p, a);
 		if (g)
 			answer(p, c, m->id, &u,
@@ -305,7 +330,7 @@ void access_ask(struct parent *p, struct child *c, struct ipc_msg *m)
 						 .detail = "", .grant = g});
 		else
 			refuse_ask(p, c, m->id, &u,
-				   via == ACCESS_IDP ? TG_R_IDP_UNREACHABLE : TG_R_OVERLOAD);
+				   ways.n ? TG_R_IDP_UNREACHABLE : TG_R_OVERLOAD);
 		return;
 	}
 	if (same) {
@@ -319,8 +344,8 @@ void access_ask(struct parent *p, struct child *c, struct ipc_msg *m)
 	if (same)
 		return;
 	list_add_tail(&p->approvals, &a->link);
-	if (a->idp)
-		ask_idp(p, a);
+	if (a->ways[0])
+		ask_idp(p, a, s);
 	else
 		log_notice("approval %s: agent %s asks for target %s: `tidegate approval approve %s`",
 			   a->id, a->agent, a->target, a->id);
@@ -333,8 +358,10 @@ void statement_ask(struct parent *p, struct child *c, struct ipc_msg *m)
 	struct slice rule = ipc_get_str(m);
 	uint64_t hold_ms = ipc_get_u64(m);
 	bool in_tx = ipc_get_u32(m) != 0;
+	struct slice way = ipc_get_str(m);
 	struct psession *s = registry_find(p, &u);
 	struct approval *a;
+	char words[128];
 
 	if (!s || !s->open || s->worker != c)
 		return;
@@ -345,21 +372,35 @@ void statement_ask(struct parent *p, struct child *c, struct ipc_msg *m)
 			approval_free(p, a);
 		return;
 	}
-	if (too_many(p, s) || !add_waiter(a, c, m->id, &u)) {
+	if (too_many(p, s) || (way.n && !p->authd.ipc) || !add_waiter(a, c, m->id, &u)) {
 		approval_free(p, a);
-		refuse_ask(p, c, m->id, &u, TG_R_OVERLOAD);
+		refuse_ask(p, c, m->id, &u, way.n && !p->authd.ipc ? TG_R_IDP_UNREACHABLE : TG_R_OVERLOAD);
 		return;
 	}
 	a->in_transaction = in_tx;
+	(void)snprintf(a->ways, sizeof(a->ways), "%.*s", (int)way.n, (const char *)way.p);
 	a->text = strndup((const char *)text.p, min_size(text.n, STATEMENT_SHOWN));
-	text_hex(digest.p, 32, a->digest);
+	memcpy(a->digest, digest.p, sizeof(a->digest));
 	(void)snprintf(a->effect, sizeof(a->effect), "%.*s", (int)effect.n, (const char *)effect.p);
 	(void)snprintf(a->rule, sizeof(a->rule), "%.*s", (int)rule.n, (const char *)rule.p);
 	set_times(a, hold_ms);
 	list_add_tail(&p->approvals, &a->link);
 	log_notice("approval %s: agent %s on target %s: %s: %.200s", a->id, a->agent, a->target,
 		   a->effect, a->text ? a->text : "");
-	tell_pending(c, m->id, &u, a->id);
+	if (a->ways[0]) {
+		ask_idp(p, a, s);
+		return;
+	}
+	(void)snprintf(words, sizeof(words), "`tidegate approval approve %s`", a->id);
+	tell_pending(c, m->id, &u, a->id, words);
+}
+
+static void cancel_idp(struct parent *p, const struct approval *a)
+{
+	if (!a->ways[0] || !p->authd.ipc)
+		return;
+	ipc_begin(p->authd.ipc, IPC_IDP_CANCEL, a->idp_id);
+	ipc_send(p->authd.ipc);
 }
 
 /* The session does not wait any more; an approval without waiters is gone. */
@@ -381,10 +422,7 @@ void ask_cancel(struct parent *p, struct child *c, struct ipc_msg *m)
 			}
 		}
 		if (list_empty(&a->waiters)) {
-			if (a->idp && p->authd.ipc) {
-				ipc_begin(p->authd.ipc, IPC_IDP_CANCEL, a->idp_id);
-				ipc_send(p->authd.ipc);
-			}
+			cancel_idp(p, a);
 			approval_free(p, a);
 		}
 	}
@@ -403,8 +441,10 @@ void grants_worker_died(struct parent *p, struct child *c)
 				free(w);
 			}
 		}
-		if (list_empty(&a->waiters))
+		if (list_empty(&a->waiters)) {
+			cancel_idp(p, a);
 			approval_free(p, a);
+		}
 	}
 }
 
@@ -469,7 +509,7 @@ int approval_approve(struct parent *p, struct approval *a, uint32_t uid, uint64_
 	uint64_t ms = a->max_ms;
 	char by[64];
 
-	if (a->idp || !may_approve(a, uid))
+	if (a->ways[0] || !may_approve(a, uid))
 		return -EPERM;
 	for (uint32_t i = 0; i < a->nby; i++)
 		if (a->by[i] == uid)
@@ -494,7 +534,7 @@ int approval_deny(struct parent *p, struct approval *a, uint32_t uid, const char
 {
 	char by[64];
 
-	if (a->idp || !may_approve(a, uid))
+	if (a->ways[0] || !may_approve(a, uid))
 		return -EPERM;
 	who_is(uid, by);
 	decide(p, a, &(struct verdict){.v = INSP_V_DENY, .reason = TG_R_APPROVAL_DENIED, .by = by,
@@ -507,7 +547,7 @@ void idp_answer(struct parent *p, struct ipc_msg *m)
 	uint32_t reason = ipc_get_u32(m);
 	uint64_t ttl_ms = ipc_get_u64(m);
 	struct slice scope = ipc_get_str(m), subject = ipc_get_str(m), digest = ipc_get_str(m);
-	struct slice detail = ipc_get_str(m);
+	struct slice detail = ipc_get_str(m), evidence = ipc_get_str(m);
 	char by[192], why[256];
 	struct grant *g = NULL;
 
@@ -517,22 +557,50 @@ void idp_answer(struct parent *p, struct ipc_msg *m)
 		       (const char *)subject.p, digest.n >= 16 ? (const char *)digest.p : "");
 	(void)snprintf(why, sizeof(why), "%.*s", (int)detail.n, (const char *)detail.p);
 	(void)scope;
+	(void)evidence;
 	list_each(it, &p->approvals) {
 		struct approval *a = container_of(it, struct approval, link);
 
-		if (!a->idp || a->idp_id != m->id)
+		if (!a->ways[0] || a->idp_id != m->id)
 			continue;
-		if (!reason)
-			g = grant_new(p, a->agent, a->target, a->scope, "idp", by,
+		if (!reason && !a->statement) {
+			g = grant_new(p, a->agent, a->target, a->scope, via_of(a), by,
 				      ttl_ms < a->max_ms ? ttl_ms : a->max_ms, "");
-		else
+			if (!g)
+				reason = TG_R_NO_MEMORY;
+		}
+		if (reason)
 			log_warning("identity provider: agent %s, scope %s: %s: %s", a->agent,
 				    a->scope, reason_what((uint16_t)reason), why);
 		decide(p, a,
-		       &(struct verdict){.v = g ? INSP_V_ALLOW : INSP_V_DENY,
-					 .reason = (uint16_t)(reason ? reason : g ? 0 : TG_R_NO_MEMORY),
-					 .by = g ? by : "idp", .request = "", .detail = why,
-					 .grant = g});
+		       &(struct verdict){.v = reason ? INSP_V_DENY : INSP_V_ALLOW,
+					 .reason = (uint16_t)reason, .by = reason ? "idp" : by,
+					 .request = a->id, .detail = why, .grant = g});
+		return;
+	}
+}
+
+void idp_pending(struct parent *p, struct ipc_msg *m)
+{
+	struct slice words = ipc_get_str(m), code = ipc_get_str(m), uri = ipc_get_str(m);
+
+	if (!ipc_end(m))
+		return;
+	list_each(it, &p->approvals) {
+		struct approval *a = container_of(it, struct approval, link);
+
+		if (!a->ways[0] || a->idp_id != m->id)
+			continue;
+		(void)snprintf(a->asked, sizeof(a->asked), "%.*s", (int)words.n, (const char *)words.p);
+		(void)snprintf(a->code, sizeof(a->code), "%.*s", (int)code.n, (const char *)code.p);
+		(void)snprintf(a->uri, sizeof(a->uri), "%.*s", (int)uri.n, (const char *)uri.p);
+		log_notice("approval %s: agent %s, target %s: %s", a->id, a->agent, a->target, a->asked);
+		list_each(wi, &a->waiters) {
+			struct waiter *w = container_of(wi, struct waiter, link);
+
+			if (w->worker->ipc)
+				tell_pending(w->worker, w->ask, &w->session, a->id, a->asked);
+		}
 		return;
 	}
 }
@@ -542,7 +610,7 @@ void idp_gone(struct parent *p)
 	list_each(it, &p->approvals) {
 		struct approval *a = container_of(it, struct approval, link);
 
-		if (a->idp)
+		if (a->ways[0])
 			decide(p, a,
 			       &(struct verdict){.v = INSP_V_DENY, .reason = TG_R_IDP_UNREACHABLE,
 						 .by = "tidegate", .request = "", .detail = ""});
@@ -562,9 +630,11 @@ void grants_tick(struct parent *p)
 	list_each(it, &p->approvals) {
 		struct approval *a = container_of(it, struct approval, link);
 
+		if (now < a->until_boot_ns)
+			continue;
+		cancel_idp(p, a);
 		/* Statements in transactions: the worker, which sees the locks, is first. */
-		if (now >= a->until_boot_ns)
-			decide(p, a,
+		decide(p, a,
 			       &(struct verdict){.v = INSP_V_DENY,
 						 .reason = a->in_transaction ? TG_R_HELD_IN_TRANSACTION
 									     : TG_R_APPROVAL_EXPIRED,
@@ -604,8 +674,10 @@ json_t *grant_json(struct parent *p, const struct grant *g)
 json_t *approval_json(const struct approval *a)
 {
 	json_t *approvers = json_array(), *by = json_array();
-	char session[UUID_TEXT] = "";
+	char session[UUID_TEXT] = "", digest[65] = "";
 
+	if (a->statement)
+		text_hex(a->digest, sizeof(a->digest), digest);
 	for (uint32_t i = 0; i < a->napprovers; i++)
 		(void)json_array_append_new(approvers, json_string(a->approvers[i]));
 	for (uint32_t i = 0; i < a->nby; i++) {
@@ -617,12 +689,14 @@ json_t *approval_json(const struct approval *a)
 	if (!list_empty(&a->waiters))
 		uuid_format(&container_of(a->waiters.next, struct waiter, link)->session, session);
 	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:s, s:o, s:i, s:o, "
-			 "s:o, s:o, s:b}",
+			 "s:o, s:o, s:b, s:o, s:o, s:o, s:o}",
 			 "id", a->id, "kind", a->statement ? "statement" : "access", "agent",
 			 a->agent, "target", a->target, "user", a->user, "database", a->database,
 			 "session", session, "text", text_or_null(a->text), "digest",
-			 text_or_null(a->digest), "effect", text_or_null(a->effect), "rule", a->rule,
+			 text_or_null(digest), "effect", text_or_null(a->effect), "rule", a->rule,
 			 "approvers", approvers, "min_approvals", (int)a->min, "approved_by", by,
 			 "since", when_json(a->since_wall_ns), "until",
-			 when_json(a->until_wall_ns), "in_transaction", a->in_transaction);
+			 when_json(a->until_wall_ns), "in_transaction", a->in_transaction, "ways",
+			 text_or_null(a->ways), "asked", text_or_null(a->asked), "code",
+			 text_or_null(a->code), "uri", text_or_null(a->uri));
 }

@@ -13,7 +13,7 @@ struct grant {
 	char id[HANDLE_TEXT];
 	char agent[NAME_MAX_LEN], target[NAME_MAX_LEN];
 	char scope[256]; /* "*": any (break-glass) */
-	char via[16], by[128], reason[256];
+	char via[256], by[192], reason[256];
 	uint64_t since_wall_ns, until_wall_ns, until_boot_ns;
 };
 
@@ -27,11 +27,14 @@ struct waiter { /* a session that waits for an approval */
 struct approval {
 	struct list link;
 	char id[HANDLE_TEXT];
-	bool statement, idp;
+	bool statement;
+	char ways[256]; /* asked of authd; "": of people here */
+	char asked[512]; /* who is being asked, once authd has told */
+	char code[64], uri[512]; /* what that person is shown, or "" */
 	char agent[NAME_MAX_LEN], target[NAME_MAX_LEN], scope[256];
 	char effect[24], rule[256];
 	char *text;
-	char digest[65];
+	uint8_t digest[32]; /* of a statement and its parameters */
 	char user[128], database[128];
 	uint32_t agent_uid;
 	bool has_uid;
@@ -48,6 +51,8 @@ void access_ask(struct parent *p, struct child *c, struct ipc_msg *m);
 void statement_ask(struct parent *p, struct child *c, struct ipc_msg *m);
 void ask_cancel(struct parent *p, struct child *c, struct ipc_msg *m);
 void idp_answer(struct parent *p, struct ipc_msg *m);
+/* A person is being asked elsewhere. */
+void idp_pending(struct parent *p, struct ipc_msg *m);
 /* authd died: what it was asked is denied. */
 void idp_gone(struct parent *p);
 void grants_tick(struct parent *p);

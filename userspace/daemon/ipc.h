@@ -51,14 +51,15 @@ enum {
 	X(FOLLOW, "P>W u32 on")                                                                    \
 	X(EVENT, "W>P str json")                                                                   \
 	/* access and approval */                                                                  \
-	X(ACCESS_ASK, "W>P id, uuid, u32 via, str scope, u64 max_ms, u64 hold_ms, str rule, "      \
-		      "u32 min, u32 n, n * str approver")                                          \
+	X(ACCESS_ASK, "W>P id, uuid, str ways (empty: people here), str scope, u64 max_ms, "       \
+		      "u64 hold_ms, str rule, u32 min, u32 n, n * str approver")                    \
 	X(STATEMENT_ASK, "W>P id, uuid, str text, bytes digest, str effect, str rule, u64 hold_ms, " \
-			 "u32 in_transaction, u32 min, u32 n, n * str approver")                   \
+			 "u32 in_transaction, str way (empty: people here), u32 min, u32 n, "      \
+			 "n * str approver")                                                       \
 	X(ASK_CANCEL, "W>P id, uuid")                                                              \
 	X(ANSWER, "P>W id, uuid, u32 verdict, u32 reason, str by, str request, str grant, "        \
 		  "u64 until_boot_ns, str detail")                                                 \
-	X(PENDING, "P>W id, uuid, str request: a person is being waited for")                      \
+	X(PENDING, "P>W id, uuid, str request, str words: a person is being waited for")           \
 	X(GRANT_END, "P>W str grant, u32 reason, str words")                                       \
 	X(CANCEL_ASK, "W>P u32 pid, u32 key, str agent")                                           \
 	X(CANCEL_DO, "P>W uuid")                                                                   \
@@ -75,8 +76,9 @@ enum {
 		     "bytes server_signature")                                                     \
 	X(KEY_CLIENT, "A>P>K id, str audience (empty: the secret) -> id, u32 error, bytes credential") \
 	/* authd */                                                                                \
-	X(IDP_ASK, "P>A id, str agent, str scope -> A>P id, u32 reason, u64 ttl_ms, str scope, "   \
-		   "str subject, str token_digest, str detail")                                    \
+	X(IDP_ASK, "P>A id, see idp_ask.h -> A>P id, u32 reason, u64 ttl_ms, str scope, "          \
+		   "str subject, str token_digest, str detail, str evidence")                      \
+	X(IDP_PENDING, "A>P id, str words, str code, str uri: a person is being waited for")       \
 	X(IDP_CANCEL, "P>A id")                                                                    \
 	X(IDP_STATE, "P>A id -> A>P id, str json")
 

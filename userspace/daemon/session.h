@@ -122,7 +122,8 @@ struct session *session_find(struct worker *w, const struct uuid *u);
 /* Answers of the parent. */
 void session_facts(struct session *s, struct ipc_msg *m);
 void session_answer(struct session *s, struct ipc_msg *m);
-void session_pending(struct session *s, struct slice request);
+/* Tells the client that a person is being waited for. */
+void session_pending(struct session *s, struct slice request, struct slice words);
 void session_socket(struct session *s, struct ipc_msg *m);
 void session_cancel(struct session *s);
 /* The snapshot that was waited for is there, or cannot be had. */

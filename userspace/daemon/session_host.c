@@ -117,7 +117,7 @@ static void ask_access(struct session *s, const struct access_decision *d)
 	s->ask.id = ++s->w->next_ask;
 	ipc_begin(ipc, IPC_ACCESS_ASK, s->ask.id);
 	ipc_put_uuid(ipc, &s->uuid);
-	ipc_put_u32(ipc, d->via);
+	ipc_put_str(ipc, d->via == ACCESS_IDP ? d->ways : "");
 	ipc_put_str(ipc, d->scope);
 	ipc_put_u64(ipc, d->max_ms);
 	ipc_put_u64(ipc, d->hold_ms);
@@ -228,6 +228,7 @@ static void ask_statement(struct session *s, const struct event *ev,
 	ipc_put_str(ipc, d->rule);
 	ipc_put_u64(ipc, hold);
 	ipc_put_u32(ipc, ev->statement.in_transaction);
+	ipc_put_str(ipc, d->way);
 	put_approvers(ipc, d->min_approvals, d->approvers, d->napprovers);
 	ipc_send(ipc);
 }
@@ -554,16 +555,15 @@ void session_answer(struct session *s, struct ipc_msg *m)
 	go_on(s);
 }
 
-void session_pending(struct session *s, struct slice request)
+void session_pending(struct session *s, struct slice request, struct slice words)
 {
-	char text[256];
+	char text[1024];
 
 	if (s->ask.kind != ASK_STATEMENT || s->ask.answered || s->state != SESSION_RUN)
 		return;
 	(void)snprintf(text, sizeof(text),
-		       "waiting for approval %.*s (`tidegate approval approve %.*s`)",
-		       (int)request.n, (const char *)request.p, (int)request.n,
-		       (const char *)request.p);
+		       "waiting for approval %.*s: %.*s", (int)request.n, (const char *)request.p,
+		       (int)min_size(words.n, 900), (const char *)words.p);
 	insp_out_reset(&s->w->out[0]);
 	insp_out_reset(&s->w->out[1]);
 	if (!srec_said(s, "notice", &(struct insp_words){.message = slice_str(text)}))

@@ -666,9 +666,12 @@ static void session_message(struct worker *w, struct ipc_msg *m)
 	case IPC_ANSWER:
 		session_answer(s, m);
 		break;
-	case IPC_PENDING:
-		session_pending(s, ipc_get_str(m));
+	case IPC_PENDING: {
+		struct slice request = ipc_get_str(m), words = ipc_get_str(m);
+
+		session_pending(s, request, words);
 		break;
+	}
 	case IPC_SOCKET:
 		session_socket(s, m);
 		break;

@@ -69,8 +69,9 @@ static char *endpoint(const json_t *doc, const char *name, const struct discover
 int discovery_parse(struct slice json, const struct discovery_rules *rules, struct discovery *ret,
 		    char *error, size_t error_cap)
 {
-	struct discovery d = {NULL, NULL};
+	struct discovery d = {NULL};
 	json_t *doc = strict_json_object(json, DISCOVERY_MAX, error, error_cap);
+	char ignored[256];
 	const char *issuer;
 	int err = -EINVAL;
 
@@ -91,8 +92,15 @@ int discovery_parse(struct slice json, const struct discovery_rules *rules, stru
 		d.jwks_uri = endpoint(doc, "jwks_uri", rules, error, error_cap);
 	if (!d.token_endpoint || !d.jwks_uri)
 		goto out;
+	/* One that lies elsewhere is as good as none: who wants it is told so. */
+	d.backchannel_endpoint = endpoint(doc, "backchannel_authentication_endpoint", rules,
+					  ignored, sizeof(ignored));
+	d.device_endpoint = endpoint(doc, "device_authorization_endpoint", rules, ignored,
+				     sizeof(ignored));
+	d.introspection_endpoint = endpoint(doc, "introspection_endpoint", rules, ignored,
+					    sizeof(ignored));
 	*ret = d;
-	d = (struct discovery){NULL, NULL};
+	d = (struct discovery){NULL};
 	err = 0;
 out:
 	discovery_done(&d);
@@ -104,5 +112,8 @@ void discovery_done(struct discovery *d)
 {
 	free(d->token_endpoint);
 	free(d->jwks_uri);
-	*d = (struct discovery){NULL, NULL};
+	free(d->backchannel_endpoint);
+	free(d->device_endpoint);
+	free(d->introspection_endpoint);
+	*d = (struct discovery){NULL};
 }

@@ -22,6 +22,10 @@ struct discovery_rules {
 
 struct discovery {
 	char *token_endpoint, *jwks_uri;
+	/* NULL: the provider has none that may be used. */
+	char *backchannel_endpoint;	/* CIBA Core 1.0 section 4 */
+	char *device_endpoint;		/* RFC 8628 section 4 */
+	char *introspection_endpoint;	/* RFC 8414 section 2 */
 };
 
 /* 0 and *ret (allocated), or -EINVAL if the issuer is no URL that may be used. */

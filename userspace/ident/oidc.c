@@ -2,14 +2,21 @@
 #include "ident/oidc.h"
 
 #include <errno.h>
+#include <openssl/crypto.h>
 #include <stdarg.h>
 
 #include "base/ident.h"
 #include "ident/jws.h"
 #include "ident/oidc_impl.h"
-#include "ident/scope.h"
 
-enum { TIMEOUT_DEFAULT_MS = 5000, KEYS_MIN_DEFAULT_MS = 10000, CONFIG_BYTES = 64 << 10 };
+enum { TIMEOUT_DEFAULT_MS = 5000, KEYS_MIN_DEFAULT_MS = 10000 };
+enum { CONFIG_BYTES = 64 << 10, ASK_BYTES = 256 << 10 };
+
+static void wipe(void *p, size_t n)
+{
+	if (p)
+		OPENSSL_cleanse(p, n);
+}
 
 static void grant_free(struct oidc_grant *g)
 {
@@ -21,9 +28,13 @@ static void grant_free(struct oidc_grant *g)
 		g->o->waiting--;
 	}
 	token_answer_done(&g->answer);
-	free(g->agent);
-	free(g->scope);
+	wipe(g->handle, g->handle ? strlen(g->handle) : 0);
+	wipe((void *)g->ask.token.p, g->ask.token.n);
+	free(g->handle);
 	free(g->subject);
+	free(g->approver);
+	free(g->evidence);
+	arena_done(&g->arena);
 	free(g);
 }
 
@@ -45,13 +56,15 @@ void oidc_decide(struct oidc_grant *g, uint16_t reason, const char *fmt, ...)
 	g->result.reason = reason;
 	g->result.scope = g->scope;
 	g->result.subject = g->subject ? g->subject : "";
+	g->result.approver = g->approver ? g->approver : "";
+	g->result.evidence = g->evidence ? g->evidence : "{}";
 	g->result.token_digest = g->digest;
 	g->result.detail = g->detail;
 	if (reason == TG_R_NONE)
 		o->counts.granted++;
-	else if (reason == TG_R_IDP_DENIED)
+	else if (reason == TG_R_IDP_DENIED || reason == TG_R_APPROVAL_DENIED)
 		o->counts.denied++;
-	else if (reason != TG_R_APPROVAL_CANCELLED)
+	else if (reason != TG_R_APPROVAL_CANCELLED && reason != TG_R_APPROVAL_EXPIRED)
 		o->counts.failed++;
 	oidc_poke(o);
 }
@@ -163,12 +176,25 @@ static void arm(struct oidc *o)
 
 		if (g->deadline_ms < next)
 			next = g->deadline_ms;
+		if (g->state == GRANT_WAITING && g->next_ms < next)
+			next = g->next_ms;
 	}
 	if (next == UINT64_MAX)
 		(void)uv_timer_stop(&o->timer);
 	else
 		poke_in(o, next > now && !o->again ? next - now : 0);
 	o->again = false;
+}
+
+static void timed_out(struct oidc_grant *g)
+{
+	if (g->phase == PHASE_POLL)
+		oidc_decide(g, TG_R_APPROVAL_EXPIRED, "%s", "the person did not decide in time");
+	else
+		oidc_decide(g, TG_R_IDP_TIMEOUT, "%s",
+			    g->state == GRANT_NEEDS_CREDENTIAL
+				    ? "the client's credential did not come in time"
+				    : "the identity provider did not answer in time");
 }
 
 static void step(struct oidc_grant *g, uint64_t now)
@@ -179,12 +205,11 @@ static void step(struct oidc_grant *g, uint64_t now)
 	if (g->state == GRANT_DECIDED)
 		return;
 	if (now >= g->deadline_ms) {
-		oidc_decide(g, TG_R_IDP_TIMEOUT, "%s",
-			    g->state == GRANT_NEEDS_CREDENTIAL
-				    ? "the client's credential did not come in time"
-				    : "the identity provider did not answer in time");
+		timed_out(g);
 		return;
 	}
+	if (g->state == GRANT_WAITING && now >= g->next_ms)
+		grant_want_credential(g);
 	if (g->state != GRANT_NEEDS_DOCS)
 		return;
 	ready = oidc_docs_ready(o);
@@ -215,35 +240,59 @@ void oidc_run(struct oidc *o)
 	arm(o);
 }
 
-static struct oidc_grant *grant_new(struct oidc *o, const char *agent, const char *scope)
+static enum oidc_phase first_phase(const struct oidc_ask *a)
 {
-	struct oidc_grant *g = calloc(1, sizeof(*g));
-
-	if (!g)
-		return NULL;
-	list_init(&g->in_oidc);
-	list_init(&g->waiters);
-	g->o = o;
-	g->id = ++o->next_id;
-	g->agent = strdup(agent);
-	g->scope = strdup(scope);
-	if (!g->agent || !g->scope) {
-		grant_free(g);
-		return NULL;
-	}
-	g->deadline_ms = oidc_now_ms() + 2 * o->cfg.timeout_ms;
-	list_add_tail(&o->grants, &g->in_oidc);
-	return g;
+	if (oidc_ask_of_person(a))
+		return PHASE_START;
+	return a->flow == OIDC_INTROSPECTION ? PHASE_INTROSPECT : PHASE_TOKEN;
 }
 
-static struct oidc_grant *find_equal(struct oidc *o, const char *agent, const char *scope)
+/* A machine answers within its deadline, a person takes the time that the policy gives. */
+static uint64_t deadline(const struct oidc *o, const struct oidc_ask *a)
 {
+	uint64_t ms = 2 * o->cfg.timeout_ms;
+
+	return oidc_now_ms() + (oidc_ask_of_person(a) && a->hold_ms > ms ? a->hold_ms : ms);
+}
+
+static int grant_new(struct oidc *o, const struct oidc_ask *ask, struct oidc_grant **ret)
+{
+	struct oidc_grant *g = calloc(1, sizeof(*g));
+	int err;
+
+	if (!g)
+		return -ENOMEM;
+	list_init(&g->in_oidc);
+	list_init(&g->waiters);
+	arena_init(&g->arena, ASK_BYTES);
+	g->o = o;
+	g->id = ++o->next_id;
+	err = oidc_ask_copy(&g->arena, ask, &g->ask);
+	if (!err) {
+		g->scope = oidc_ask_scope(&g->arena, g->ask.scope);
+		err = g->scope ? 0 : -ENOMEM;
+	}
+	if (err) {
+		grant_free(g);
+		return err;
+	}
+	g->phase = first_phase(&g->ask);
+	g->deadline_ms = deadline(o, &g->ask);
+	list_add_tail(&o->grants, &g->in_oidc);
+	*ret = g;
+	return 0;
+}
+
+/* A person's yes is for one question. */
+static struct oidc_grant *find_equal(struct oidc *o, const struct oidc_ask *ask)
+{
+	if (oidc_ask_of_person(ask))
+		return NULL;
 	list_each(it, &o->grants)
 	{
 		struct oidc_grant *g = container_of(it, struct oidc_grant, in_oidc);
 
-		if (g->state != GRANT_DECIDED && strcmp(g->agent, agent) == 0 &&
-		    strcmp(g->scope, scope) == 0)
+		if (g->state != GRANT_DECIDED && oidc_ask_same(&g->ask, ask))
 			return g;
 	}
 	return NULL;
@@ -260,27 +309,26 @@ static void fail_fast(struct oidc_grant *g)
 		    (unsigned long long)(h->until_ms > now ? h->until_ms - now : 0), h->error);
 }
 
-int oidc_request(struct oidc *o, uint64_t id, const char *agent, const char *scope,
-		 oidc_done_fn *done, void *ctx)
+int oidc_request(struct oidc *o, uint64_t id, const struct oidc_ask *ask, oidc_done_fn *done,
+		 void *ctx)
 {
 	struct oidc_waiter *w;
 	struct oidc_grant *g;
 	bool fresh;
+	int err = 0;
 
-	if (!scope_valid(scope))
-		return -EINVAL;
 	if (o->waiting >= OIDC_WAITING_MAX)
 		return -EBUSY;
 	w = calloc(1, sizeof(*w));
 	if (!w)
 		return -ENOMEM;
-	g = find_equal(o, agent, scope);
+	g = find_equal(o, ask);
 	fresh = !g;
 	if (!g)
-		g = grant_new(o, agent, scope);
-	if (!g) {
+		err = grant_new(o, ask, &g);
+	if (err) {
 		free(w);
-		return -ENOMEM;
+		return err;
 	}
 	w->id = id;
 	w->done = done;
@@ -362,6 +410,8 @@ void oidc_describe(const struct oidc *o, struct jsonw *w)
 	jsonw_kv_u64(w, "discovery_calls", o->counts.discovery_calls);
 	jsonw_kv_u64(w, "keys_calls", o->counts.keys_calls);
 	jsonw_kv_u64(w, "token_calls", o->counts.token_calls);
+	jsonw_kv_u64(w, "person_calls", o->counts.start_calls);
+	jsonw_kv_u64(w, "introspection_calls", o->counts.introspection_calls);
 	jsonw_object_end(w);
 }
 

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * OpenID Connect client for machine approval: discovery, client_credentials
- * with a scope (RFC 6749 4.4), JWKS, and complete verification of the token.
- * Runs in authd, on a libuv loop, through libcurl's multi interface: nothing
+ * OpenID Connect client for approvals: discovery, JWKS, one of five ways to ask,
+ * and complete verification of the token that is the answer. Runs in authd, on a libuv loop, through libcurl's multi interface: nothing
  * blocks, every request has a deadline.
  */
 #ifndef TIDEGATE_IDENT_OIDC_H
@@ -24,9 +23,8 @@ struct oidc_config {
 	const char *resource;		/* RFC 8707, sent; NULL: not sent */
 	const char *ca_file;		/* PEM, read by oidc_new(); NULL: the system's */
 	/*
-	 * RFC 9396: if set, each request carries authorization_details of this type that name the
-	 * agent, and a token that does not carry them, too, grants nothing. NULL: the provider
-	 * is not told which agent asks.
+	 * RFC 9396: type of the authorization_details that say who asks for what. NULL: the
+	 * provider is not told.
 	 */
 	const char *details_type;
 	const char *const *algorithms;	  /* NULL-terminated; NULL: RS256 PS256 ES256 EdDSA */
@@ -40,7 +38,43 @@ struct oidc_config {
 	uint64_t keys_min_ms; /* between two fetches of the keys for an unknown one; 10 s */
 };
 
-enum { OIDC_WAITING_MAX = 4096 }; /* requests that wait for an answer */
+enum { OIDC_WAITING_MAX = 16384 }; /* requests that wait for an answer */
+
+enum oidc_flow {
+	OIDC_CLIENT_CREDENTIALS, /* RFC 6749 section 4.4 */
+	OIDC_TOKEN_EXCHANGE,	 /* RFC 8693: about the agent's own token */
+	OIDC_CIBA,		 /* CIBA Core 1.0, poll mode: a person on a device of theirs */
+	OIDC_DEVICE,		 /* RFC 8628: a person, with a code */
+	OIDC_INTROSPECTION,	 /* RFC 7662: the agent's own token is good */
+};
+
+/* What is asked. Copied by oidc_request(). NULL and 0: none, or the configuration's. */
+struct oidc_ask {
+	enum oidc_flow flow;
+	const char *scope; /* may be NULL with OIDC_INTROSPECTION only */
+	const char *audience, *resource;
+	const char *login_hint, *binding_message; /* OIDC_CIBA */
+	struct slice token; /* the agent's; OIDC_TOKEN_EXCHANGE and OIDC_INTROSPECTION need it */
+
+	/*
+	 * With @details the request carries authorization_details that say the following, and
+	 * a token that does not say the same is no approval. The provider may lower the duration.
+	 */
+	bool details;
+	const char *agent, *target, *action; /* @agent is needed */
+	const char *user, *database, *digest; /* of a statement, hex */
+	uint64_t duration_ms;
+
+	/* Who may approve; NULL-terminated lists. Both NULL: whom the provider asked. */
+	const char *const *approvers; /* `sub` */
+	const char *const *groups;    /* values of the claim @groups_claim */
+	const char *groups_claim;
+	const char *const *acr; /* asked for, and one of them must be in the ID token */
+	uint64_t max_age_ms;	/* since the approver authenticated */
+
+	uint64_t hold_ms; /* a person may take so long */
+	uint64_t poll_ms; /* 5 s */
+};
 
 /*
  * Authentication of the client at the token endpoint; authd holds no key, so it is made
@@ -52,6 +86,9 @@ struct oidc_ops {
 	 * id of an oidc_request(): several of those may wait for one answer of the provider.
 	 */
 	void (*need_credential)(void *ctx, uint64_t id, const char *audience);
+	/* A person is being asked; @id of the oidc_request(). @code, @uri: "" if there is none. */
+	void (*pending)(void *ctx, uint64_t id, const char *words, const char *code,
+			const char *uri);
 };
 
 /* Valid during the callback. Texts are never NULL, and "" if there is nothing to say. */
@@ -59,8 +96,10 @@ struct oidc_result {
 	uint16_t reason;   /* TG_R_NONE: granted; else TG_R_IDP_*, INTERNAL or NO_MEMORY */
 	uint64_t ttl_ms;   /* until the token's exp, or its expires_in if that is sooner */
 	const char *scope; /* the scope that was asked for: all of it was granted */
-	const char *subject;
+	const char *subject;	   /* of the token */
+	const char *approver;	   /* the person who said yes; "": none did */
 	const char *token_digest; /* SHA-256 of the token, hex */
+	const char *evidence;	   /* JSON object: what the token says, for the record */
 	const char *detail;	  /* what failed, escaped and without secrets; for the operator */
 };
 
@@ -78,11 +117,12 @@ MUST_CHECK int oidc_new(uv_loop_t *loop, const struct oidc_config *cfg, const st
  */
 void oidc_free(struct oidc *o);
 /*
- * Asks whether @agent may use @scope. Equal requests in flight are asked once.
+ * Equal requests in flight are asked once, unless a person is asked.
  * @done is called exactly once, never from inside this call, unless cancelled.
- * 0; -EINVAL: @scope is no scope; -EBUSY: OIDC_WAITING_MAX; -ENOMEM.
+ * 0; -EINVAL: the scope is no scope, or what the flow needs is missing; -EBUSY: OIDC_WAITING_MAX;
+ * -ENOMEM.
  */
-MUST_CHECK int oidc_request(struct oidc *o, uint64_t id, const char *agent, const char *scope,
+MUST_CHECK int oidc_request(struct oidc *o, uint64_t id, const struct oidc_ask *ask,
 			    oidc_done_fn *done, void *ctx);
 void oidc_cancel(struct oidc *o, uint64_t id);
 /* The secret or assertion that need_credential() asked for; wiped by the callee after use. */

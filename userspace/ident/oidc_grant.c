@@ -1,12 +1,17 @@
 /* SPDX-License-Identifier: MIT */
-/* One question to the token endpoint, and the complete check of what it answers. */
+/* One exchange with an endpoint of the provider: what is sent, and what kind of answer it is. */
 #include <errno.h>
-#include <openssl/evp.h>
+#include <openssl/crypto.h>
 
 #include "base/text.h"
 #include "ident/oidc_impl.h"
-#include "ident/scope.h"
-#include "ident/strict_json.h"
+
+enum { PARAMS_MAX = 16 };
+
+static const char type_access_token[] = "urn:ietf:params:oauth:token-type:access_token";
+static const char type_jwt[] = "urn:ietf:params:oauth:token-type:jwt";
+
+/* --------------------------------------------------------------- answers */
 
 /* Error codes that speak of the provider's own state, whatever the HTTP status. */
 static bool is_outage(const char *code)
@@ -21,86 +26,168 @@ static const char *todo_for(const char *code)
 	} table[] = {
 		{"invalid_client",
 		 "check idp.client: id, kind of authentication and secret or key"},
-		{"unauthorized_client", "allow the client_credentials grant for the client"},
-		{"unsupported_grant_type", "allow the client_credentials grant at the provider"},
+		{"unauthorized_client", "allow this grant type for the client"},
+		{"unsupported_grant_type", "allow this grant type at the provider"},
 		{"invalid_scope", "register the scope at the provider and allow it for the client"},
 		{"invalid_target", "check idp.resource and idp.audience"},
 		{"invalid_authorization_details", "see what the provider allows the agent, and "
 						  "idp.details_type"},
 		{"access_denied", "the provider's own policy says no"},
+		{"unknown_user_id", "check `login_hint`: the provider knows nobody by it"},
+		{"missing_user_code", "the provider wants a user code, which Tidegate does not have"},
+		{"invalid_binding_message", "set `binding_message: short` or `none`"},
+		{"invalid_grant", "the provider does not take this token or request any more"},
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(table); i++)
 		if (strcmp(code, table[i].code) == 0)
 			return table[i].todo;
-	return "ask for the scope at the provider";
+	return "see the provider's own log";
 }
 
-static void refused(struct oidc_grant *g, const struct http_response *r)
+static const char *endpoint_name(const struct oidc_grant *g)
 {
-	struct oidc *o = g->o;
-	struct token_error e;
-
-	token_error_parse(r->body, &e);
-	if (is_outage(e.code)) {
-		char why[OIDC_DETAIL];
-
-		(void)snprintf(why, sizeof(why), "the token endpoint: HTTP %d, %s", r->status,
-			       e.code);
-		oidc_provider_failed(o, TG_R_IDP_UNREACHABLE, r->retry_after_s, true, why,
-				     "see the provider's own log");
-		oidc_decide(g, TG_R_IDP_UNREACHABLE, "%s", why);
-		return;
+	switch (g->phase) {
+	case PHASE_START:
+		return g->ask.flow == OIDC_DEVICE ? "the device authorization endpoint"
+						  : "the backchannel authentication endpoint";
+	case PHASE_INTROSPECT:
+		return "the introspection endpoint";
+	case PHASE_TOKEN:
+	case PHASE_POLL:
+		break;
 	}
-	health_good(&o->health, clock_wall_ns());
-	if (e.code[0])
-		oidc_decide(g, TG_R_IDP_DENIED, "%s%s%s (HTTP %d): %s", e.code,
-			    e.description[0] ? ": " : "", e.description, r->status,
-			    todo_for(e.code));
+	return "the token endpoint";
+}
+
+/* Of a person's decision these codes have a meaning of their own. */
+static uint16_t reason_of(const struct oidc_grant *g, const char *code)
+{
+	if (g->phase != PHASE_POLL)
+		return TG_R_IDP_DENIED;
+	if (strcmp(code, "access_denied") == 0)
+		return TG_R_APPROVAL_DENIED;
+	return strcmp(code, "expired_token") == 0 ? TG_R_APPROVAL_EXPIRED : TG_R_IDP_DENIED;
+}
+
+void grant_refused(struct oidc_grant *g, const struct http_response *r,
+		   const struct token_error *e)
+{
+	health_good(&g->o->health, clock_wall_ns());
+	if (e->code[0])
+		oidc_decide(g, reason_of(g, e->code), "%s%s%s (HTTP %d): %s", e->code,
+			    e->description[0] ? ": " : "", e->description, r->status,
+			    todo_for(e->code));
 	else
 		oidc_decide(g, TG_R_IDP_DENIED, "HTTP %d without an error code%s", r->status,
 			    r->status == 401 ? ": check idp.client" : "");
 }
 
+/* The provider could not answer. A person's decision is asked for again, all else ends. */
+static void unavailable(struct oidc_grant *g, uint16_t reason, uint32_t retry_after_s,
+			const char *why, const char *todo)
+{
+	oidc_provider_failed(g->o, reason, retry_after_s, reason != TG_R_IDP_BAD_ANSWER, why, todo);
+	if (g->phase == PHASE_POLL && reason != TG_R_IDP_BAD_ANSWER)
+		person_try_later(g);
+	else
+		oidc_decide(g, reason, "%s", why);
+}
+
+static void refused(struct oidc_grant *g, const struct http_response *r)
+{
+	struct token_error e;
+	char why[OIDC_DETAIL];
+
+	token_error_parse(r->body, &e);
+	if (is_outage(e.code)) {
+		(void)snprintf(why, sizeof(why), "%s: HTTP %d, %s", endpoint_name(g), r->status,
+			       e.code);
+		unavailable(g, TG_R_IDP_UNREACHABLE, r->retry_after_s, why,
+			    "see the provider's own log");
+	} else if (g->phase != PHASE_POLL || !person_waits_on(g, &e)) {
+		grant_refused(g, r, &e);
+	}
+}
+
 static void failed(struct oidc_grant *g, const struct http_response *r)
 {
 	char why[OIDC_DETAIL];
-	const char *todo;
+	const char *todo, *what = endpoint_name(g);
 	uint16_t reason = oidc_http_reason(r, &todo);
 
 	if (r->error != HTTP_OK)
-		(void)snprintf(why, sizeof(why), "the token endpoint: %s", r->detail);
+		(void)snprintf(why, sizeof(why), "%s: %s", what, r->detail);
 	else if (r->status >= 300 && r->status < 400)
-		(void)snprintf(why, sizeof(why),
-			       "the token endpoint: a redirect (HTTP %d), which is not followed",
-			       r->status);
+		(void)snprintf(why, sizeof(why), "%s: a redirect (HTTP %d), which is not followed",
+			       what, r->status);
 	else
-		(void)snprintf(why, sizeof(why), "the token endpoint: HTTP %d", r->status);
-	oidc_provider_failed(g->o, reason, r->retry_after_s, reason != TG_R_IDP_BAD_ANSWER, why,
-			     todo);
-	oidc_decide(g, reason, "%s", why);
+		(void)snprintf(why, sizeof(why), "%s: HTTP %d", what, r->status);
+	unavailable(g, reason, r->retry_after_s, why, todo);
+}
+
+/* RFC 8693 section 2.2.1: what was issued may be something else than what was asked for. */
+static bool right_kind(const struct oidc_grant *g)
+{
+	const char *type = token_answer_string(&g->answer, "issued_token_type");
+
+	return g->ask.flow != OIDC_TOKEN_EXCHANGE ||
+	       (type && (strcmp(type, type_access_token) == 0 || strcmp(type, type_jwt) == 0));
+}
+
+static void took_token(struct oidc_grant *g, struct slice body)
+{
+	char why[200];
+
+	if (token_answer_parse(body, &g->answer, why, sizeof(why)) != 0) {
+		oidc_provider_failed(g->o, TG_R_IDP_BAD_ANSWER, 0, false, why,
+				     "check that idp.issuer is the provider's own address");
+		oidc_decide(g, TG_R_IDP_BAD_ANSWER, "the token endpoint: %s", why);
+		return;
+	}
+	health_good(&g->o->health, clock_wall_ns());
+	if (right_kind(g))
+		grant_verify(g);
+	else
+		oidc_decide(g, TG_R_IDP_BAD_ANSWER,
+			    "the token endpoint: issued_token_type is no access token");
 }
 
 static void on_answer(void *ctx, const struct http_response *r)
 {
 	struct oidc_grant *g = ctx;
 	struct oidc *o = g->o;
-	char why[200];
 
 	g->transfer = NULL;
-	if (r->error == HTTP_OK && r->status >= 400 && r->status < 500 && r->status != 429) {
+	if (r->error == HTTP_OK && r->status >= 400 && r->status < 500 && r->status != 429)
 		refused(g, r);
-	} else if (r->error != HTTP_OK || r->status != 200) {
+	else if (r->error != HTTP_OK || r->status != 200)
 		failed(g, r);
-	} else if (token_answer_parse(r->body, &g->answer, why, sizeof(why)) != 0) {
-		oidc_provider_failed(o, TG_R_IDP_BAD_ANSWER, 0, false, why,
-				     "check that idp.issuer is the provider's own address");
-		oidc_decide(g, TG_R_IDP_BAD_ANSWER, "the token endpoint: %s", why);
-	} else {
-		health_good(&o->health, clock_wall_ns());
-		grant_verify(g);
-	}
+	else if (g->phase == PHASE_START)
+		person_started(g, r->body);
+	else if (g->phase == PHASE_INTROSPECT)
+		grant_introspected(g, r->body);
+	else
+		took_token(g, r->body);
 	oidc_run(o);
+}
+
+/* -------------------------------------------------------------- questions */
+
+static const char *endpoint(const struct oidc_grant *g)
+{
+	const struct discovery *d = &g->o->discovery;
+
+	switch (g->phase) {
+	case PHASE_START:
+		return g->ask.flow == OIDC_DEVICE ? d->device_endpoint : d->backchannel_endpoint;
+	case PHASE_INTROSPECT:
+		return d->introspection_endpoint;
+	case PHASE_TOKEN:
+	case PHASE_POLL:
+		break;
+	}
+	return d->token_endpoint;
 }
 
 void grant_want_credential(struct oidc_grant *g)
@@ -108,6 +195,11 @@ void grant_want_credential(struct oidc_grant *g)
 	struct oidc *o = g->o;
 	const char *audience = NULL;
 
+	if (!endpoint(g)) {
+		oidc_decide(g, TG_R_IDP_DENIED, "the provider has no such endpoint: %s",
+			    endpoint_name(g));
+		return;
+	}
 	if (o->cfg.private_key_jwt)
 		audience = o->cfg.assertion_audience ? o->cfg.assertion_audience
 						     : o->discovery.token_endpoint;
@@ -122,194 +214,171 @@ static enum token_auth auth_kind(const struct oidc_config *c)
 	return c->secret_post ? TOKEN_AUTH_POST : TOKEN_AUTH_BASIC;
 }
 
-/* What the provider is asked to approve, and the token must say. NULL: no memory. */
-static json_t *details_of(const struct oidc_grant *g)
+struct params {
+	struct token_param list[PARAMS_MAX];
+	unsigned n;
+	char *details; /* owned */
+	char acr[1024], expiry[24];
+};
+
+static void put(struct params *p, const char *name, struct slice value)
 {
-	return json_pack("{s:s, s:s}", "type", g->o->cfg.details_type, "agent", g->agent);
+	BUG_ON(p->n == PARAMS_MAX);
+	p->list[p->n++] = (struct token_param){.name = name, .value = value};
 }
 
-/* One element says all that was asked; what a provider adds to it does not matter. */
-static bool carries_details(const struct oidc_grant *g, const json_t *claims)
+static void put_str(struct params *p, const char *name, const char *value)
 {
-	const json_t *list = json_object_get(claims, "authorization_details");
-	json_t *asked = details_of(g), *value;
-	bool found = false;
-	const char *name;
+	put(p, name, slice_str(value ? value : ""));
+}
 
-	for (size_t i = 0; asked && !found && i < json_array_size(list); i++) {
-		const json_t *one = json_array_get(list, i);
+/* What is asked for, in the first question of every flow. */
+static bool put_ask(const struct oidc_grant *g, struct params *p)
+{
+	const struct oidc_ask *a = &g->ask;
+	const struct oidc_config *c = &g->o->cfg;
 
-		found = true;
-		json_object_foreach(asked, name, value) found =
-			found && json_equal(json_object_get(one, name), value);
+	put_str(p, "scope", a->scope);
+	put_str(p, "resource", a->resource ? a->resource : c->resource);
+	put_str(p, "audience", a->audience ? a->audience : c->audience);
+	if (!a->details || !c->details_type)
+		return true;
+	p->details = oidc_ask_details(a, c->details_type);
+	put_str(p, "authorization_details", p->details);
+	return p->details;
+}
+
+static void join(const char *const *list, char *dst, size_t cap)
+{
+	size_t n = 0;
+
+	dst[0] = 0;
+	for (; list && *list && n < cap; list++)
+		n += (size_t)snprintf(dst + n, cap - n, "%s%s", n ? " " : "", *list);
+}
+
+/* Some providers put these into the ID token only if they are asked (OpenID Connect Core 5.5). */
+static const char essential_claims[] =
+	"{\"id_token\":{\"acr\":{\"essential\":true},\"auth_time\":{\"essential\":true}}}";
+
+static bool put_start(const struct oidc_grant *g, struct params *p)
+{
+	const struct oidc_ask *a = &g->ask;
+	uint64_t left = (g->deadline_ms - oidc_now_ms()) / 1000;
+
+	join(a->acr, p->acr, sizeof(p->acr));
+	put_str(p, "acr_values", p->acr);
+	if (a->acr || a->max_age_ms)
+		put_str(p, "claims", essential_claims);
+	if (a->flow == OIDC_DEVICE) {
+		put_str(p, "client_id", auth_kind(&g->o->cfg) == TOKEN_AUTH_BASIC
+						? g->o->cfg.client_id : NULL);
+		return put_ask(g, p);
 	}
-	json_decref(asked);
-	return found;
+	(void)snprintf(p->expiry, sizeof(p->expiry), "%llu", (unsigned long long)(left ? left : 1));
+	put_str(p, "login_hint", a->login_hint);
+	put_str(p, "binding_message", a->binding_message);
+	put_str(p, "requested_expiry", p->expiry);
+	return put_ask(g, p);
 }
 
-static char *details_text(const struct oidc_grant *g)
+static bool put_token(const struct oidc_grant *g, struct params *p)
 {
-	json_t *list = json_pack("[o]", details_of(g));
-	char *text = list ? json_dumps(list, JSON_COMPACT | JSON_ENSURE_ASCII) : NULL;
+	if (g->ask.flow == OIDC_CLIENT_CREDENTIALS) {
+		put_str(p, "grant_type", "client_credentials");
+		return put_ask(g, p);
+	}
+	put_str(p, "grant_type", "urn:ietf:params:oauth:grant-type:token-exchange");
+	put(p, "subject_token", g->ask.token);
+	put_str(p, "subject_token_type", jwt_shaped(g->ask.token) ? type_jwt : type_access_token);
+	put_str(p, "requested_token_type", type_access_token);
+	return put_ask(g, p);
+}
 
-	json_decref(list);
-	return text;
+static bool put_phase(const struct oidc_grant *g, struct params *p)
+{
+	switch (g->phase) {
+	case PHASE_TOKEN:
+		return put_token(g, p);
+	case PHASE_START:
+		return put_start(g, p);
+	case PHASE_POLL:
+		put_str(p, "grant_type",
+			g->ask.flow == OIDC_DEVICE ? "urn:ietf:params:oauth:grant-type:device_code"
+						   : "urn:openid:params:grant-type:ciba");
+		put_str(p, g->ask.flow == OIDC_DEVICE ? "device_code" : "auth_req_id", g->handle);
+		return true;
+	case PHASE_INTROSPECT:
+		put(p, "token", g->ask.flow == OIDC_INTROSPECTION ? g->ask.token : g->answer.token);
+		put_str(p, "token_type_hint", "access_token");
+		return true;
+	}
+	return false;
+}
+
+static void count_call(struct oidc_grant *g)
+{
+	struct oidc_counts *c = &g->o->counts;
+
+	c->start_calls += g->phase == PHASE_START;
+	c->introspection_calls += g->phase == PHASE_INTROSPECT;
+	c->token_calls += g->phase == PHASE_TOKEN || g->phase == PHASE_POLL;
+}
+
+static int post(struct oidc_grant *g, struct buf *body, struct buf *auth)
+{
+	struct oidc *o = g->o;
+	const char *headers[] = {
+		"Accept: application/json",
+		"Content-Type: application/x-www-form-urlencoded",
+		"Expect:",
+		auth->n ? (const char *)buf_data(auth) : NULL,
+		NULL,
+	};
+	struct slice b = buf_slice(body);
+	struct http_request q = {
+		.url = endpoint(g),
+		.headers = headers,
+		.body = &b,
+		.timeout_ms = o->cfg.timeout_ms,
+		.max_bytes = TOKEN_BODY_MAX,
+	};
+
+	/* The documents may have been fetched anew since. */
+	if (!q.url)
+		return -ENOENT;
+	count_call(g);
+	g->state = GRANT_ASKING;
+	return curl_loop_start(o->http, &q, on_answer, g, &g->transfer);
 }
 
 void grant_ask(struct oidc_grant *g, struct slice credential)
 {
-	struct oidc *o = g->o;
-	char *details = o->cfg.details_type ? details_text(g) : NULL;
+	struct params p = {.n = 0};
 	struct token_request t = {
-		.client_id = o->cfg.client_id,
-		.scope = g->scope,
-		.resource = o->cfg.resource,
-		.audience = o->cfg.audience,
-		.details = details,
-		.auth = auth_kind(&o->cfg),
+		.client_id = g->o->cfg.client_id,
+		.params = p.list,
+		.auth = auth_kind(&g->o->cfg),
 		.credential = credential,
 	};
 	struct buf body, auth;
-	int err;
+	int err = -ENOMEM;
 
 	buf_init(&body, TOKEN_REQUEST_MAX);
 	buf_init(&auth, TOKEN_REQUEST_MAX);
 	/* All room at once: a buffer that grew would leave copies of the secret behind. */
-	if ((o->cfg.details_type && !details) || !buf_reserve(&body, TOKEN_REQUEST_MAX) ||
-	    !buf_reserve(&auth, TOKEN_REQUEST_MAX))
-		err = -ENOMEM;
-	else
+	if (put_phase(g, &p) && buf_reserve(&body, TOKEN_REQUEST_MAX) &&
+	    buf_reserve(&auth, TOKEN_REQUEST_MAX)) {
+		t.nparams = p.n;
 		err = token_request_build(&t, &body, &auth);
-	if (!err) {
-		const char *headers[] = {
-			"Accept: application/json",
-			"Content-Type: application/x-www-form-urlencoded",
-			"Expect:",
-			auth.n ? (const char *)buf_data(&auth) : NULL,
-			NULL,
-		};
-		struct slice b = buf_slice(&body);
-		struct http_request q = {
-			.url = o->discovery.token_endpoint,
-			.headers = headers,
-			.body = &b,
-			.timeout_ms = o->cfg.timeout_ms,
-			.max_bytes = TOKEN_BODY_MAX,
-		};
-
-		o->counts.token_calls++;
-		g->state = GRANT_ASKING;
-		err = curl_loop_start(o->http, &q, on_answer, g, &g->transfer);
 	}
-	free(details);
+	if (!err)
+		err = post(g, &body, &auth);
+	free(p.details);
 	buf_wipe(&body);
 	buf_wipe(&auth);
 	if (err)
-		oidc_decide(g, err == -EMSGSIZE ? TG_R_INTERNAL : TG_R_NO_MEMORY,
-			    "the request to the token endpoint could not be made: %s",
+		oidc_decide(g, err == -ENOMEM ? TG_R_NO_MEMORY : TG_R_INTERNAL,
+			    "the request to %s could not be made: %s", endpoint_name(g),
 			    strerror(-err));
-}
-
-static void digest_token(struct oidc_grant *g)
-{
-	uint8_t md[SHA256_DIGEST_LENGTH];
-
-	(void)SHA256(g->answer.token.p, g->answer.token.n, md);
-	text_hex(md, sizeof(md), g->digest);
-}
-
-/* The token is genuine; what remains is what the answer says beside it. */
-static void take(struct oidc_grant *g, const json_t *claims)
-{
-	const struct token_answer *a = &g->answer;
-	uint64_t now_ms = clock_wall_ns() / 1000000, exp_ms;
-	double exp = json_number_value(json_object_get(claims, "exp"));
-	struct slice missing;
-
-	if (a->scope && !scope_covers(a->scope, g->scope, &missing)) {
-		oidc_decide(g, TG_R_IDP_DENIED, "the provider granted less than asked: not `%.*s`",
-			    (int)missing.n, (const char *)missing.p);
-		return;
-	}
-	if (g->o->cfg.details_type && !carries_details(g, claims)) {
-		oidc_decide(
-			g, TG_R_IDP_DENIED,
-			"the token does not carry the authorization details that name the agent");
-		return;
-	}
-	exp_ms = (uint64_t)(exp * 1000);
-	g->result.ttl_ms = exp_ms > now_ms ? exp_ms - now_ms : 0;
-	if (a->has_expiry && a->expires_in_s * 1000 < g->result.ttl_ms)
-		g->result.ttl_ms = a->expires_in_s * 1000;
-	if (!g->result.ttl_ms) {
-		oidc_decide(g, TG_R_IDP_BAD_ANSWER, "the token has no time left");
-		return;
-	}
-	g->subject = strdup(strict_json_string(claims, "sub"));
-	if (!g->subject) {
-		oidc_decide(g, TG_R_NO_MEMORY, "out of memory");
-		return;
-	}
-	digest_token(g);
-	oidc_decide(g, TG_R_NONE, "%s", "");
-}
-
-static void unknown_key(struct oidc_grant *g, const char *why)
-{
-	const char *refused_because = "fetching the keys anew did not help";
-
-	if (!g->keys_tried) {
-		g->keys_tried = true;
-		refused_because = oidc_keys_again(g->o);
-		if (!refused_because) {
-			g->state = GRANT_NEEDS_KEYS;
-			return;
-		}
-	}
-	oidc_provider_failed(g->o, TG_R_IDP_BAD_ANSWER, 0, false, why,
-			     "see whether the provider publishes all keys it signs with");
-	oidc_decide(g, TG_R_IDP_BAD_ANSWER, "%s; %s", why, refused_because);
-}
-
-void grant_verify(struct oidc_grant *g)
-{
-	struct oidc *o = g->o;
-	struct jwt_expect want = {
-		.issuer = o->cfg.issuer,
-		.audience = o->cfg.audience ? o->cfg.audience : o->cfg.client_id,
-		.scope = g->scope,
-		.client_id = o->cfg.client_id,
-		.algorithms = o->cfg.algorithms,
-		.now_s = clock_wall_ns() / 1000000000,
-		.skew_s = o->cfg.skew_ms / 1000,
-	};
-	json_t *claims = NULL;
-	char why[OIDC_DETAIL / 2];
-
-	if (!jwt_shaped(g->answer.token)) {
-		static const char opaque[] = "the access token is no signed JWT, and introspection "
-					     "is not configured";
-
-		oidc_provider_failed(o, TG_R_IDP_BAD_ANSWER, 0, false, opaque,
-				     "have the provider issue JWT access tokens for the resource");
-		oidc_decide(g, TG_R_IDP_BAD_ANSWER, "%s", opaque);
-		return;
-	}
-	switch (jwt_verify(g->answer.token, o->keys, &want, &claims, why, sizeof(why))) {
-	case JWT_OK:
-		take(g, claims);
-		json_decref(claims);
-		break;
-	case JWT_UNKNOWN_KEY:
-		unknown_key(g, why);
-		break;
-	case JWT_NARROW:
-		oidc_decide(g, TG_R_IDP_DENIED, "%s", why);
-		break;
-	case JWT_BAD:
-		oidc_provider_failed(o, TG_R_IDP_BAD_ANSWER, 0, false, why,
-				     "compare idp: in the configuration with the provider's");
-		oidc_decide(g, TG_R_IDP_BAD_ANSWER, "%s", why);
-		break;
-	}
 }

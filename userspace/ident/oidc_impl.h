@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Inside of the OpenID Connect client: oidc.c (requests, their life),
- * oidc_fetch.c (documents of the provider: discovery and keys),
- * oidc_grant.c (one question to the token endpoint and the check of its answer).
+ * Inside of the OpenID Connect client: oidc.c (requests, their life), oidc_ask.c (what is
+ * asked, as the protocol says it), oidc_fetch.c (documents of the provider: discovery and
+ * keys), oidc_grant.c (one exchange with an endpoint), oidc_person.c (waiting for a person),
+ * oidc_check.c (whether the answer is an approval).
  *
  * Everything runs from oidc_run(), which a timer or the end of a transfer
  * calls: it starts what can be started and delivers what is decided. So no
@@ -41,9 +42,18 @@ struct oidc_waiter {
 enum oidc_grant_state {
 	GRANT_NEEDS_DOCS,	/* discovery and keys */
 	GRANT_NEEDS_CREDENTIAL, /* asked for, not here yet */
-	GRANT_ASKING,		/* the token endpoint */
+	GRANT_ASKING,		/* an endpoint */
+	GRANT_WAITING,		/* for a person: the next question is due at next_ms */
 	GRANT_NEEDS_KEYS,	/* the token is here, signed with a key that is not known yet */
 	GRANT_DECIDED,
+};
+
+/* Which endpoint is, or will be, asked. */
+enum oidc_phase {
+	PHASE_TOKEN,	  /* the token endpoint, once */
+	PHASE_START,	  /* where a person's decision is asked for */
+	PHASE_POLL,	  /* the token endpoint, until there is a decision */
+	PHASE_INTROSPECT, /* what an opaque token is worth */
 };
 
 /* One question to the provider; equal requests wait for the same. */
@@ -52,14 +62,19 @@ struct oidc_grant {
 	struct list waiters;
 	struct oidc *o;
 	uint64_t id;
-	char *agent, *scope;
+	struct arena arena; /* the question's texts */
+	struct oidc_ask ask;
+	const char *scope;  /* that the token must hold: without `openid` and its like; "" */
 	enum oidc_grant_state state;
+	enum oidc_phase phase;
+	char *handle; /* auth_req_id or device_code: a secret */
+	uint64_t interval_ms, next_ms; /* GRANT_WAITING */
 	bool keys_tried; /* the keys were fetched anew for this one */
 	uint64_t deadline_ms;
 	struct http_transfer *transfer;
 	struct token_answer answer;
 	struct oidc_result result;
-	char *subject;
+	char *subject, *approver, *evidence;
 	char digest[2 * SHA256_DIGEST_LENGTH + 1];
 	char detail[OIDC_DETAIL];
 };
@@ -73,7 +88,7 @@ struct oidc_doc {
 
 struct oidc_counts {
 	uint64_t requests, joined, granted, denied, failed, fast_failed;
-	uint64_t discovery_calls, keys_calls, token_calls;
+	uint64_t discovery_calls, keys_calls, token_calls, start_calls, introspection_calls;
 };
 
 struct oidc {
@@ -122,9 +137,42 @@ MUST_CHECK int oidc_docs_ready(struct oidc *o);
 /* 0: the keys are being fetched anew; else the reason why not, in words. */
 const char *oidc_keys_again(struct oidc *o);
 
+/* oidc_ask.c */
+/* 0, -EINVAL or -ENOMEM. */
+MUST_CHECK int oidc_ask_copy(struct arena *a, const struct oidc_ask *from, struct oidc_ask *ret);
+bool oidc_ask_same(const struct oidc_ask *a, const struct oidc_ask *b);
+static inline bool oidc_ask_of_person(const struct oidc_ask *a)
+{
+	return a->flow == OIDC_CIBA || a->flow == OIDC_DEVICE;
+}
+/* @scope without the words that OpenID Connect itself means: in @a, NULL: no memory. */
+const char *oidc_ask_scope(struct arena *a, const char *scope);
+/* The value of authorization_details; NULL: no memory. */
+char *oidc_ask_details(const struct oidc_ask *a, const char *type);
+/*
+ * True if one element of @list says all that was asked; *ret_duration_ms is what the provider
+ * lowered the duration to.
+ */
+bool oidc_ask_carried(const struct oidc_ask *a, const char *type, const json_t *list,
+		      uint64_t *ret_duration_ms);
+
 /* oidc_grant.c */
 void grant_want_credential(struct oidc_grant *g);
 void grant_ask(struct oidc_grant *g, struct slice credential);
+/* Takes what the provider's error means for the question; r->status is 4xx. */
+void grant_refused(struct oidc_grant *g, const struct http_response *r,
+		   const struct token_error *e);
+
+/* oidc_person.c */
+/* The provider will ask the person. */
+void person_started(struct oidc_grant *g, struct slice body);
+/* True: there is no decision yet, it will be asked for again. */
+bool person_waits_on(struct oidc_grant *g, const struct token_error *e);
+/* The provider could not be asked this time. */
+void person_try_later(struct oidc_grant *g);
+
+/* oidc_check.c */
 void grant_verify(struct oidc_grant *g);
+void grant_introspected(struct oidc_grant *g, struct slice body);
 
 #endif

@@ -31,16 +31,11 @@ static int append_auth(const struct token_request *q, struct buf *body, struct b
 
 int token_request_build(const struct token_request *q, struct buf *ret_body, struct buf *ret_header)
 {
-	int err = clientauth_param(ret_body, "grant_type", slice_str("client_credentials"));
+	int err = 0;
 
-	if (!err)
-		err = clientauth_param(ret_body, "scope", slice_str(q->scope));
-	if (!err && q->resource)
-		err = clientauth_param(ret_body, "resource", slice_str(q->resource));
-	if (!err && q->audience)
-		err = clientauth_param(ret_body, "audience", slice_str(q->audience));
-	if (!err && q->details)
-		err = clientauth_param(ret_body, "authorization_details", slice_str(q->details));
+	for (unsigned i = 0; !err && i < q->nparams; i++)
+		if (q->params[i].value.n)
+			err = clientauth_param(ret_body, q->params[i].name, q->params[i].value);
 	return err ? err : append_auth(q, ret_body, ret_header);
 }
 
@@ -98,6 +93,11 @@ int token_answer_parse(struct slice body, struct token_answer *ret, char *error,
 	}
 	*ret = a;
 	return 0;
+}
+
+const char *token_answer_string(const struct token_answer *a, const char *name)
+{
+	return strict_json_string(a->json, name);
 }
 
 void token_answer_done(struct token_answer *a)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The token request (RFC 6749 section 4.4) and what comes back. Pure. */
+/* Requests to a provider's endpoints as an authenticated client, and what comes back. Pure. */
 #ifndef TIDEGATE_IDENT_TOKEN_H
 #define TIDEGATE_IDENT_TOKEN_H
 
@@ -15,10 +15,15 @@ enum {
 
 enum token_auth { TOKEN_AUTH_BASIC, TOKEN_AUTH_POST, TOKEN_AUTH_ASSERTION };
 
+struct token_param {
+	const char *name;
+	struct slice value; /* empty: not sent */
+};
+
 struct token_request {
-	const char *client_id, *scope;
-	const char *resource, *audience; /* NULL: not sent */
-	const char *details; /* authorization_details (RFC 9396), JSON; NULL: not sent */
+	const char *client_id;
+	const struct token_param *params;
+	unsigned nparams;
 	enum token_auth auth;
 	struct slice credential; /* the secret, or the assertion */
 };
@@ -38,7 +43,9 @@ struct token_answer {
 /* A successful answer. 0, or -EINVAL with a message. */
 MUST_CHECK int token_answer_parse(struct slice body, struct token_answer *ret, char *error,
 				  size_t error_cap);
-/* Overwrites the token; safe on a zeroed one. */
+/* The string that @name holds, or NULL. */
+const char *token_answer_string(const struct token_answer *a, const char *name);
+/* Overwrites the tokens; safe on a zeroed one. */
 void token_answer_done(struct token_answer *a);
 
 struct token_error {

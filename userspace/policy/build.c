@@ -120,6 +120,7 @@ static void digest_entry(struct build *b, const struct entry_spec *e)
 	digest_list(b, e->agents, e->nagents);
 	digest_list(b, e->targets, e->ntargets);
 	digest_u64(b, e->via);
+	digest_slice(b, e->way);
 	digest_slice(b, e->scope);
 	digest_u64(b, e->max_ms ? e->max_ms : DEFAULT_MAX_MS);
 	digest_u64(b, e->access_hold_ms ? e->access_hold_ms : DEFAULT_HOLD_MS);
@@ -134,6 +135,7 @@ static void digest_entry(struct build *b, const struct entry_spec *e)
 		digest_slice(b, r->object);
 		digest_slice(b, r->text);
 		digest_u64(b, r->what);
+		digest_slice(b, r->way);
 		digest_list(b, r->approvers, r->napprovers);
 		digest_u64(b, r->min_approvals ? r->min_approvals : 1);
 		digest_u64(b, r->hold_ms ? r->hold_ms : DEFAULT_HOLD_MS);
@@ -158,7 +160,7 @@ static void digest_all(struct build *b, const struct entry_spec *entries, uint32
 	if (!b->md || EVP_DigestInit_ex(b->md, EVP_sha256(), NULL) != 1) {
 		b->no_memory = true;
 	} else {
-		digest_slice(b, SLICE_LIT("tidegate policy 1"));
+		digest_slice(b, SLICE_LIT("tidegate policy 2"));
 		digest_u64(b, n);
 		for (uint32_t i = 0; i < n; i++)
 			digest_entry(b, &entries[i]);
@@ -225,6 +227,7 @@ static void build_rule(struct build *b, uint32_t entry, uint32_t index,
 	r->min_approvals = spec->min_approvals ? spec->min_approvals : 1;
 	r->hold_ms = spec->hold_ms ? spec->hold_ms : DEFAULT_HOLD_MS;
 	r->hold_tx_ms = spec->hold_tx_ms ? spec->hold_tx_ms : DEFAULT_HOLD_TX_MS;
+	r->way = copy_str(b, spec->way);
 	r->approvers = copy_list(b, spec->approvers, spec->napprovers);
 	r->napprovers = spec->napprovers;
 	r->label = label(b, "policy[%u].commands[%u] (%s:%u)", entry, index, b->file, spec->line);
@@ -232,6 +235,8 @@ static void build_rule(struct build *b, uint32_t entry, uint32_t index,
 		complain(b, spec->line, "a command needs an effect: (`any` for all)");
 	check_approvers(b, spec->line, r->what == RULE_APPROVE, spec->napprovers,
 			spec->min_approvals);
+	if (spec->way.n && r->what != RULE_APPROVE)
+		complain(b, spec->line, "approval: only makes sense with do: approve");
 	build_object(b, spec, r);
 	build_text(b, spec, r);
 }
@@ -334,6 +339,7 @@ static void build_entry(struct build *b, uint32_t index, const struct entry_spec
 	e->targets = copy_list(b, spec->targets, spec->ntargets);
 	e->ntargets = spec->ntargets;
 	e->via = spec->via;
+	e->way = copy_str(b, spec->via == ACCESS_IDP && !spec->way.n ? SLICE_LIT("idp") : spec->way);
 	e->scope = copy_str(b, spec->scope);
 	e->max_ms = spec->max_ms ? spec->max_ms : DEFAULT_MAX_MS;
 	e->hold_ms = spec->access_hold_ms ? spec->access_hold_ms : DEFAULT_HOLD_MS;
@@ -345,7 +351,7 @@ static void build_entry(struct build *b, uint32_t index, const struct entry_spec
 	if (spec->nagents == 0 || spec->ntargets == 0)
 		complain(b, spec->line, "an entry needs agents: and targets: (`*` for all)");
 	if (spec->scope.n && spec->via != ACCESS_IDP)
-		complain(b, spec->line, "scope: only makes sense with approval: idp");
+		complain(b, spec->line, "scope: only makes sense where a provider is asked");
 	check_approvers(b, spec->line, spec->via != ACCESS_NONE, spec->napprovers,
 			spec->min_approvals);
 	for (uint32_t i = 0; i < spec->nrules; i++)

@@ -59,38 +59,51 @@ static bool list_has(const char *list, const char *word)
 	return false;
 }
 
-/* All scopes that the entries ask for, each once, with spaces between (RFC 6749 section 3.3). */
-static int join_scopes(struct policy_view *v)
+typedef const char *entry_word(const struct entry *e);
+
+static const char *scope_of(const struct entry *e)
+{
+	return e->scope;
+}
+
+static const char *way_of(const struct entry *e)
+{
+	return e->way;
+}
+
+/* What all entries that ask a provider say, each once, with spaces between (RFC 6749 3.3). */
+static char *join(const struct policy_view *v, entry_word *word)
 {
 	size_t room = 1;
+	char *list;
 
 	for (uint32_t i = 0; i < v->nentries; i++)
 		if (v->entries[i]->via == ACCESS_IDP)
-			room += strlen(v->entries[i]->scope) + 1;
-	v->scopes = calloc(1, room);
-	if (!v->scopes)
-		return -ENOMEM;
-	for (uint32_t i = 0; i < v->nentries; i++) {
-		const struct entry *e = v->entries[i];
-		size_t used = strlen(v->scopes);
+			room += strlen(word(v->entries[i])) + 1;
+	list = calloc(1, room);
+	for (uint32_t i = 0; list && i < v->nentries; i++) {
+		const char *w = word(v->entries[i]);
+		size_t used = strlen(list);
 
-		if (e->via != ACCESS_IDP || !e->scope[0] || list_has(v->scopes, e->scope))
+		if (v->entries[i]->via != ACCESS_IDP || !w[0] || list_has(list, w))
 			continue;
-		(void)snprintf(v->scopes + used, room - used, "%s%s", used ? " " : "", e->scope);
+		(void)snprintf(list + used, room - used, "%s%s", used ? " " : "", w);
 	}
-	return 0;
+	return list;
 }
 
 /* The strictest way decides who approves; times are the shortest of all. */
 static int merge_access(struct policy_view *v)
 {
 	struct access_decision *a = &v->access;
-	int rc = join_scopes(v);
 
-	if (rc)
-		return rc;
+	v->scopes = join(v, scope_of);
+	v->ways = join(v, way_of);
+	if (!v->scopes || !v->ways)
+		return -ENOMEM;
 	a->rule = "no entry of policy: matches";
 	a->scope = v->scopes;
+	a->ways = v->ways;
 	a->observe = v->nentries > 0;
 	for (uint32_t i = 0; i < v->nentries; i++) {
 		const struct entry *e = v->entries[i];
@@ -201,6 +214,7 @@ void policy_view_free(struct policy_view *v)
 		return;
 	free(v->entries);
 	free(v->scopes);
+	free(v->ways);
 	policy_unref(v->policy);
 	free(v);
 }

@@ -18,7 +18,7 @@ enum rule_do { RULE_ALLOW, RULE_APPROVE, RULE_DENY }; /* ordered by strictness *
 enum access_via {
 	ACCESS_NONE,	/* allowed by the policy itself */
 	ACCESS_BUILTIN, /* `tidegate approval approve` */
-	ACCESS_IDP,	/* the identity provider, by scope */
+	ACCESS_IDP,	/* a way of `approvals:`, or the identity provider by scope */
 };
 
 /*
@@ -40,6 +40,7 @@ struct rule_spec {	     /* one line of commands: */
 	struct slice object; /* glob over "schema.name" or "name"; empty: all */
 	struct slice text;   /* pattern (vectorscan syntax) the statement must match; empty: all */
 	enum rule_do what;
+	struct slice way;	 /* who is asked, a name of `approvals:`; empty: people here */
 	struct slice *approvers; /* groups or names; may be empty */
 	uint32_t napprovers;
 	uint32_t min_approvals; /* 0: 1 */
@@ -61,6 +62,7 @@ struct entry_spec {			/* one element of policy: */
 	struct slice *agents, *targets; /* names; globs allowed */
 	uint32_t nagents, ntargets;
 	enum access_via via;
+	struct slice way;	 /* ACCESS_IDP: a name of `approvals:`; empty: "idp" */
 	struct slice scope;	 /* ACCESS_IDP */
 	uint64_t max_ms;	 /* length of a grant; 0: 15 min */
 	uint64_t access_hold_ms; /* how long a connection may wait; 0: 1 h */
@@ -96,6 +98,7 @@ void policy_view_free(struct policy_view *v);
 struct access_decision {
 	bool allowed;	     /* false: no entry matches (TG_R_NO_RULE) */
 	enum access_via via; /* the strictest of the matching entries */
+	const char *ways;    /* ACCESS_IDP: names with spaces between; all have to say yes */
 	const char *scope;   /* ACCESS_IDP */
 	uint64_t max_ms, hold_ms;
 	const char *const *approvers;
@@ -111,6 +114,7 @@ struct command_decision {
 	const char *rule; /* "policy[0].commands[2] (tidegate.yaml:21)"; never NULL */
 	enum sql_effect_bit effect; /* the access that made it so */
 	struct slice object;	    /* borrowed from the info */
+	const char *way;	    /* RULE_APPROVE: who is asked; "": people here */
 	const char *const *approvers;
 	uint32_t napprovers, min_approvals;
 	uint64_t hold_ms, hold_tx_ms;
@@ -120,7 +124,8 @@ struct command_decision {
  * For each access of the statement each matching entry gives the first of its commands that
  * matches; of several entries the strictest decides; what no entry matches is denied.
  * An entry without commands says nothing here. The strictest over all accesses is
- * the decision; of two rules that ask, the one that asks more people.
+ * the decision; of two rules that ask, the one that asks more people, then the one that asks
+ * elsewhere than here.
  * A statement without effects (empty text) is allowed to whoever has a policy entry.
  * An entry that only observes can make nothing stricter: what it would do is told (observe)
  * if the others let the statement through. Not for two threads at once: text

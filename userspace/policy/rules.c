@@ -58,14 +58,17 @@ static const struct rule *first_rule(const struct policy *p, const struct entry 
 
 /*
  * Orders verdicts: first by what really happens (an observing entry lets through),
- * then by what the rule says, then by how many people it asks. No rule is a denial.
+ * then by what the rule says, then by how many people it asks, then by whether it asks elsewhere
+ * than here. No rule is a denial.
  */
 static uint64_t strictness(const struct effect_verdict *e)
 {
 	uint64_t what = e->rule ? e->rule->what : RULE_DENY;
-	uint64_t people = e->rule && what == RULE_APPROVE ? e->rule->min_approvals : 0;
+	bool asks = e->rule && what == RULE_APPROVE;
+	uint64_t people = asks ? e->rule->min_approvals : 0;
+	uint64_t elsewhere = asks && e->rule->way[0];
 
-	return (e->observe ? 0 : what) << 40 | what << 32 | people;
+	return (e->observe ? 0 : what) << 48 | what << 40 | people << 1 | elsewhere;
 }
 
 /* What the entries say together to one access. */
@@ -219,7 +222,7 @@ void policy_command(const struct policy_view *v, const struct sql_info *info, st
 	struct verdict best = {0};
 	const struct rule *r;
 
-	*ret = (struct command_decision){.what = RULE_DENY, .reason = TG_R_NO_RULE};
+	*ret = (struct command_decision){.what = RULE_DENY, .reason = TG_R_NO_RULE, .way = ""};
 	if (v->uses_text)
 		match_texts(v, text);
 	if (!judge_plain(v, info, &best)) {
@@ -240,6 +243,7 @@ void policy_command(const struct policy_view *v, const struct sql_info *info, st
 	if (r) {
 		ret->what = r->what;
 		ret->reason = r->what == RULE_DENY ? TG_R_RULE_DENY : TG_R_NONE;
+		ret->way = r->way;
 		ret->approvers = r->approvers;
 		ret->napprovers = r->napprovers;
 		ret->min_approvals = r->min_approvals;

@@ -17,6 +17,7 @@ struct rule {
 	struct slice schema, name; /* globs */
 	uint32_t text_id;	   /* in policy.texts, or NO_TEXT */
 	enum rule_do what;
+	const char *way; /* "": people here */
 	const char *const *approvers;
 	uint32_t napprovers, min_approvals;
 	uint64_t hold_ms, hold_tx_ms;
@@ -27,7 +28,7 @@ struct entry {
 	const char *const *agents, *const *targets;
 	uint32_t nagents, ntargets;
 	enum access_via via;
-	const char *scope;
+	const char *way, *scope;
 	uint64_t max_ms, hold_ms;
 	const char *const *approvers;
 	uint32_t napprovers, min_approvals;
@@ -75,7 +76,7 @@ struct policy_view {
 	bool enforcing;	  /* an entry that does not only observe has commands */
 	bool all_observe; /* every entry only observes */
 	struct access_decision access;
-	char *scopes; /* joined for access.scope */
+	char *scopes, *ways; /* joined for access */
 	struct effect_verdict effects[SQL_EFFECT_COUNT];
 	const struct mask_set *masks; /* of the policy */
 };

@@ -1,17 +1,24 @@
 // SPDX-License-Identifier: MIT
 // A real identity provider for the end-to-end tests: npm oidc-provider behind a small harness.
-// The protocol is the library's own. Ours: clients, keys, and an admin port that rotates keys,
-// injects faults and counts calls.
+// The protocol is the library's own. Ours: clients, accounts, keys, the token exchange grant, the
+// answer slow_down, and an admin port that decides for people, rotates keys, injects faults and
+// counts calls.
 //
 //   OP_DIR=run node op.mjs     keys, certificates and ready.json are made in OP_DIR
 //
 // Environment: OP_DIR; HOST (127.0.0.1); PORT, TLS_PORT, ADMIN_PORT (0 = any); OP_TLS=1 (the
-// issuer is the https one); AT_TTL (300 s); SCOPES (words that may be granted).
+// issuer is the https one); AT_TTL (300 s); SCOPES (words that may be granted); CIBA_TTL (120 s).
 //
 // Admin port, JSON:
 //   POST /rotate {"keep": true|false}   new keys; the old ones stay published or not
 //   POST /faults [{"path", "status", "body", "headers", "fill": bytes, "delay_ms", "drop", "drip_ms", "count"}]
 //   POST /config {"at_ttl": seconds, "banned": agent, "details": "drop" or JSON to put into tokens}
+//   GET  /requests                      what people are asked for
+//   POST /requests/last/VERDICT         approve, deny, expire or an error code; {"account", "acr",
+//                                       "auth_time", "scope", "details"}
+//   POST /device/CODE/approve|deny      {"account"}
+//   POST /token {"account", "scope", "resource", "ttl", "details"}   an access token of that person
+//   POST /revoke {"token"}
 //   GET  /stats                         calls by path
 //   POST /stop
 import http from 'node:http';
@@ -31,7 +38,7 @@ const host = env.HOST || '127.0.0.1';
 const scopes = env.SCOPES || 'db.read db.write db.ddl db:orders:read db:orders:write';
 const resources = 'https://db.example/'; // and then one of the formats below
 const formats = { rs256: 'RS256', ps256: 'PS256', es256: 'ES256', eddsa: 'EdDSA', opaque: null };
-const config = { at_ttl: +(env.AT_TTL || 300) };
+const config = { at_ttl: +(env.AT_TTL || 300), ciba_ttl: +(env.CIBA_TTL || 120), interval: 1, binding: 'loose', slow_down: 0 };
 const file = (name) => path.join(dir, name);
 fs.mkdirSync(dir, { recursive: true });
 
@@ -72,7 +79,14 @@ function makeCertificates() {
 makeCertificates();
 
 // ------------------------------------------------------------------ the provider
-const base = { grant_types: ['client_credentials'], response_types: [], redirect_uris: [], authorization_details_types: ['agent_access', 'other'] };
+const CIBA = 'urn:openid:params:grant-type:ciba';
+const DEVICE = 'urn:ietf:params:oauth:grant-type:device_code';
+const EXCHANGE = 'urn:ietf:params:oauth:grant-type:token-exchange';
+const people = {
+  alice: { name: 'Alice', email: 'alice@example.com', groups: ['dba', 'staff'] },
+  bob: { name: 'Bob', email: 'bob@example.com', groups: ['staff'] },
+};
+const base = { grant_types: ['client_credentials', CIBA, DEVICE, EXCHANGE], backchannel_token_delivery_mode: 'poll', response_types: [], redirect_uris: [], authorization_details_types: ['agent_access', 'other'] };
 const parseDetails = (text) => (text === undefined ? undefined : JSON.parse(text));
 const secret = (id, method, value, more) => ({ ...base, client_id: id, client_secret: value, token_endpoint_auth_method: method, ...more });
 const signed = (id, alg) => ({ ...base, client_id: id, token_endpoint_auth_method: 'private_key_jwt', token_endpoint_auth_signing_alg: alg, jwks: { keys: [clientKey(id, alg)] } });
@@ -86,6 +100,9 @@ const clients = [
 let keys = newKeys();
 let issuer;
 let handle;
+let op;
+const pending = new Map(); // auth_req_id -> what the person is asked
+const seconds = () => Math.floor(Date.now() / 1000);
 
 function resourceServer(name) {
   const format = name.startsWith(resources) ? formats[name.slice(resources.length)] : undefined;
@@ -102,10 +119,41 @@ function build() {
     scopes: ['openid', ...scopes.split(' ')],
     clientAuthMethods: ['client_secret_basic', 'client_secret_post', 'private_key_jwt'],
     enabledJWA: { clientAuthSigningAlgValues: algs, idTokenSigningAlgValues: algs },
-    ttl: { ClientCredentials: (ctx, token) => token.resourceServer?.accessTokenTTL || config.at_ttl },
+    claims: { openid: ['sub'], groups: ['groups'], acr: null, auth_time: null },
+    acrValues: ['urn:mfa', 'urn:pwd'],
+    cookies: { keys: ['test'] },
+    conformIdTokenClaims: false,
+    findAccount: async (ctx, id) => (Object.hasOwn(people, id) ? { accountId: id, claims: async () => ({ sub: id, ...people[id] }) } : undefined),
+    extraTokenClaims: async (ctx, token) => ({ ...(people[token.accountId] ? { groups: people[token.accountId].groups } : {}), ...(ctx?.oidc?.entities?.Actor ? { act: ctx.oidc.entities.Actor } : {}) }),
+    adapter: Store,
+    ttl: {
+      ClientCredentials: (ctx, token) => token.resourceServer?.accessTokenTTL || config.at_ttl,
+      AccessToken: (ctx, token) => token.resourceServer?.accessTokenTTL || config.at_ttl,
+      BackchannelAuthenticationRequest: (ctx) => Math.min(+(ctx?.oidc?.params?.requested_expiry || 1e9), config.ciba_ttl),
+      DeviceCode: () => config.ciba_ttl,
+      IdToken: 300, Grant: 86400, Session: 86400, Interaction: 600,
+    },
     features: {
       devInteractions: { enabled: false },
       clientCredentials: { enabled: true },
+      introspection: { enabled: true, allowedPolicy: async () => true },
+      revocation: { enabled: true },
+      deviceFlow: { enabled: true },
+      claimsParameter: { enabled: true },
+      ciba: {
+        enabled: true, deliveryModes: ['poll'],
+        processLoginHint: async (ctx, hint) => Object.keys(people).find((k) => k === hint || people[k].email === hint),
+        processLoginHintToken: async () => undefined,
+        verifyUserCode: async () => {},
+        validateRequestContext: async () => {},
+        validateBindingMessage: async (ctx, m) => {
+          const ok = config.binding === 'strict' ? /^[a-zA-Z0-9-._+/!?#]{1,20}$/ : /^[^\u0000-\u001f\u007f]{0,256}$/;
+          if (m !== undefined && !ok.test(m)) throw new errors.InvalidBindingMessage('the binding_message value is not acceptable');
+        },
+        triggerAuthenticationDevice: async (ctx, request, account) => {
+          pending.set(request.jti, { id: request.jti, state: 'pending', account: account.accountId, binding_message: request.params.binding_message, scope: request.scope, acr_values: request.params.acr_values, exp: request.exp, details: parseDetails(request.params.authorization_details) });
+        },
+      },
       richAuthorizationRequests: {
         enabled: true,
         types: {
@@ -117,7 +165,7 @@ function build() {
           },
         },
         authorizationDetailsForGrantSource: async (ctx) => parseDetails(ctx.oidc.params.authorization_details),
-        authorizationDetailsForAccessToken: async (ctx) => (config.details === 'drop' ? undefined : parseDetails(config.details || ctx.oidc.params.authorization_details)),
+        authorizationDetailsForAccessToken: async (ctx, token, source) => (config.details === 'drop' ? undefined : (config.details ? parseDetails(config.details) : undefined) ?? source?.rar ?? parseDetails(ctx.oidc.params.authorization_details)),
         authorizationDetailsForIntrospection: async (ctx, token) => token.rar,
       },
       resourceIndicators: {
@@ -129,7 +177,104 @@ function build() {
     },
   });
   provider.on('server_error', (ctx, e) => console.error('server_error', ctx.path, e));
+  provider.on('grant.error', (ctx, e) => console.error('grant.error', e.message, e.error_detail || ''));
+  provider.use(tell);
+  provider.registerGrantType(EXCHANGE, exchange, ['subject_token', 'subject_token_type', 'requested_token_type', 'audience', 'resource', 'scope', 'authorization_details'], ['resource', 'audience']);
+  op = provider;
   handle = provider.callback();
+}
+
+// The store of the library forgets at once what has expired; then "expired_token" is never said.
+const rows = new Map();
+class Store {
+  constructor(model) { this.model = model; }
+  key(id) { return `${this.model}:${id}`; }
+  async upsert(id, payload) { rows.set(this.key(id), payload); }
+  async find(id) { return rows.get(this.key(id)); }
+  async findBy(member, value) { for (const [k, r] of rows) if (k.startsWith(`${this.model}:`) && r[member] === value) return r; return undefined; }
+  async findByUid(v) { return this.findBy('uid', v); }
+  async findByUserCode(v) { return this.findBy('userCode', v); }
+  async consume(id) { rows.get(this.key(id)).consumed = seconds(); }
+  async destroy(id) { rows.delete(this.key(id)); }
+  async revokeByGrantId(id) { for (const [k, r] of rows) if (r.grantId === id) rows.delete(k); }
+}
+
+// The interval, and slow_down where the test asks for it: the library says neither.
+async function tell(ctx, next) {
+  await next();
+  if (ctx.body?.auth_req_id || ctx.body?.device_code) ctx.body.interval = config.interval;
+  if (ctx.body?.error === 'authorization_pending' && config.slow_down > 0) {
+    config.slow_down -= 1;
+    ctx.body = { error: 'slow_down' };
+  }
+}
+
+// RFC 8693, which the library does not have: of our own tokens, never to more than they had.
+async function exchange(ctx) {
+  const { params, client } = ctx.oidc;
+  const { createLocalJWKSet, jwtVerify } = await import('jose');
+  const set = createLocalJWKSet({ keys: keys.map(({ d, p, q, dp, dq, qi, k, ...pub }) => pub) });
+  const had = await jwtVerify(params.subject_token || '', set, { issuer }).then((r) => r.payload, () => { throw new errors.InvalidRequest('subject_token is invalid'); });
+  const words = (params.scope || had.scope || '').split(' ');
+  if (words.some((w) => !(had.scope || '').split(' ').includes(w))) throw new errors.InvalidScope('more than the subject token has', params.scope);
+  const resource = [].concat(params.resource || `${resources}rs256`)[0];
+  const grant = new op.Grant({ clientId: client.clientId, accountId: had.sub });
+  grant.addResourceScope(resource, words.join(' '));
+  const token = new op.AccessToken({ client, scope: words.join(' '), accountId: had.sub, grantId: await grant.save(), gty: 'token_exchange', rar: config.details === 'drop' ? undefined : parseDetails(params.authorization_details) });
+  token.resourceServer = new op.ResourceServer(resource, resourceServer(resource));
+  ctx.oidc.entity('AccessToken', token);
+  ctx.body = { access_token: await token.save(), issued_token_type: config.issued || 'urn:ietf:params:oauth:token-type:access_token', token_type: 'Bearer', expires_in: token.expiration, scope: token.scope };
+}
+
+async function decide(id, verdict, body) {
+  const row = pending.get(id);
+  const request = await op.BackchannelAuthenticationRequest.find(id, { ignoreExpiration: true });
+  if (!row || !request) throw new Error('no such request');
+  row.state = verdict;
+  if (verdict === 'expire') { rows.get(`BackchannelAuthenticationRequest:${id}`).exp = seconds() - 1; return row; }
+  if (verdict !== 'approve') {
+    await op.backchannelResult(request, verdict === 'deny' ? new errors.AccessDenied() : new errors.CustomOIDCProviderError(verdict));
+    return row;
+  }
+  const grant = new op.Grant({ clientId: request.clientId, accountId: body.account || request.accountId });
+  const scope = body.scope || request.scope || '';
+  grant.addOIDCScope(scope);
+  for (const r of [].concat(request.resource || [])) grant.addResourceScope(r, scope);
+  if (request.claims) grant.addOIDCClaims(['acr', 'auth_time']);
+  await grant.save();
+  await op.backchannelResult(request, grant, { acr: body.acr || 'urn:mfa', amr: ['hwk'], authTime: body.auth_time || seconds(), rar: body.details || parseDetails(request.params.authorization_details) });
+  return row;
+}
+
+async function decideDevice(typed, verdict, body) {
+  const code = await op.DeviceCode.findByUserCode(typed.replace(/[^a-z0-9]/gi, '').toUpperCase(), { ignoreExpiration: true });
+  if (!code) throw new Error('no such code');
+  if (verdict === 'deny') { code.error = 'access_denied'; await code.save(); return {}; }
+  const accountId = body.account || 'alice';
+  const grant = new op.Grant({ clientId: code.clientId, accountId });
+  const scope = code.params.scope || '';
+  const resource = [].concat(code.params.resource || `${resources}rs256`);
+  grant.addOIDCScope(scope);
+  for (const r of resource) grant.addResourceScope(r, scope);
+  Object.assign(code, { accountId, grantId: await grant.save(), scope, resource: resource[0], authTime: seconds(), acr: 'urn:mfa', rar: parseDetails(code.params.authorization_details) });
+  await code.save();
+  return {};
+}
+
+// An access token of a person, as an agent would have been given one.
+async function tokenFor(body) {
+  const client = await op.Client.find('basic');
+  const resource = body.resource || `${resources}es256`;
+  const grant = new op.Grant({ clientId: 'basic', accountId: body.account || 'alice' });
+  grant.addResourceScope(resource, body.scope || 'db.read');
+  const token = new op.AccessToken({ client, accountId: body.account || 'alice', grantId: await grant.save(), scope: body.scope || 'db.read', rar: body.details, expiresIn: body.ttl || config.at_ttl, gty: 'test' });
+  token.resourceServer = new op.ResourceServer(resource, resourceServer(resource));
+  return { token: await token.save() };
+}
+
+async function revoke(body) {
+  await (await op.AccessToken.find(body.token))?.destroy();
+  return {};
 }
 
 // ------------------------------------------------------------------ faults in front of it
@@ -170,11 +315,17 @@ async function admin(req, res) {
   for await (const chunk of req) text += chunk;
   try {
     const body = text ? JSON.parse(text) : {};
+    const [, what, which, verdict] = req.url.split('/');
+    if (req.method === 'POST' && what === 'requests' && verdict) { reply(200, await decide(which === 'last' ? [...pending.keys()].pop() : which, verdict, body)); return; }
+    if (req.method === 'POST' && what === 'device' && verdict) { reply(200, await decideDevice(which, verdict, body)); return; }
     switch (`${req.method} ${req.url}`) {
       case 'POST /rotate': keys = [...newKeys(), ...(body.keep ? keys : [])]; build(); reply(200, { kids: keys.map((k) => k.kid) }); break;
       case 'POST /faults': faults = body; reply(200, faults); break;
       case 'POST /config': Object.assign(config, body); reply(200, config); break;
       case 'GET /stats': reply(200, stats); break;
+      case 'GET /requests': reply(200, [...pending.values()]); break;
+      case 'POST /token': reply(200, await tokenFor(body)); break;
+      case 'POST /revoke': reply(200, await revoke(body)); break;
       case 'POST /stop': reply(200, {}); setTimeout(() => process.exit(0), 20); break;
       default: reply(404, { error: 'not found' });
     }

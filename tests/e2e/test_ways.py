@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: MIT
+"""The ways of `approvals:`: a live connection or statement waits while somebody elsewhere decides."""
+import http.server
+import json
+import os
+import subprocess
+import threading
+import time
+
+import harness
+import pytest
+from harness import policy, wait_for
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+IDP = """idp:
+  issuer: {issuer}
+  allow_http: true
+  timeout: 2s
+  audience: https://db.example/es256
+  resource: https://db.example/es256
+  details_type: agent_access
+  client: {{ id: basic, auth: client_secret_basic, secret_file: $DIR/secret }}
+"""
+
+
+@pytest.fixture(scope="module")
+def idp():
+    done = subprocess.run([f"{HERE}/idp/install.sh"], capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip("npm cannot install the test identity provider")
+    from idp_server import Idp
+    server = Idp(done.stdout.strip())
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def guarded(daemon, pg, idp, monkeypatch):
+    def make(ways, access="none", commands=None):
+        original = harness.Daemon.write_config
+
+        def write(self, text):
+            with open(f"{self.dir}/secret", "w") as f:
+                os.fchmod(f.fileno(), 0o600)
+                f.write("basic-secret")
+            original(self, text)
+        monkeypatch.setattr(harness.Daemon, "write_config", write)
+        lines = "approvals:\n" + "".join(f"  {k}: {v}\n" for k, v in ways.items())
+        return daemon(IDP.format(issuer=idp.issuer) + lines +
+                      policy(pg.port, access=access, commands=commands), workers=1)
+    return make
+
+
+ONCALL = "{ by: ciba, scope: openid db.ddl, login_hint: alice, groups: [dba], poll: 1s }"
+DDL = ["{ effect: ddl, do: approve, approval: oncall }", "{ effect: any, do: allow }"]
+
+
+def person(idp, seen=0):
+    return wait_for("a person to be asked", lambda: idp.admin_call("/requests")[seen:])[-1]
+
+
+def test_a_statement_waits_for_a_person_elsewhere(guarded, pg, idp):
+    """The agent's ALTER is held, the on-call person says yes, the same psql goes on."""
+    pg.sql("CREATE TABLE held_elsewhere (a int)", db="shop")
+    pg.sql("ALTER TABLE held_elsewhere OWNER TO agent", db="shop")
+    d = guarded({"oncall": ONCALL}, commands=DDL)
+    n = len(idp.admin_call("/requests"))
+    psql = d.psql_later(pg.port, "-c", "ALTER TABLE held_elsewhere ADD b text")
+    asked = person(idp, n)
+    a = d.approval()
+    assert asked["binding_message"] == (
+        f"{a['id']}: bot wants ddl on shop: ALTER TABLE held_elsewhere ADD b text"), asked
+    details = asked["details"][0]
+    assert details["statement_digest"] == "sha-256:" + a["digest"], details
+    assert details["agent"] == "bot" and details["user"] == "agent", details
+    a = wait_for("the notice", lambda: [x for x in d.ctl("approval.list") if x["asked"]])[0]
+    assert a["ways"] == "oncall" and "alice" in a["asked"], a
+    time.sleep(0.2)
+    assert psql.poll() is None
+    idp.decide("approve")
+    out = psql.communicate(timeout=15 * harness.SLOW)[0]
+    assert "ALTER TABLE" in out and f"NOTICE:  waiting for approval {a['id']}: alice is asked" in out
+    assert d.ctl("grant.list") == [], "a yes to a statement is no grant"
+    wait_for("the record", lambda: b'"by":"idp: alice' in d.record_text())
+    assert b"basic-secret" not in d.record_text() and "eyJ" not in d.log()
+
+
+def test_a_person_elsewhere_says_no(guarded, pg, idp):
+    d = guarded({"oncall": ONCALL}, commands=DDL)
+    n = len(idp.admin_call("/requests"))
+    psql = d.psql_later(pg.port, "-c", "CREATE TABLE refused_elsewhere (a int)")
+    person(idp, n)
+    idp.decide("deny")
+    out = psql.communicate(timeout=15 * harness.SLOW)[0]
+    assert "approver said no" in out, out
+    assert d.psql(pg.port, "-A", "-t", "-c", "SELECT 7") == "7\n"
+
+
+def test_ctrl_c_takes_the_question_back(guarded, pg, idp):
+    d = guarded({"oncall": ONCALL}, commands=DDL)
+    n = len(idp.admin_call("/requests"))
+    psql = d.psql_later(pg.port, "-c", "CREATE TABLE taken_back (a int)")
+    person(idp, n)
+    psql.send_signal(2)
+    assert "canceling statement" in psql.communicate(timeout=10 * harness.SLOW)[0]
+    assert d.ctl("approval.list") == []
+    wait_for("authd to forget it", lambda: d.ctl("status")["idp"].get("waiting") == 0, 5)
+
+
+def test_local_people_cannot_answer_for_those_elsewhere(guarded, pg, idp):
+    d = guarded({"oncall": ONCALL}, commands=DDL)
+    psql = d.psql_later(pg.port, "-c", "CREATE TABLE nobody_here (a int)")
+    with pytest.raises(Exception):
+        d.ctl("approval.approve", id=d.approval()["id"])
+    psql.send_signal(2)
+    psql.communicate(timeout=10 * harness.SLOW)
+
+
+def test_access_by_a_person_is_a_grant(guarded, pg, idp):
+    d = guarded({"oncall": ONCALL}, access="{ approval: oncall, max: 90s }")
+    n = len(idp.admin_call("/requests"))
+    first = d.psql_later(pg.port, "-A", "-t", "-c", "SELECT 1")
+    second = d.psql_later(pg.port, "-A", "-t", "-c", "SELECT 2")
+    assert person(idp, n)["details"][0]["actions"] == ["connect"]
+    wait_for("both to wait", lambda: d.ctl("status")["counters"] and len(
+        d.ctl("session.list")) == 2)
+    said = {"type": "agent_access", "agent": "bot", "identifier": "shop", "actions": ["connect"],
+            "user": "agent", "database": "shop", "duration": 30}
+    idp.decide("approve", details=[said])
+    assert first.communicate(timeout=15 * harness.SLOW)[0] == "1\n"
+    assert second.communicate(timeout=15 * harness.SLOW)[0] == "2\n"
+    assert len(idp.admin_call("/requests")) == n + 1, "one question for both"
+    g = d.ctl("grant.list")
+    assert len(g) == 1 and g[0]["via"] == "oncall" and "alice" in g[0]["by"]
+    before = idp.stats()
+    assert d.psql(pg.port, "-A", "-t", "-c", "SELECT 3") == "3\n"
+    assert idp.stats() == before, "a cached grant asks nobody"
+
+
+def test_reload_keeps_what_waits(guarded, pg, idp):
+    d = guarded({"oncall": ONCALL}, commands=DDL)
+    n = len(idp.admin_call("/requests"))
+    psql = d.psql_later(pg.port, "-c", "CREATE TABLE over_reload (a int)")
+    person(idp, n)
+    d.ctl("policy.reload")
+    idp.decide("approve")
+    assert "CREATE TABLE" in psql.communicate(timeout=15 * harness.SLOW)[0]
+    assert len(idp.admin_call("/requests")) == n + 1
+
+
+def test_authd_dies_while_a_person_is_asked(guarded, pg, idp):
+    d = guarded({"oncall": ONCALL}, commands=DDL)
+    n = len(idp.admin_call("/requests"))
+    psql = d.psql_later(pg.port, "-c", "CREATE TABLE orphaned (a int)")
+    person(idp, n)
+    os.kill(d.children()["authd"], 9)
+    out = psql.communicate(timeout=10 * harness.SLOW)[0]
+    assert "identity provider cannot be reached" in out, out
+
+
+def test_device_code_is_shown_to_the_client(guarded, pg, idp):
+    d = guarded({"oncall": "{ by: device, scope: openid db.ddl, poll: 1s }"}, commands=DDL)
+    psql = d.psql_later(pg.port, "-c", "CREATE TABLE by_device (a int)")
+    a = wait_for("the code", lambda: [x for x in d.ctl("approval.list") if x["code"]])[0]
+    assert a["code"] in a["asked"] and a["uri"].startswith(idp.issuer), a
+    idp.admin_call(f"/device/{a['code']}/approve", {"account": "alice"})
+    out = psql.communicate(timeout=15 * harness.SLOW)[0]
+    assert "CREATE TABLE" in out and a["code"] in out, out
+
+
+def test_a_way_that_needs_a_token_says_so(guarded, pg):
+    d = guarded({"own": "{ by: introspection, scope: db.read }"}, access="own")
+    out = d.psql(pg.port, "-c", "SELECT 1")
+    assert "no workload token" in out, out
+
+
+class Pdp(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        self.server.asked.append(body)
+        status, answer = self.server.say(body)
+        text = json.dumps(answer).encode()
+        self.send_response(status)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def pdp():
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Pdp)
+    server.asked, server.say = [], lambda body: (200, {"decision": True})
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    server.url = f"http://127.0.0.1:{server.server_address[1]}/access/v1/evaluation"
+    yield server
+    server.shutdown()
+
+
+def test_decision_point(guarded, pg, pdp):
+    d = guarded({"oncall": f"{{ by: authzen, url: '{pdp.url}' }}"}, commands=DDL)
+    assert "CREATE TABLE" in d.psql(pg.port, "-c", "CREATE TABLE by_pdp (a int)")
+    q = pdp.asked[0]
+    assert q["subject"]["id"] == "bot" and q["action"] == {"name": "ddl"}, q
+    assert q["resource"]["id"] == "shop" and q["resource"]["properties"] == {"database": "shop"}, q
+    assert q["context"]["statement"] == "CREATE TABLE by_pdp (a int)", q
+    rows = [((200, {"decision": False}), "decision point refused"),
+            ((200, {"decision": "true"}), "usable answer"), ((200, {}), "usable answer"),
+            ((500, {"decision": True}), "usable answer"), ((204, {}), "usable answer")]
+    for said, words in rows:
+        pdp.say = lambda body, said=said: said
+        assert words in d.psql(pg.port, "-c", "CREATE TABLE never_by_pdp (a int)"), words
+
+
+def test_a_person_and_then_a_decision_point(guarded, pg, idp, pdp):
+    d = guarded({"oncall": ONCALL.replace("poll", "then: pdp, poll"),
+                 "pdp": f"{{ by: authzen, url: '{pdp.url}' }}"}, commands=DDL)
+    for decision, words in ((True, "CREATE TABLE"), (False, "decision point refused")):
+        pdp.say = lambda body, decision=decision: (200, {"decision": decision})
+        n = len(idp.admin_call("/requests"))
+        psql = d.psql_later(pg.port, "-c", f"CREATE TABLE both_{decision} (a int)")
+        person(idp, n)
+        idp.decide("approve")
+        assert words in psql.communicate(timeout=15 * harness.SLOW)[0]

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: MIT */
+/* The section `approvals`: what is said when it is wrong, and what it becomes. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+#include "config_rig.h"
+
+#define WAY(x) "idp: {issuer: \"https://i\", client: {id: c, key_file: /k}}\napprovals: " x "\n" A T P
+
+static void test_way_errors(void **state)
+{
+	static const struct config_bad rows[] = {
+		{"approvals: {w: {by: device, scope: s}}\n" A T P,
+		 "1:16: approval `w` asks the identity provider: it needs the section `idp`"},
+		{WAY("{w: {scope: s}}"), "2:16: approval `w` lacks the key `by` (how is asked: "
+					   "client_credentials, token_exchange, ciba, device, "
+					   "introspection or authzen)"},
+		{WAY("{w: {by: phone, scope: s}}"), "2:21: `by` takes `client_credentials`, `token_exchange`, "
+					  "`ciba`, `device`, `introspection` or `authzen`, not `phone`"},
+		{WAY("{idp: {by: device, scope: s}}"),
+		 "2:13: `idp` has a meaning of its own: choose another name"},
+		{WAY("{w: {by: ciba, scope: openid}}"),
+		 "2:16: approval `w` lacks `login_hint`: whom is the provider to ask?"},
+		{WAY("{w: {by: ciba, scope: openidx s, login_hint: h}}"),
+		 "2:34: approval `w`: the scope of `by: ciba` must hold `openid` (CIBA Core section "
+		 "7.1)"},
+		{WAY("{w: {by: device}}"), "2:16: approval `w` lacks `scope`"},
+		{WAY("{w: {by: device, scope: s, login_hint: h}}"),
+		 "2:39: `login_hint` has a meaning only with `by: ciba`"},
+		{WAY("{w: {by: client_credentials, scope: s, groups: g}}"),
+		 "2:51: `groups` has a meaning only where a person is asked (`by: ciba` or `device`)"},
+		{WAY("{w: {by: authzen}}"), "2:16: approval `w` lacks `url`, the evaluation endpoint"},
+		{WAY("{w: {by: authzen, url: \"http://pdp\"}}"),
+		 "2:35: `url` is an https URL (http on a loopback address only)"},
+		{WAY("{w: {by: device, scope: s, url: \"https://u\"}}"),
+		 "2:39: `url` has a meaning only with `by: authzen`"},
+		{WAY("{w: {by: authzen, url: \"https://u\", scope: s}}"),
+		 "2:48: `scope` has no meaning with `by: authzen`"},
+		{WAY("{w: {by: device, scope: s, then: v}}"), "2:45: no approval is called `v`"},
+		{WAY("{w: {by: device, scope: s, then: w}}"),
+		 "2:45: approval `w` comes back to itself through `then`"},
+	};
+
+	config_bad(rows, ARRAY_SIZE(rows));
+}
+
+static void test_ways(void **state)
+{
+	struct config *c = config_good(
+		WAY("{oncall: {by: ciba, scope: openid db, login_hint: \"{user}\", groups: [g, h], "
+		    "max_age: 1h, then: pdp}, pdp: {by: authzen, url: \"http://localhost:1/x\"}}"));
+	const struct cfg_way *w = config_way(c, SLICE_LIT("oncall"));
+
+	assert_int_equal(c->nways, 2);
+	assert_int_equal(w->kind, WAY_CIBA);
+	assert_string_equal(w->groups[1], "h");
+	assert_null(w->groups[2]);
+	assert_string_equal(w->groups_claim, "groups");
+	assert_int_equal(w->max_age_ms, 3600000);
+	assert_int_equal(w->poll_ms, 5000);
+	assert_true(w->details);
+	assert_string_equal(w->then, "pdp");
+	assert_null(config_way(c, SLICE_LIT("idp")));
+	config_free(c);
+}
+
+/* Who is asked is a name of `approvals`, wherever in the file that section stands. */
+static void test_named(void **state)
+{
+	struct config *c = config_good(
+		"policy: [{agents: a, targets: t, access: {approval: w}, commands: [{effect: any, do: "
+		"approve, approval: w}]}]\n" A T "approvals: {w: {by: authzen, url: \"https://u\"}}\n");
+	struct access_decision a;
+	struct policy_view *v;
+
+	assert_int_equal(policy_view_new(c->policy, SLICE_LIT("a"), SLICE_LIT("t"), &v), 0);
+	policy_access(v, &a);
+	assert_int_equal(a.via, ACCESS_IDP);
+	assert_string_equal(a.ways, "w");
+	policy_view_free(v);
+	config_free(c);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_way_errors),
+		cmocka_unit_test(test_ways),
+		cmocka_unit_test(test_named),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

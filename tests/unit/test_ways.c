@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: MIT */
+/* What the ways of `approvals:` become for one question. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <errno.h>
+
+#include "daemon/ways.h"
+
+static const struct idp_ask base = {
+	.ways = "", .scope = "", .agent = "coder", .target = "orders-db", .effect = "", .text = "",
+	.user = "u", .database = "shop", .request = "k7f3q2mx", .session = "", .facts = "",
+};
+
+static void test_expand(void **state)
+{
+	static const struct {
+		const char *template, *want;
+	} rows[] = {
+		{"", ""},
+		{"dba", "dba"},
+		{"{agent}", "coder"},
+		{"{\"sub\":\"{agent}\"}", "{\"sub\":\"coder\"}"},
+		{"{agent}@{target}/{database}?{user}#{request}", "coder@orders-db/shop?u#k7f3q2mx"},
+		{"{nothing} {", "{nothing} {"},
+		{"{{agent}}", "{coder}"},
+	};
+	char dst[64];
+
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		assert_true(ways_expand(rows[i].template, &base, dst, sizeof(dst)));
+		assert_string_equal(dst, rows[i].want);
+	}
+	assert_false(ways_expand("{agent}", &base, dst, 5));
+	assert_true(ways_expand("{agent}", &base, dst, 6));
+	assert_false(ways_expand("123456", &base, dst, 6));
+}
+
+static void test_binding(void **state)
+{
+	struct idp_ask q = base;
+	char dst[BINDING_MAX + 1], text[1000];
+
+	ways_binding(BINDING_LONG, &q, dst);
+	assert_string_equal(dst, "k7f3q2mx: coder wants access to orders-db");
+	ways_binding(BINDING_SHORT, &q, dst);
+	assert_string_equal(dst, "k7f3q2mx");
+	ways_binding(BINDING_NONE, &q, dst);
+	assert_string_equal(dst, "");
+	q.effect = "ddl";
+	/* Nothing that a statement holds can begin a line of its own or hide what was before it. */
+	q.text = "  ALTER\n\n\tTABLE\r\x1b[2K t \xe2\x80\xae x\x7f ";
+	ways_binding(BINDING_LONG, &q, dst);
+	assert_string_equal(dst, "k7f3q2mx: coder wants ddl on orders-db: ALTER TABLE [2K t ??? x");
+	memset(text, 'x', sizeof(text));
+	text[sizeof(text) - 1] = 0;
+	q.text = text;
+	ways_binding(BINDING_LONG, &q, dst);
+	assert_int_equal(strlen(dst), BINDING_MAX);
+}
+
+static struct config *chain(struct cfg_way *ways, uint32_t n)
+{
+	static struct config c;
+
+	c = (struct config){.ways = ways, .nways = n};
+	return &c;
+}
+
+static void test_list(void **state)
+{
+	struct cfg_way ways[] = {
+		{.name = "a", .then = "b"}, {.name = "b"}, {.name = "c", .then = "a"}};
+	static const struct {
+		const char *ways, *want;
+	} rows[] = {
+		{"a", "ab"}, {"b", "b"}, {"c", "cab"}, {"b a", "ba"}, {"a idp", "ab-"}, {"idp", "-"},
+	};
+	const struct cfg_way *list[WAYS_MAX];
+	struct slice missing;
+	struct idp_ask q = base;
+
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		int n;
+
+		q.ways = rows[i].ways;
+		n = ways_list(chain(ways, 3), &q, list, &missing);
+		assert_int_equal(n, strlen(rows[i].want));
+		for (int k = 0; k < n; k++)
+			assert_int_equal(list[k] ? list[k]->name[0] : '-', rows[i].want[k]);
+	}
+	q.ways = "a gone";
+	assert_int_equal(ways_list(chain(ways, 3), &q, list, &missing), -ENOENT);
+	assert_true(slice_eq_str(missing, "gone"));
+	q.ways = "idp idp idp idp idp idp idp idp idp idp idp idp idp idp idp idp idp";
+	assert_int_equal(ways_list(chain(ways, 3), &q, list, &missing), -E2BIG);
+}
+
+static void test_question(void **state)
+{
+	struct cfg_way w = {.name = "w", .kind = WAY_CIBA, .scope = "openid x", .login_hint = "{user}",
+			    .details = true, .poll_ms = 1000};
+	struct idp_ask q = base;
+	struct oidc_ask o;
+	struct arena a;
+
+	arena_init(&a, 65536);
+	q.max_ms = 5000;
+	assert_int_equal(ways_oidc(&w, &q, &a, &o), 0);
+	assert_int_equal(o.flow, OIDC_CIBA);
+	assert_string_equal(o.scope, "openid x");
+	assert_string_equal(o.login_hint, "u");
+	assert_string_equal(o.action, "connect");
+	assert_null(o.digest);
+	assert_int_equal(o.duration_ms, 5000);
+	/* A statement: its digest, and no duration, for it is good once. */
+	q.effect = "ddl";
+	q.scope = "y";
+	q.has_digest = true;
+	memset(q.digest, 0xab, sizeof(q.digest));
+	assert_int_equal(ways_oidc(&w, &q, &a, &o), 0);
+	assert_string_equal(o.scope, "y");
+	assert_string_equal(o.action, "ddl");
+	assert_int_equal(strlen(o.digest), 64);
+	assert_int_equal(o.duration_ms, 0);
+	w.kind = WAY_TOKEN_EXCHANGE;
+	w.login_hint = NULL;
+	assert_int_equal(ways_oidc(&w, &q, &a, &o), -ENODATA);
+	q.token = slice_str("t");
+	assert_int_equal(ways_oidc(&w, &q, &a, &o), 0);
+	assert_true(slice_eq_str(o.token, "t"));
+	/* `idp`: the policy's scope, by client_credentials. */
+	assert_int_equal(ways_oidc(NULL, &q, &a, &o), 0);
+	assert_int_equal(o.flow, OIDC_CLIENT_CREDENTIALS);
+	arena_done(&a);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_expand),
+		cmocka_unit_test(test_binding),
+		cmocka_unit_test(test_list),
+		cmocka_unit_test(test_question),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

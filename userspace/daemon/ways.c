@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: MIT */
+#include "daemon/ways.h"
+
+#include <errno.h>
+#include <stdarg.h>
+
+#include "base/text.h"
+
+static bool have(const struct cfg_way **list, int n, const struct cfg_way *w)
+{
+	for (int i = 0; i < n; i++)
+		if (list[i] == w)
+			return true;
+	return false;
+}
+
+static int add_chain(const struct config *c, const struct cfg_way *w, const struct cfg_way **list,
+		     int n)
+{
+	while (w && !have(list, n, w)) {
+		if (n == WAYS_MAX)
+			return -E2BIG;
+		list[n++] = w;
+		w = w->then ? config_way(c, slice_str(w->then)) : NULL;
+	}
+	return n;
+}
+
+int ways_list(const struct config *c, const struct idp_ask *q, const struct cfg_way *ret[WAYS_MAX],
+	      struct slice *ret_missing)
+{
+	const char *at = q->ways;
+	int n = 0;
+
+	while (*at && n >= 0) {
+		size_t len = strcspn(at, " ");
+		struct slice name = slice_of(at, len);
+		const struct cfg_way *w = config_way(c, name);
+
+		if (w) {
+			n = add_chain(c, w, ret, n);
+		} else if (!slice_eq_str(name, "idp")) {
+			*ret_missing = name;
+			return -ENOENT;
+		} else if (n == WAYS_MAX) {
+			return -E2BIG;
+		} else {
+			ret[n++] = NULL;
+		}
+		at += len + (at[len] == ' ');
+	}
+	return n;
+}
+
+/* ------------------------------------------------------------------- texts */
+
+static const char *placeholder(struct slice name, const struct idp_ask *q)
+{
+	const struct {
+		const char *name, *value;
+	} table[] = {
+		{"agent", q->agent},	   {"target", q->target},   {"user", q->user},
+		{"database", q->database}, {"request", q->request},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(table); i++)
+		if (slice_eq_str(name, table[i].name))
+			return table[i].value;
+	return NULL;
+}
+
+bool ways_expand(const char *template, const struct idp_ask *q, char *dst, size_t cap)
+{
+	size_t n = 0;
+
+	while (*template && n < cap) {
+		const char *end = *template == '{' ? strchr(template, '}') : NULL;
+		const char *value =
+			end ? placeholder(slice_of(template + 1, (size_t)(end - template - 1)), q)
+			    : NULL;
+
+		if (value) {
+			n += (size_t)snprintf(dst + n, cap - n, "%s", value);
+			template = end + 1;
+		} else {
+			dst[n++] = *template++;
+		}
+	}
+	if (n >= cap)
+		return false;
+	dst[n] = 0;
+	return true;
+}
+
+/* White space and what is not plain text would let a statement draw over what is asked. */
+static void plain(const char *text, char *dst, size_t cap)
+{
+	size_t n = 0;
+	bool space = false;
+
+	for (; *text && n + 2 < cap; text++) {
+		unsigned char c = (unsigned char)*text;
+
+		if (c <= ' ' || c == 127) {
+			space = n > 0;
+			continue;
+		}
+		if (space)
+			dst[n++] = ' ';
+		space = false;
+		dst[n++] = c < 127 ? (char)c : '?';
+	}
+	dst[n] = 0;
+}
+
+/* What is too long is cut: the digest, not the message, is what is approved. */
+static void PRINTF(2, 3) put_line(char dst[BINDING_MAX + 1], const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	(void)vsnprintf(dst, BINDING_MAX + 1, fmt, ap);
+	va_end(ap);
+}
+
+void ways_binding(enum way_binding kind, const struct idp_ask *q, char dst[BINDING_MAX + 1])
+{
+	char text[BINDING_MAX];
+
+	dst[0] = 0;
+	plain(q->text, text, sizeof(text));
+	if (kind == BINDING_SHORT)
+		put_line(dst, "%.20s", q->request);
+	else if (kind == BINDING_LONG && q->effect[0])
+		put_line(dst, "%s: %s wants %s on %s: %s", q->request, q->agent, q->effect,
+			 q->target, text);
+	else if (kind == BINDING_LONG)
+		put_line(dst, "%s: %s wants access to %s", q->request, q->agent, q->target);
+}
+
+/* --------------------------------------------------------------- questions */
+
+static const char *digest_text(const struct idp_ask *q, struct arena *a)
+{
+	char *hex = arena_alloc(a, 2 * sizeof(q->digest) + 1);
+
+	if (hex)
+		text_hex(q->digest, sizeof(q->digest), hex);
+	return hex;
+}
+
+static bool fill_person(const struct cfg_way *w, const struct idp_ask *q, struct arena *a,
+			struct oidc_ask *ret)
+{
+	char *hint = arena_alloc(a, HINT_MAX), *binding = arena_alloc(a, BINDING_MAX + 1);
+
+	if (!hint || !binding || (w->login_hint && !ways_expand(w->login_hint, q, hint, HINT_MAX)))
+		return false;
+	ways_binding(w->binding, q, binding);
+	ret->login_hint = hint;
+	ret->binding_message = binding;
+	ret->approvers = w->approvers;
+	ret->groups = w->groups;
+	ret->groups_claim = w->groups_claim;
+	ret->acr = w->acr;
+	ret->max_age_ms = w->max_age_ms;
+	ret->poll_ms = w->poll_ms;
+	return true;
+}
+
+int ways_oidc(const struct cfg_way *w, const struct idp_ask *q, struct arena *a,
+	      struct oidc_ask *ret)
+{
+	static const enum oidc_flow flows[] = {
+		[WAY_CLIENT_CREDENTIALS] = OIDC_CLIENT_CREDENTIALS,
+		[WAY_TOKEN_EXCHANGE] = OIDC_TOKEN_EXCHANGE,
+		[WAY_CIBA] = OIDC_CIBA,
+		[WAY_DEVICE] = OIDC_DEVICE,
+		[WAY_INTROSPECTION] = OIDC_INTROSPECTION,
+	};
+
+	*ret = (struct oidc_ask){
+		.flow = w ? flows[w->kind] : OIDC_CLIENT_CREDENTIALS,
+		.scope = w && w->scope && !q->scope[0] ? w->scope : q->scope,
+		.audience = w ? w->audience : NULL,
+		.resource = w ? w->resource : NULL,
+		.token = q->token,
+		.details = !w || w->details,
+		.agent = q->agent,
+		.target = q->target,
+		.action = q->effect[0] ? q->effect : "connect",
+		.user = q->user,
+		.database = q->database,
+		.digest = q->has_digest ? digest_text(q, a) : NULL,
+		.duration_ms = q->has_digest ? 0 : q->max_ms,
+		.hold_ms = q->hold_ms,
+	};
+	if (q->has_digest && !ret->digest)
+		return -ENOMEM;
+	if ((ret->flow == OIDC_TOKEN_EXCHANGE || ret->flow == OIDC_INTROSPECTION) && !q->token.n)
+		return -ENODATA;
+	return w && !fill_person(w, q, a, ret) ? -ENOMEM : 0;
+}

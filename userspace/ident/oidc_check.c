@@ -1,0 +1,329 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Whether what the provider answered is the approval that was asked for. What
+ * is missing is no approval: not the scope, not the details, not the right person.
+ */
+#include <errno.h>
+
+#include "base/text.h"
+#include "ident/oidc_impl.h"
+#include "ident/scope.h"
+#include "ident/strict_json.h"
+
+/* What the answer consists of, once it is genuine. */
+struct proof {
+	const json_t *token; /* claims of the access token, or what introspection says of it */
+	const json_t *id;    /* of the ID token; NULL: none */
+};
+
+static const json_t *claim(const struct proof *p, const char *name)
+{
+	const json_t *v = p->id ? json_object_get(p->id, name) : NULL;
+
+	return v ? v : json_object_get(p->token, name);
+}
+
+static bool listed(const char *const *list, const char *word)
+{
+	for (; list && word && *list; list++)
+		if (strcmp(*list, word) == 0)
+			return true;
+	return false;
+}
+
+static bool in_groups(const struct oidc_grant *g, const struct proof *p)
+{
+	const json_t *groups = claim(p, g->ask.groups_claim ? g->ask.groups_claim : "groups");
+
+	if (json_is_string(groups))
+		return listed(g->ask.groups, json_string_value(groups));
+	for (size_t i = 0; i < json_array_size(groups); i++)
+		if (listed(g->ask.groups, json_string_value(json_array_get(groups, i))))
+			return true;
+	return false;
+}
+
+/* NULL, or why the person's word does not count. */
+static const char *check_person(const struct oidc_grant *g, const struct proof *p)
+{
+	const struct oidc_ask *a = &g->ask;
+	const char *sub = json_string_value(claim(p, "sub"));
+	double at = json_number_value(claim(p, "auth_time"));
+	double now = (double)(clock_wall_ns() / 1000000000);
+
+	if (p->id && json_object_get(p->token, "sub") &&
+	    !json_equal(json_object_get(p->id, "sub"), json_object_get(p->token, "sub")))
+		return "the two tokens speak of different persons";
+	if ((a->approvers || a->groups) && !listed(a->approvers, sub) && !in_groups(g, p))
+		return "the person who said yes is not among `approvers` and `groups`";
+	if (a->acr && !listed(a->acr, json_string_value(claim(p, "acr"))))
+		return "the person's authentication is none of `acr`";
+	if (a->max_age_ms && (at <= 0 || now - at > (double)(a->max_age_ms + g->o->cfg.skew_ms) / 1000))
+		return "the person authenticated longer ago than `max_age`, or the token does not say when";
+	return NULL;
+}
+
+static uint64_t time_left(const struct oidc_grant *g, const struct proof *p)
+{
+	uint64_t now_ms = clock_wall_ns() / 1000000, exp_ms, ttl;
+	double exp = json_number_value(json_object_get(p->token, "exp"));
+
+	if (exp <= 0 || exp > 1e12)
+		return 0;
+	exp_ms = (uint64_t)(exp * 1000);
+	ttl = exp_ms > now_ms ? exp_ms - now_ms : 0;
+	if (g->answer.has_expiry && g->answer.expires_in_s * 1000 < ttl)
+		ttl = g->answer.expires_in_s * 1000;
+	return ttl;
+}
+
+static char *evidence(const struct oidc_grant *g, const struct proof *p)
+{
+	static const char *const copied[] = {"iss", "sub", "client_id", "jti", "exp", "iat", "acr",
+					     "amr", "auth_time", "scope", "act",
+					     "authorization_details"};
+	json_t *o = json_pack("{s:s, s:s}", "issuer", g->o->cfg.issuer, "token_sha256", g->digest);
+	char *text;
+
+	for (size_t i = 0; o && i < ARRAY_SIZE(copied); i++) {
+		json_t *v = (json_t *)claim(p, copied[i]);
+
+		if (v)
+			(void)json_object_set(o, copied[i], v);
+	}
+	text = o ? json_dumps(o, JSON_COMPACT | JSON_ENSURE_ASCII) : NULL;
+	json_decref(o);
+	return text;
+}
+
+static void digest_token(struct oidc_grant *g, struct slice token)
+{
+	uint8_t md[SHA256_DIGEST_LENGTH];
+
+	(void)SHA256(token.p, token.n, md);
+	text_hex(md, sizeof(md), g->digest);
+}
+
+static bool keep_texts(struct oidc_grant *g, const struct proof *p)
+{
+	const char *sub = json_string_value(claim(p, "sub"));
+	const char *client = json_string_value(claim(p, "client_id"));
+
+	g->subject = strdup(sub ? sub : client ? client : "");
+	g->approver = strdup(oidc_ask_of_person(&g->ask) && sub ? sub : "");
+	g->evidence = evidence(g, p);
+	return g->subject && g->approver && g->evidence;
+}
+
+/* The tokens are genuine; what remains is whether they say what was asked for. */
+static void take(struct oidc_grant *g, const struct proof *p)
+{
+	const json_t *said = g->answer.scope;
+	const char *type = g->o->cfg.details_type, *why;
+	uint64_t duration_ms = 0;
+	struct slice missing;
+
+	if (said && g->scope[0] && !scope_covers(said, g->scope, &missing)) {
+		oidc_decide(g, TG_R_IDP_DENIED, "the provider granted less than asked: not `%.*s`",
+			    (int)missing.n, (const char *)missing.p);
+		return;
+	}
+	if (g->ask.details && type &&
+	    !oidc_ask_carried(&g->ask, type, json_object_get(p->token, "authorization_details"),
+			      &duration_ms)) {
+		oidc_decide(g, TG_R_IDP_DENIED,
+			    "the token does not carry the authorization details that were asked for");
+		return;
+	}
+	why = oidc_ask_of_person(&g->ask) ? check_person(g, p) : NULL;
+	if (why) {
+		oidc_decide(g, TG_R_IDP_DENIED, "%s", why);
+		return;
+	}
+	g->result.ttl_ms = time_left(g, p);
+	if (duration_ms && duration_ms < g->result.ttl_ms)
+		g->result.ttl_ms = duration_ms;
+	if (!g->result.ttl_ms) {
+		oidc_decide(g, TG_R_IDP_BAD_ANSWER, "the token has no time left");
+		return;
+	}
+	digest_token(g, g->ask.flow == OIDC_INTROSPECTION ? g->ask.token : g->answer.token);
+	if (!keep_texts(g, p)) {
+		oidc_decide(g, TG_R_NO_MEMORY, "out of memory");
+		return;
+	}
+	oidc_decide(g, TG_R_NONE, "%s", "");
+}
+
+static void unknown_key(struct oidc_grant *g, const char *why)
+{
+	const char *refused_because = "fetching the keys anew did not help";
+
+	if (!g->keys_tried) {
+		g->keys_tried = true;
+		refused_because = oidc_keys_again(g->o);
+		if (!refused_because) {
+			g->state = GRANT_NEEDS_KEYS;
+			return;
+		}
+	}
+	oidc_provider_failed(g->o, TG_R_IDP_BAD_ANSWER, 0, false, why,
+			     "see whether the provider publishes all keys it signs with");
+	oidc_decide(g, TG_R_IDP_BAD_ANSWER, "%s; %s", why, refused_because);
+}
+
+static const char *audience_of(const struct oidc_grant *g)
+{
+	const struct oidc_config *c = &g->o->cfg;
+
+	return g->ask.audience ? g->ask.audience : c->audience ? c->audience : c->client_id;
+}
+
+/* False: the grant is decided, or waits for keys. */
+static bool verify(struct oidc_grant *g, struct slice token, const struct jwt_expect *want,
+		   json_t **ret)
+{
+	char why[OIDC_DETAIL / 2];
+
+	switch (jwt_verify(token, g->o->keys, want, ret, why, sizeof(why))) {
+	case JWT_OK:
+		return true;
+	case JWT_UNKNOWN_KEY:
+		unknown_key(g, why);
+		break;
+	case JWT_NARROW:
+		oidc_decide(g, TG_R_IDP_DENIED, "%s", why);
+		break;
+	case JWT_BAD:
+		oidc_provider_failed(g->o, TG_R_IDP_BAD_ANSWER, 0, false, why,
+				     "compare idp: in the configuration with the provider's");
+		oidc_decide(g, TG_R_IDP_BAD_ANSWER, "%s", why);
+		break;
+	}
+	return false;
+}
+
+/* An OpenID Provider that was asked for `openid` owes an ID token; it says who said yes. */
+static bool verify_id(struct oidc_grant *g, json_t **ret)
+{
+	const struct oidc_config *c = &g->o->cfg;
+	const char *token = token_answer_string(&g->answer, "id_token");
+	struct jwt_expect want = {
+		.issuer = c->issuer,
+		.audience = c->client_id,
+		.client_id = c->client_id,
+		.algorithms = c->algorithms,
+		.now_s = clock_wall_ns() / 1000000000,
+		.skew_s = c->skew_ms / 1000,
+	};
+
+	*ret = NULL;
+	if (!oidc_ask_of_person(&g->ask))
+		return true;
+	if (token)
+		return verify(g, slice_str(token), &want, ret);
+	if (g->ask.flow != OIDC_CIBA)
+		return true;
+	oidc_decide(g, TG_R_IDP_BAD_ANSWER, "the provider's answer holds no id_token");
+	return false;
+}
+
+static void opaque_token(struct oidc_grant *g)
+{
+	static const char what[] = "the access token is no signed JWT, and the provider has no "
+				   "introspection endpoint";
+
+	if (g->o->discovery.introspection_endpoint) {
+		g->phase = PHASE_INTROSPECT;
+		grant_want_credential(g);
+		return;
+	}
+	oidc_provider_failed(g->o, TG_R_IDP_BAD_ANSWER, 0, false, what,
+			     "have the provider issue JWT access tokens for the resource");
+	oidc_decide(g, TG_R_IDP_BAD_ANSWER, "%s", what);
+}
+
+void grant_verify(struct oidc_grant *g)
+{
+	const struct oidc_config *c = &g->o->cfg;
+	struct jwt_expect want = {
+		.issuer = c->issuer,
+		.audience = audience_of(g),
+		.scope = g->scope[0] ? g->scope : NULL,
+		.client_id = c->client_id,
+		.algorithms = c->algorithms,
+		.now_s = clock_wall_ns() / 1000000000,
+		.skew_s = c->skew_ms / 1000,
+	};
+	json_t *token = NULL, *id = NULL;
+
+	if (!jwt_shaped(g->answer.token)) {
+		opaque_token(g);
+		return;
+	}
+	if (verify(g, g->answer.token, &want, &token) && verify_id(g, &id))
+		take(g, &(struct proof){.token = token, .id = id});
+	json_decref(token);
+	json_decref(id);
+}
+
+/* ---------------------------------------------------------- introspection */
+
+static bool names_audience(const json_t *aud, const char *want)
+{
+	if (json_is_string(aud))
+		return strcmp(json_string_value(aud), want) == 0;
+	for (size_t i = 0; i < json_array_size(aud); i++) {
+		const char *one = json_string_value(json_array_get(aud, i));
+
+		if (one && strcmp(one, want) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* NULL, or why the token that the provider speaks of is not good for this (RFC 7662 2.2). */
+static const char *check_introspection(const struct oidc_grant *g, const json_t *o, bool *ret_denied)
+{
+	const json_t *iss = json_object_get(o, "iss"), *aud = json_object_get(o, "aud");
+	const json_t *nbf = json_object_get(o, "nbf");
+	bool own = g->ask.flow != OIDC_INTROSPECTION;
+	double now = (double)(clock_wall_ns() / 1000000000 + g->o->cfg.skew_ms / 1000);
+	struct slice missing;
+
+	*ret_denied = true;
+	if (!json_is_true(json_object_get(o, "active")))
+		return "the token is not active";
+	if (json_object_get(o, "cnf") && !own)
+		return "the token is bound to a key of the agent's, which it did not prove to hold";
+	if (g->scope[0] && !scope_covers(json_object_get(o, "scope"), g->scope, &missing))
+		return "the token lacks a word of the scope";
+	*ret_denied = false;
+	if (iss && strcmp(json_is_string(iss) ? json_string_value(iss) : "", g->o->cfg.issuer) != 0)
+		return "the token is another issuer's";
+	/* A provider may keep the audience to itself, unless we were told to look. */
+	if (aud ? !names_audience(aud, audience_of(g)) : g->ask.audience != NULL)
+		return "the token is for another audience";
+	if (json_is_number(nbf) && json_number_value(nbf) > now)
+		return "the token is not valid yet";
+	if (!json_is_number(json_object_get(o, "exp")))
+		return "the provider does not say when the token ends";
+	return NULL;
+}
+
+void grant_introspected(struct oidc_grant *g, struct slice body)
+{
+	char error[200];
+	json_t *o = strict_json_object(body, TOKEN_BODY_MAX, error, sizeof(error)), *id = NULL;
+	bool denied = false;
+	const char *why = o ? check_introspection(g, o, &denied) : error;
+
+	if (o)
+		health_good(&g->o->health, clock_wall_ns());
+	if (why)
+		oidc_decide(g, denied ? TG_R_IDP_DENIED : TG_R_IDP_BAD_ANSWER, "introspection: %s", why);
+	else if (verify_id(g, &id))
+		take(g, &(struct proof){.token = o, .id = id});
+	json_decref(id);
+	json_decref(o);
+}
