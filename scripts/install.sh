@@ -38,7 +38,7 @@ done
 [ -f deploy/completion/_tidegate ] &&
 	put 644 deploy/completion/_tidegate "$root/share/zsh/site-functions/_tidegate"
 
-for unit in deploy/systemd/*.service; do
+for unit in deploy/systemd/*.service deploy/systemd/*.slice; do
 	to=$lib/systemd/system/$(basename "$unit")
 	mkdir -p "$(dirname "$to")"
 	sed "s|@PREFIX@|$PREFIX|g" "$unit" >"$to"
@@ -48,6 +48,7 @@ done
 put 644 deploy/systemd/sysusers.conf "$lib/sysusers.d/tidegate.conf"
 put 644 deploy/systemd/tmpfiles.conf "$lib/tmpfiles.d/tidegate.conf"
 
+put 644 deploy/systemd/agent.conf "$root/share/doc/tidegate/agent.conf"
 put 644 deploy/tidegate.yaml "$root/share/doc/tidegate/tidegate.yaml"
 put 644 README.md "$root/share/doc/tidegate/README.md"
 put 644 LICENSE "$root/share/doc/tidegate/LICENSE"
