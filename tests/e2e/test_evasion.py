@@ -602,3 +602,32 @@ def test_detectors_know_types(shop, binary):
         through.close()
     finally:
         d.stop()
+
+
+def test_binary_copy_keeps_its_types(shop):
+    """What a mask leaves of a binary COPY of a table can be read by the server again."""
+    fresh(shop)
+    shop.sql("CREATE DOMAIN cents AS bigint; CREATE TYPE mood AS ENUM ('sad'); "
+             "CREATE TABLE people (id int, n cents, d date, j jsonb, u uuid, t text, m mood, f float8);"
+             "INSERT INTO people VALUES (1, 77, '1980-02-03', '{\"a\": 1}', gen_random_uuid(), "
+             "'sekret', 'sad', 4111111111111111); CREATE TABLE back (LIKE people);",
+             db="evade", user="agent")
+    port = harness.free_port()
+    masks = [f"{{ column: people.{c}, as: redact }}" for c in "ndjutm"]
+    d = harness.Daemon(policy(shop.port, mask=masks + ["{ detect: card, as: redact }"],
+                              target=CATALOG + f'\nlisten: "127.0.0.1:{port}"\nlisten_by_owner: true')
+                       .replace("cgroup: $CGROUP", "uid: [0]"), bpf="off")
+    try:
+        out = harness.subprocess.run(
+            ["psql", "-X", "-h", "127.0.0.1", "-p", str(port), "-U", "agent", "-d", "evade", "-c",
+             "COPY people TO STDOUT (FORMAT binary)"], capture_output=True, timeout=60 * harness.SLOW)
+        assert out.returncode == 0 and b"sekret" not in out.stdout, out.stderr
+        back = harness.subprocess.run(
+            ["psql", "-X", "-h", "127.0.0.1", "-p", str(shop.port), "-U", "agent", "-d", "evade", "-c",
+             "COPY back FROM STDIN (FORMAT binary)"], input=out.stdout, capture_output=True,
+            timeout=60 * harness.SLOW)
+        assert back.returncode == 0, back.stderr
+        assert shop.sql("COPY back TO STDOUT", db="evade").rstrip("\n").split("\t") == [
+            "1", "0", "2000-01-01", '"***"', "00000000-0000-0000-0000-000000000000", "***", "\\N", "0"]
+    finally:
+        d.stop()

@@ -152,6 +152,8 @@ static enum insp_verdict on_columns(void *ctx, const struct sql_info *info, bool
 				     1u << DETECT_BIT_UUID | r->detectors,
 		};
 	}
+	for (uint32_t i = 0; r->copy_types && i < n; i++)
+		plans[i].type = r->copy_types[i];
 	ret->texts = r->hide_texts;
 	return INSP_V_ALLOW;
 }

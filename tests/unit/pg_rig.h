@@ -36,6 +36,7 @@ struct rig {
 	int wait_columns; /* that many columns() calls are answered WAIT first */
 	uint8_t how;
 	uint32_t detectors; /* beside the usual */
+	const uint32_t *copy_types;
 	bool hide_texts;
 	uint32_t mask_calls, masked_values, column_calls;
 	size_t peak; /* of unused input */

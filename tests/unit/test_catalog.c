@@ -88,11 +88,11 @@ static struct catalog *snapshot(void)
 	assert_int_equal(ROW(c, CATALOG_Q_VIEWS, S("20004"), S("public"), S("count"), S("f"),
 			     S("20001.0"), S(TREE(ENTRY(1, "n", 0, 0, "false")))),
 			 0);
-	assert_int_equal(ROW(c, CATALOG_Q_ATTRIBUTES, S("20001"), S("1"), S("id"), S("f")), 0);
-	assert_int_equal(ROW(c, CATALOG_Q_ATTRIBUTES, S("20001"), S("2"), S("ssn"), S("f")), 0);
-	assert_int_equal(ROW(c, CATALOG_Q_ATTRIBUTES, S("20002"), S("1"), S("tax"), S("f")), 0);
-	assert_int_equal(ROW(c, CATALOG_Q_ATTRIBUTES, S("20002"), S("2"), S("shout"), S("f")), 0);
-	assert_int_equal(ROW(c, CATALOG_Q_ATTRIBUTES, S("20003"), S("1"), S("t"), S("f")), 0);
+	assert_int_equal(ROW(c, CATALOG_Q_ATTRIBUTES, S("20001"), S("1"), S("id"), S("f"), S("25")), 0);
+	assert_int_equal(ROW(c, CATALOG_Q_ATTRIBUTES, S("20001"), S("2"), S("ssn"), S("f"), S("25")), 0);
+	assert_int_equal(ROW(c, CATALOG_Q_ATTRIBUTES, S("20002"), S("1"), S("tax"), S("f"), S("25")), 0);
+	assert_int_equal(ROW(c, CATALOG_Q_ATTRIBUTES, S("20002"), S("2"), S("shout"), S("f"), S("25")), 0);
+	assert_int_equal(ROW(c, CATALOG_Q_ATTRIBUTES, S("20003"), S("1"), S("t"), S("f"), S("25")), 0);
 	assert_int_equal(ROW(c, CATALOG_Q_FUNCTIONS, S("rows"), S("t")), 0);
 	assert_int_equal(ROW(c, CATALOG_Q_FUNCTIONS, S("similarity"), S("f")), 0);
 	assert_int_equal(ROW(c, CATALOG_Q_MISC, S("setting"), S("off")), 0);
@@ -221,6 +221,7 @@ static void test_copy(void **state)
 
 	mask_plan(masks, c, &info, false, cols, 2, plan, &texts, &stale);
 	assert_true(plan[0].how == MASK_NONE && plan[1].how == MASK_HASH && !stale && texts);
+	assert_true(plan[0].type == 25 && plan[1].type == 25);
 	/* A column more than the snapshot has. */
 	mask_plan(masks, c, &info, false, cols, 3, plan, &texts, &stale);
 	assert_true(plan[0].how == MASK_REDACT && plan[2].how == MASK_REDACT && stale);
@@ -385,7 +386,7 @@ static void test_unreadable_view(void **state)
 	assert_int_equal(ROW(c, CATALOG_Q_VIEWS, S("20002"), S("public"), S("v"), S("f"),
 			     S("20001.2"), S("{NEWER SYNTAX}")),
 			 0);
-	assert_int_equal(ROW(c, CATALOG_Q_ATTRIBUTES, S("20002"), S("1"), S("x"), S("f")), 0);
+	assert_int_equal(ROW(c, CATALOG_Q_ATTRIBUTES, S("20002"), S("1"), S("x"), S("f"), S("25")), 0);
 	assert_int_equal(ROW(c, CATALOG_Q_MISC, S("max_oid"), S("30000")), 0);
 	assert_int_equal(catalog_seal(c), 0);
 	mask_plan(masks, c, &info, false, &col, 1, &plan, &texts, &stale);

@@ -56,6 +56,7 @@ struct insp_plan {
 	uint32_t detectors; /* bits; 0: not scanned */
 	uint16_t rule;	    /* index of the mask rule, for the record */
 	bool unresolved;    /* masked because its origin is unknown */
+	uint32_t type;	    /* COPY: OID, where the host knows it; else 0 */
 };
 
 /* What holds for all columns of a result. */

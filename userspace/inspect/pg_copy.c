@@ -6,7 +6,8 @@
  * changed stay in the message they came in; others are put into new ones.
  * What is longer is in pg_copy_fill.c.
  *
- * Columns have no types here: in text and CSV a masked value is text, in binary NULL.
+ * Columns have no types here but what the host knows of a table. In text and CSV a masked
+ * value is text; in binary it is what its type allows, and NULL where the type is not known.
  * Where the layout of the text is not known (the statement was not
  * understood), no row passes.
  */
@@ -60,6 +61,26 @@ static enum pg_step ask_plans(struct pg *st, struct pg_copy *c, const struct pg_
 	return step;
 }
 
+/* How each column is treated, and room for what has to be rendered. */
+static bool set_acts(struct pg_copy *c)
+{
+	uint32_t rendered = 0;
+
+	for (uint32_t i = 0; i < c->desc->n; i++) {
+		struct pg_col *col = &c->desc->col[i];
+		struct pg_copy_field *f = &c->field[i];
+
+		/* A mask in text form is the text's business, as ever. */
+		col->type = c->binary || col->plan.how == MASK_NONE ? col->plan.type : 0;
+		f->act = (uint8_t)pg_type_act(col->type, c->binary, &col->plan);
+		c->bytea |= f->act == PG_ACT_SCAN && col->type == PG_OID_BYTEA;
+		f->conv = f->act == PG_ACT_SCAN && pg_type_renders(col->type, c->binary) ?
+				  ++rendered : 0;
+	}
+	c->conv = rendered ? malloc(rendered * (size_t)PG_RENDERED_MAX) : NULL;
+	return c->conv || !rendered;
+}
+
 enum pg_step pg_copy_begin(struct pg *st, const struct pg_msg *m, const struct pg_stmt *stmt)
 {
 	const struct sql_info *info = pg_result_info(stmt);
@@ -90,9 +111,7 @@ enum pg_step pg_copy_begin(struct pg *st, const struct pg_msg *m, const struct p
 	st->rows.plan = c->desc->plan;
 	if (!c->field || !c->value)
 		return pg_bad(st, TG_R_NO_MEMORY);
-	for (uint32_t i = 0; i < c->desc->n; i++)
-		c->field[i].act = (uint8_t)pg_type_act(0, c->binary, &c->desc->col[i].plan);
-	return PG_OK;
+	return set_acts(c) ? PG_OK : pg_bad(st, TG_R_NO_MEMORY);
 }
 
 void pg_copy_free(struct pg *st)
@@ -107,6 +126,7 @@ void pg_copy_free(struct pg *st)
 	buf_done(&c->plain);
 	free(c->field);
 	free(c->value);
+	free(c->conv);
 	free(c);
 	st->copy = NULL;
 }
@@ -309,8 +329,9 @@ static bool mask_fields(struct pg *st, struct pg_copy *c)
 	uint32_t k = 0;
 
 	for (uint32_t i = 0; i < c->desc->n; i++) {
+		const struct pg_col *col = &c->desc->col[i];
 		struct pg_copy_field *f = &c->field[i];
-		struct slice v;
+		struct slice v, in;
 
 		f->new = f->over = false;
 		if (f->act == PG_ACT_NONE)
@@ -318,18 +339,25 @@ static bool mask_fields(struct pg *st, struct pg_copy *c)
 		v = c->binary ? f->raw : field_value(c, f->raw);
 		if (!v.p)
 			continue;
-		if (f->act == PG_ACT_FIX || v.n > pg_value_max(st)) {
+		if (f->act == PG_ACT_FIX) {
+			if (!pg_fix_applies(col, c->binary, v))
+				continue;
+			pg_count_fix(st, col);
 			f->new = changed = true;
-			f->over = v.n > pg_value_max(st);
-			if (f->over)
-				st->rows.over_cap++;
-			else
-				st->rows.values++;
 			continue;
 		}
-		if (c->desc->col[i].plan.how != MASK_NONE)
+		if (v.n > pg_value_max(st)) {
+			f->new = f->over = changed = true;
+			st->rows.over_cap++;
+			continue;
+		}
+		if (!pg_scan_input(st, col, f->act, c->binary, v,
+				   f->conv ? c->conv + (f->conv - 1) * (size_t)PG_RENDERED_MAX : NULL,
+				   &in))
+			continue;
+		if (col->plan.how != MASK_NONE)
 			st->rows.values++;
-		c->value[k] = (struct insp_value){.in = v, .plan = &c->desc->col[i].plan};
+		c->value[k] = (struct insp_value){.in = in, .plan = &col->plan};
 		f->value = k++;
 		f->new = true;
 	}
@@ -343,21 +371,24 @@ static bool mask_fields(struct pg *st, struct pg_copy *c)
 	return changed;
 }
 
-/* What stands for a field of a changed row; false: its own bytes. */
-static bool new_field(const struct pg_copy *c, uint32_t i, struct slice *ret)
+/* What stands for a field of a changed row; false: its own bytes. *ret_jsonb: behind its version. */
+static bool new_field(const struct pg_copy *c, uint32_t i, struct slice *ret, bool *ret_jsonb)
 {
+	const struct pg_col *col = &c->desc->col[i];
 	const struct pg_copy_field *f = &c->field[i];
 	const struct insp_value *v = &c->value[f->value];
 
+	*ret_jsonb = false;
 	if (!f->new)
 		return false;
-	if (f->act == PG_ACT_FIX || f->over) {
-		*ret = pg_type_zero(0, c->binary, f->over ? MASK_REDACT : MASK_NULL);
-		return true;
-	}
-	if (!v->changed)
+	if (f->act == PG_ACT_FIX)
+		*ret = pg_fix_value(col, c->binary);
+	else if (f->over)
+		*ret = pg_type_zero(col->type, c->binary, MASK_REDACT);
+	else if (v->changed)
+		*ret = pg_scan_output(col, f->act, c->binary, v, ret_jsonb);
+	else
 		return false;
-	*ret = f->act == PG_ACT_SCAN ? (struct slice){0} : v->out;
 	return true;
 }
 
@@ -370,11 +401,12 @@ static bool put_row(struct pg_copy *c, struct slice row)
 		ok = work_bytes(c, row.p, 2);
 	for (uint32_t i = 0; i < c->desc->n && ok; i++) {
 		struct slice raw = c->field[i].raw, v = raw;
-		bool fresh = new_field(c, i, &v);
+		bool jsonb, fresh = new_field(c, i, &v, &jsonb);
 
 		if (c->binary) {
-			store_be32(be, v.p ? (uint32_t)v.n : UINT32_MAX);
-			ok = work_bytes(c, be, 4) && work_bytes(c, v.p, v.n);
+			store_be32(be, v.p ? (uint32_t)v.n + jsonb : UINT32_MAX);
+			ok = work_bytes(c, be, 4) && work_bytes(c, "\1", jsonb) &&
+			     work_bytes(c, v.p, v.n);
 			continue;
 		}
 		if (i)
@@ -400,7 +432,7 @@ static bool one_row(struct pg *st, struct pg_copy *c, struct slice row, bool *re
 	if (special)
 		return work_bytes(c, row.p, row.n);
 	buf_reset(&c->plain);
-	if (!buf_reserve(&c->plain, row.n))
+	if (!buf_reserve(&c->plain, row.n) || (c->bytea && !pg_plain_room(st, row.n)))
 		return false;
 	if (c->binary ? !split_binary(c, row) : !split_text(c, slice_of(row.p, row.n - 1)))
 		return false;

@@ -8,6 +8,7 @@
 struct pg_copy_field {
 	struct slice raw; /* as in the stream; binary NULL: no pointer */
 	uint32_t value;	  /* its place among the values for the host */
+	uint32_t conv;	  /* from 1: its room in conv */
 	uint8_t act;
 	bool new, over;
 };
@@ -34,6 +35,8 @@ struct pg_copy {
 	struct buf plain; /* values without quotes and escapes */
 	struct pg_copy_field *field;
 	struct insp_value *value;
+	char *conv; /* texts of values that have to be rendered */
+	bool bytea; /* some are decoded */
 	struct pg_fill at;
 };
 

@@ -192,7 +192,7 @@ static int view_row(struct catalog *c, const struct slice *v)
 	return rc ? rc : add_table(c, view->oid, v[1], v[2]);
 }
 
-/* table, attnum, name, generated */
+/* table, attnum, name, generated, type */
 static int attribute_row(struct catalog *c, const struct slice *v)
 {
 	struct cat_attribute *a = push(&c->attributes, sizeof(*a));
@@ -205,6 +205,7 @@ static int attribute_row(struct catalog *c, const struct slice *v)
 		.attnum = attnum_of(v[1], &rc),
 		.name = keep(c, v[2], &rc),
 		.generated = bool_of(v[3], &rc),
+		.type = oid_of(v[4], &rc),
 	};
 	return rc;
 }
@@ -257,7 +258,7 @@ int catalog_row(struct catalog *c, unsigned i, const struct slice *values, unsig
 	} kinds[CATALOG_QUERIES] = {
 		[CATALOG_Q_COLUMNS] = {6, column_row},
 		[CATALOG_Q_VIEWS] = {6, view_row},
-		[CATALOG_Q_ATTRIBUTES] = {4, attribute_row},
+		[CATALOG_Q_ATTRIBUTES] = {5, attribute_row},
 		[CATALOG_Q_FUNCTIONS] = {2, function_row},
 		[CATALOG_Q_MISC] = {2, misc_row},
 		[CATALOG_Q_NAMES] = {2, name_row},

@@ -149,8 +149,10 @@ static const char select_views[] = " SELECT c.oid, n.nspname, c.relname, c.oid I
 										"IN ('v', 'm')";
 
 static const char select_attributes[] =
-	" SELECT a.attrelid, a.attnum, a.attname, a.attgenerated <> '' FROM views v"
+	" SELECT a.attrelid, a.attnum, a.attname, a.attgenerated <> '',"
+	" CASE WHEN y.typtype = 'd' THEN y.typbasetype ELSE y.oid END FROM views v"
 	" JOIN pg_catalog.pg_attribute a ON a.attrelid = v.relid"
+	" JOIN pg_catalog.pg_type y ON y.oid = a.atttypid"
 	" WHERE a.attnum > 0 AND NOT a.attisdropped";
 
 static const char functions[] = "SELECT p.proname, pg_catalog.bool_or(" FOREIGN_CODE(

@@ -234,15 +234,16 @@ static const struct cat_attribute *attributes_of(const struct catalog *c, uint32
 	return first;
 }
 
-/* The number of the @index-th column that COPY sends of a table, 0 if there are not so many. */
-static int16_t copied_attribute(const struct catalog *c, uint32_t table, uint32_t index)
+/* The @index-th column that COPY sends of a table, NULL if there are not so many. */
+static const struct cat_attribute *copied_attribute(const struct catalog *c, uint32_t table,
+						    uint32_t index)
 {
 	const struct cat_attribute *end, *a = attributes_of(c, table, &end);
 
 	for (; a < end; a++)
 		if (!a->generated && index-- == 0)
-			return a->attnum;
-	return 0;
+			return a;
+	return NULL;
 }
 
 static bool sends_columns(const struct catalog *c, uint32_t table, uint32_t n)
@@ -250,14 +251,15 @@ static bool sends_columns(const struct catalog *c, uint32_t table, uint32_t n)
 	return n > 0 && copied_attribute(c, table, n - 1) && !copied_attribute(c, table, n);
 }
 
-static int16_t named_attribute(const struct catalog *c, uint32_t table, struct slice name)
+static const struct cat_attribute *named_attribute(const struct catalog *c, uint32_t table,
+						   struct slice name)
 {
 	const struct cat_attribute *end, *a = attributes_of(c, table, &end);
 
 	for (; a < end; a++)
 		if (slice_eq(a->name, name))
-			return a->attnum;
-	return 0;
+			return a;
+	return NULL;
 }
 
 /*
@@ -266,7 +268,7 @@ static int16_t named_attribute(const struct catalog *c, uint32_t table, struct s
  */
 static enum copy_column copy_lookup(const struct catalog *c, const struct sql_copy *copy,
 				    const struct insp_column *col, uint32_t index, uint32_t n,
-				    uint16_t *ret_rule)
+				    uint16_t *ret_rule, uint32_t *ret_type)
 {
 	const struct cat_table *t = catalog_table(c, copy->relation);
 	const struct cat_table *end = (const struct cat_table *)c->tables.v + c->tables.n;
@@ -276,18 +278,19 @@ static enum copy_column copy_lookup(const struct catalog *c, const struct sql_co
 		return COPY_NEW;
 	for (; t && t < end && slice_eq(t->name, copy->relation); t++) {
 		const struct cat_column *found;
-		int16_t attnum;
+		const struct cat_attribute *at;
 
 		if (copy->schema.n && !slice_eq(copy->schema, t->schema))
 			continue;
-		attnum = copy->ncolumns ? named_attribute(c, t->oid, col->name)
-					: copied_attribute(c, t->oid, index);
+		at = copy->ncolumns ? named_attribute(c, t->oid, col->name)
+				    : copied_attribute(c, t->oid, index);
 		/* With other columns it is not this one, or it was changed since. */
-		if (attnum == 0 || (!copy->ncolumns && !sends_columns(c, t->oid, n))) {
+		if (!at || (!copy->ncolumns && !sends_columns(c, t->oid, n))) {
 			other = true;
 			continue;
 		}
-		found = catalog_column(c, t->oid, attnum);
+		*ret_type = masked || clear ? (*ret_type == at->type ? at->type : 0) : at->type;
+		found = catalog_column(c, t->oid, at->attnum);
 		if (found)
 			/* Of two rules none: redacted. */
 			*ret_rule =
@@ -320,10 +323,11 @@ static void plan_copied(struct planner *p, const struct insp_column *col, uint32
 			uint32_t n, struct insp_plan *plan)
 {
 	uint16_t rule = MASK_RULE_NONE;
+	uint32_t type = 0;
 
-	switch (copy_lookup(p->c, p->info->copy, col, index, n, &rule)) {
+	switch (copy_lookup(p->c, p->info->copy, col, index, n, &rule, &type)) {
 	case COPY_CLEAR:
-		plan_scan(p->m, col->type, plan);
+		plan_scan(p->m, type, plan);
 		break;
 	case COPY_MASKED:
 		plan_mask(p->m, rule, false, plan);
@@ -331,8 +335,10 @@ static void plan_copied(struct planner *p, const struct insp_column *col, uint32
 	case COPY_NEW:
 		p->stale = true;
 		plan_mask(p->m, MASK_RULE_NONE, true, plan);
+		type = 0;
 		break;
 	}
+	plan->type = type;
 }
 
 /* A column of a table or view. */

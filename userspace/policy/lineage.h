@@ -25,6 +25,7 @@ struct cat_attribute {
 	uint32_t table;
 	int16_t attnum;
 	bool generated;
+	uint32_t type; /* OID; of a domain, that of its base */
 	struct slice name;
 };
 
