@@ -23,7 +23,7 @@
  * In the status: workers: [{id, pid, sessions, restarts}]; bpf: "on", or why
  * not; idp: {issuer, ok, detail}, null with the built-in approver; kernel:
  * {label of a counter: n}; counters: {label of a reason: n}; warnings:
- * strings; targets_off: elements of target.list; integrity: {changes, repaired, last, faults:
+ * strings; gaps: [{way, text}], what this kernel leaves open; targets_off: elements of target.list; integrity: {changes, repaired, last, faults:
  * [{fault, where, text, since}]} of the kernel side by others, null without BPF.
  *
  * The peer is checked by SO_PEERCRED: root, or a member of admin_group. What
@@ -43,7 +43,7 @@ enum { TG_CTL_MAX = 4 << 20 };
 /* X(NAME, "op", "args -> result") */
 #define TG_CTL_OPS(X)                                                                              \
 	X(STATUS, "status", "-> {version, pid, since, uptime_ms, workers:[], idp:{}, kernel:{}, "   \
-			    "bpf, counters:{reason: n}, warnings:[], targets_off:[], integrity:{}}") \
+			    "bpf, counters:{reason: n}, warnings:[], gaps:[], targets_off:[], integrity:{}}") \
 	X(TARGET_LIST, "target.list", "-> [{id, name, protocol, addresses:[], mode, configured_mode, " \
 				      "sessions, off:{reason, by, since, until}|null}]")           \
 	X(TARGET_SET, "target.set", "{name, mode: steer|block|observe|off|reset, reason?, for_ms?} " \

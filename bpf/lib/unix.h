@@ -58,6 +58,8 @@ static __always_inline bool unix_read(struct bpf_sock_addr_kern *k, struct unix_
 	const char *from = (const char *)BPF_CORE_READ(k, uaddr) + UNIX_PATH_AT;
 	__u32 n = (__u32)BPF_CORE_READ(k, uaddrlen) - UNIX_PATH_AT;
 
+	/* Or clang takes n + 1 from what it was before the check, which the verifier refuses. */
+	asm volatile("" : "+r"(n));
 	if (!n || n > UNIX_PATH_MAX)
 		return false;
 	if (bpf_probe_read_kernel(s->raw, 1, from))

@@ -35,6 +35,7 @@ struct env {
 	int server4, server6;	       /* the real target */
 	int free4;		       /* a server on PORT_FREE */
 	uint64_t counters[TG_K_COUNT]; /* at the start of the row */
+	const char *skip;	       /* why the row says nothing on this kernel */
 };
 
 extern struct env env;
@@ -89,6 +90,14 @@ extern const struct row steer_rows[], deny_rows[], agent_rows[], life_rows[], ru
 /* Lines for verifier.baseline. */
 bool verifier_lines(void);
 
+/* Ends a row that this kernel cannot pass: it is skipped. */
+#define NEEDS(have, what)                   \
+	do {                                \
+		if (!(have)) {              \
+			env.skip = what;    \
+			return true;        \
+		}                           \
+	} while (0)
 #define CHECK(cond)                                                                           \
 	do {                                                                                  \
 		if (!(cond)) {                                                                \

@@ -515,8 +515,9 @@ static const char *field(json_t *array, size_t i, const char *name)
 
 static bool dump(void)
 {
-	static const char *const maps[] = {"tg_targets", "tg_cgroups", "tg_paths",   "tg_uids",
-					   "tg_config",	 "tg_tuples",  "tg_counters"};
+	static const char *const maps[] = {"tg_targets", "tg_cgroups", "tg_paths",    "tg_uids",
+					   "tg_config",	 "tg_tuples",  "tg_counters", "tg_agents",
+					   "tg_allow",	 "tg_unix",    "tg_options"};
 	struct tg_addr_key net6 = key_of("fd00::", 0, IPPROTO_UDP, 8);
 	json_t *j;
 
@@ -569,6 +570,53 @@ static bool probe(void)
 	return true;
 }
 
+static bool file_with(char *path, const char *text)
+{
+	int fd = mkstemp(path);
+
+	CHECK(fd >= 0);
+	CHECK(write(fd, text, strlen(text)) == (ssize_t)strlen(text));
+	close(fd);
+	return true;
+}
+
+/* Hosts that cannot be steered are told so by name, not by a number. */
+static bool unfit_hosts(void)
+{
+	static const char v1[] =
+		"30 25 0:26 / /sys/fs/cgroup ro - tmpfs tmpfs ro\n"
+		"31 30 0:27 / /sys/fs/cgroup/net_cls rw - cgroup cgroup rw,net_cls\n";
+	char only_v1[] = "/tmp/tgtest-mounts-XXXXXX", none[] = "/tmp/tgtest-mounts-XXXXXX";
+	char hybrid[] = "/tmp/tgtest-mounts-XXXXXX", not_btf[] = "/tmp/tgtest-btf-XXXXXX";
+	char table[512], text[512];
+	struct kern_paths p = {.bpf_dir = env.bpf_dir, .mountinfo = only_v1};
+	struct kern *k = NULL;
+
+	CHECK(file_with(only_v1, v1) && file_with(none, "1 1 8:1 / / rw - ext4 /dev/vda rw\n"));
+	CHECK_EQ(load(&p, &k, text, sizeof(text)), -ENOENT);
+	CHECK(strstr(text, "only cgroup v1 is mounted") &&
+	      strstr(text, "unified_cgroup_hierarchy"));
+	p.mountinfo = none;
+	CHECK_EQ(load(&p, &k, text, sizeof(text)), -ENOENT);
+	CHECK(strstr(text, "no cgroup v2 mount"));
+	/* Both kinds: the second is found behind the first. */
+	snprintf(table, sizeof(table), "%s32 30 0:28 / %.*s rw - cgroup2 cgroup2 rw\n", v1,
+		 (int)(strrchr(env.cgroup, '/') - env.cgroup), env.cgroup);
+	CHECK(file_with(hybrid, table) && file_with(not_btf, "nothing"));
+	p = (struct kern_paths){.bpf_dir = env.bpf_dir,
+				.cgroup_root = env.cgroup,
+				.mountinfo = hybrid,
+				.btf = not_btf};
+	CHECK_EQ(load(&p, &k, text, sizeof(text)), -ENOTSUP);
+	CHECK(strstr(text, "BTF") && strstr(text, "bpf: off"));
+	p.btf = "/nonexistent";
+	CHECK_EQ(load(&p, &k, text, sizeof(text)), -ENOTSUP);
+	CHECK(unlink(only_v1) == 0 && unlink(none) == 0 && unlink(hybrid) == 0 &&
+	      unlink(not_btf) == 0);
+	CHECK(reload() && env_listen()); /* what is pinned was not touched */
+	return steered();
+}
+
 static bool bad_keys(void)
 {
 	struct tg_addr_key k = key_of("10.0.0.0", 1, IPPROTO_TCP, 8);
@@ -602,6 +650,7 @@ const struct row life_rows[] = {
 	{"life: tuples swept by age", sweep},
 	{"life: tuple table full", tuples_full},
 	{"life: stale tuple is not inherited", stale_tuple},
+	{"life: no BTF, cgroup v1 alone, both kinds", unfit_hosts},
 	{"show: ids and types as bpftool's", describe},
 	{"show: map dumps", dump},
 	{"show: probe", probe},

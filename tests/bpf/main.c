@@ -9,7 +9,7 @@
 #include "env.h"
 #include "matrix.h"
 
-static int passed, failed;
+static int passed, failed, skipped;
 
 static void run(const struct row *rows, const char *only)
 {
@@ -18,10 +18,14 @@ static void run(const struct row *rows, const char *only)
 	for (const struct row *r = rows; r->name; r++) {
 		if (only && !strstr(r->name, only))
 			continue;
+		env.skip = NULL;
 		ok = env_reset() && r->fn();
-		printf("  %-7s %s\n", ok ? "ok" : "FAIL", r->name);
+		if (ok && env.skip)
+			printf("  skip    bpf: %s: %s\n", r->name, env.skip);
+		else
+			printf("  %-7s %s\n", ok ? "ok" : "FAIL", r->name);
 		fflush(stdout);
-		ok ? passed++ : failed++;
+		*(ok && env.skip ? &skipped : ok ? &passed : &failed) += 1;
 	}
 }
 
@@ -68,6 +72,6 @@ int main(int argc, char **argv)
 	run(accel_rows, only);
 	run(watch_rows, only);
 	env_done();
-	printf("bpf: %d passed, %d failed, 0 skipped\n", passed, failed);
+	printf("bpf: %d passed, %d failed, %d skipped\n", passed, failed, skipped);
 	return failed ? 1 : 0;
 }

@@ -9,6 +9,10 @@
 #include <unistd.h>
 
 #include "env.h"
+#include "kern/kern_ways.h"
+
+#define NEEDS_UNIX  NEEDS(kern_way_closed(KERN_WAY_UNIX), "no connect_unix before 6.7")
+#define NEEDS_SWEEP NEEDS(kern_can_sweep(), "no bpf_sock_destroy before 6.5")
 
 static struct dial to_target = {.ip = ADDR4, .port = PORT_TARGET, .send = 4};
 static struct dial to_free = {.ip = ADDR4, .port = PORT_FREE, .send = 4};
@@ -386,8 +390,10 @@ static bool unix_guard_ways(void)
 static bool unix_guard(void)
 {
 	int fd[2];
-	bool ok = unix_begin();
+	bool ok;
 
+	NEEDS_UNIX;
+	ok = unix_begin();
 	fd[0] = unix_server(unix_path, SOCK_STREAM);
 	fd[1] = unix_server(unix_deep, SOCK_STREAM);
 	ok = ok && fd[0] >= 0 && fd[1] >= 0 && unix_guard_ways();
@@ -401,9 +407,12 @@ static bool unix_datagram(void)
 {
 	struct kern_unix_rule r = {unix_path, false};
 	struct unix_call c = {.path = unix_path, .type = SOCK_DGRAM};
-	bool ok = unix_begin();
-	int fd = unix_server(unix_path, SOCK_DGRAM);
+	bool ok;
+	int fd;
 
+	NEEDS_UNIX;
+	ok = unix_begin();
+	fd = unix_server(unix_path, SOCK_DGRAM);
 	ok = ok && fd >= 0 &&
 	     rules(&(struct kern_agent_rules){.unix_judged = true, .unix_rules = &r, .nunix = 1}) &&
 	     unix_is(&c, EPERM);
@@ -419,6 +428,7 @@ static bool unix_abstract(void)
 	struct unix_call exact = {.path = name}, longer = {.path = other};
 	int fd[2];
 
+	NEEDS_UNIX;
 	snprintf(name, sizeof(name), "@tgtest-%d", getpid());
 	snprintf(prefix, sizeof(prefix), "@tgtest-%d/shim/*", getpid());
 	snprintf(other, sizeof(other), "@tgtest-%d/shim/1", getpid());
@@ -445,9 +455,11 @@ static bool unix_listed(void)
 		.unix_judged = true, .unix_listed = true, .unix_rules = r, .nunix = 2};
 	struct unix_call pass = {.path = unix_path}, deep = {.path = unix_deep},
 			 relative = {.path = "docker.sock", .cwd = unix_dir};
-	bool ok = unix_begin();
+	bool ok;
 	int fd[2];
 
+	NEEDS_UNIX;
+	ok = unix_begin();
 	snprintf(folder, sizeof(folder), "%s/", unix_dir);
 	fd[0] = unix_server(unix_path, SOCK_STREAM);
 	fd[1] = unix_server(unix_deep, SOCK_STREAM);
@@ -514,16 +526,19 @@ static bool sweep_of(const char *cgroup, uid_t uid, uint32_t agent, const char *
 
 static bool sweep_older(void)
 {
+	NEEDS_SWEEP;
 	return sweep_of("/agents", 0, AGENT, ADDR4, env.server4);
 }
 
 static bool sweep_older6(void)
 {
+	NEEDS_SWEEP;
 	return sweep_of("/agents", 0, AGENT, ADDR6, env.server6);
 }
 
 static bool sweep_uid(void)
 {
+	NEEDS_SWEEP;
 	CHECK_EQ(kern_agent_uid_set(env.k, UID_AGENT, AGENT_UID), 0);
 	CHECK(sweep_of("/plain", UID_AGENT, AGENT_UID, ADDR4, env.server4));
 	CHECK_EQ(kern_agent_uid_delete(env.k, UID_AGENT), 0);
@@ -539,6 +554,7 @@ static bool sweep_carried(void)
 	int sent, got, child = 0;
 	FILE *f;
 
+	NEEDS_SWEEP;
 	CHECK(older_begin(&o, env.server4));
 	CHECK_EQ(kern_sweep(env.k, note, &s), 0); /* not an agent's: left alone */
 	snprintf(procs, sizeof(procs), "%s/plain/cgroup.procs", env.cgroup);
@@ -563,6 +579,7 @@ static bool sweep_spares(void)
 	struct older o = {.dial = to_target, .cgroup = "/agents"};
 	int sent, got;
 
+	NEEDS_SWEEP;
 	CHECK(older_begin(&o, env.listen4)); /* steered */
 	CHECK(deny_but(NULL, 0));
 	CHECK_EQ(kern_sweep(env.k, NULL, NULL), 0);
@@ -586,6 +603,7 @@ static bool sweep_unlisted(void)
 	struct tg_swept s = {.target = 1};
 	int sent, got;
 
+	NEEDS_SWEEP;
 	CHECK(older_begin(&o, env.free4));
 	CHECK(deny_but(&one, 1));
 	CHECK_EQ(kern_sweep(env.k, note, &s), 0);

@@ -22,6 +22,8 @@ root=$tmp/root
 mkdir -p "$root"/{bin,usr/sbin,proc,sys,dev,tmp}
 cp "$(command -v busybox)" "$root/bin/busybox"
 ln -s busybox "$root/bin/sh"
+ln -s busybox "$root/bin/true"
+chmod 1777 "$root/tmp"
 cp "$O/tests/bpf/test_bpf" tests/bpf/verifier.baseline "$root/"
 cp "$(command -v bpftool || echo /usr/sbin/bpftool)" "$root/usr/sbin/bpftool"
 for program in busybox:bin/busybox test_bpf:test_bpf bpftool:usr/sbin/bpftool; do

@@ -77,6 +77,8 @@ def test_default_deny(daemon, pg):
         assert kernel(d)["denied_default"] == before + 6
         out = subprocess.run([f"{BUILD}/tidegate", "-c", d.config_path, "status"],
                              capture_output=True, text=True).stdout
+        assert "not closed family," in out and "`tidegate feature probe`" in out
+        assert "family" in [g["way"] for g in d.ctl("status")["gaps"]]
         assert "denied_default" in out and "neither a target nor listed" in out
         # A reload opens it; the other list is gone.
         d.write_config(with_rules(policy(pg.port),

@@ -16,15 +16,46 @@ static const struct out_col cols[] = {
 	{"WITHOUT IT", "without", OUT_TEXT, OUT_OPTIONAL},
 };
 
-/* For people only what is missing is explained. */
+static const struct out_col ways[] = {
+	{"WAY ROUND", "way", OUT_TEXT, 0},
+	{"CLOSED", "present", OUT_TEXT, 0},
+	{"BY, OR WHAT IS OPEN", "words", OUT_TEXT, 0},
+};
+
+static bool is_way(const json_t *row)
+{
+	return strncmp(json_string_value(json_object_get(row, "feature")), "closed_", 7) == 0;
+}
+
+/* For people only what is missing is explained; ways round the gate come by themselves. */
 static int print(struct ctl *c, json_t *list)
 {
-	json_t *row;
+	json_t *features = json_array(), *open = json_array(), *row;
 	size_t i;
 
-	json_array_foreach(list, i, row) if (json_is_true(json_object_get(row, "present")))(void)
-		json_object_del(row, "without");
-	return out_list(c, list, cols, ARRAY_SIZE(cols), "nothing was probed");
+	json_array_foreach(list, i, row)
+	{
+		bool here = json_is_true(json_object_get(row, "present"));
+
+		if (is_way(row)) {
+			(void)json_object_set_new(
+				row, "way",
+				json_string(json_string_value(json_object_get(row, "feature")) +
+					    7));
+			(void)json_object_set(row, "words",
+					      json_object_get(row, here ? "by" : "without"));
+		} else if (here) {
+			(void)json_object_del(row, "without");
+		}
+		(void)json_array_append(is_way(row) ? open : features, row);
+	}
+	i = (size_t)out_list(c, features, cols, ARRAY_SIZE(cols), "nothing was probed");
+	(void)putchar('\n');
+	if (i == 0)
+		i = (size_t)out_list(c, open, ways, ARRAY_SIZE(ways), "");
+	json_decref(features);
+	json_decref(open);
+	return (int)i;
 }
 
 static int do_probe(struct ctl *c, int argc, char **argv)

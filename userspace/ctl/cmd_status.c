@@ -217,6 +217,23 @@ static void print_warnings(const json_t *warnings)
 	}
 }
 
+/* Always a line, as somebody who reads "all is well" must not forget them. */
+static void print_gaps(const json_t *gaps)
+{
+	const json_t *g;
+	size_t i;
+
+	if (json_array_size(gaps) == 0)
+		return;
+	label("not closed");
+	json_array_foreach((json_t *)(uintptr_t)gaps, i, g)
+	{
+		(void)fputs(i ? ", " : "", stdout);
+		put(json_object_get(g, "way"));
+	}
+	(void)puts(": see `tidegate feature probe`");
+}
+
 static const char *words(const char *name, bool kernel, const char **ret_todo)
 {
 	*ret_todo = "";
@@ -272,6 +289,7 @@ static void print_status(const json_t *s)
 	print_namespaces(json_object_get(s, "namespaces"));
 	print_accelerator(json_object_get(s, "accelerator"));
 	print_warnings(json_object_get(s, "warnings"));
+	print_gaps(json_object_get(s, "gaps"));
 	print_counters("\nRefused, ended or replaced since the start:",
 		       json_object_get(s, "counters"), false);
 	print_counters("\nIn the kernel:", json_object_get(s, "kernel"), true);

@@ -14,6 +14,7 @@
 #include "daemon/parent.h"
 #include "daemon/sandbox.h"
 #include "kern/kern.h"
+#include "kern/kern_ways.h"
 #include "tidegate_ctl.h"
 
 #define YEAR_MS (366ll * 86400000)
@@ -458,6 +459,19 @@ static json_t *warnings_json(struct parent *p)
 	return list;
 }
 
+/* What the kernel leaves open, by the names of `feature probe`. */
+static json_t *gaps_json(struct parent *p)
+{
+	json_t *list = json_array();
+
+	for (unsigned w = 0; p->kern && w < KERN_WAY_COUNT; w++)
+		if (p->ways_open & 1u << w)
+			(void)json_array_append_new(
+				list, json_pack("{s:s, s:s}", "way", kern_way_words[w].label, "text",
+						kern_way_words[w].gap));
+	return list;
+}
+
 /* What authd said a second ago, and whether that is good. */
 static json_t *idp_json(struct parent *p)
 {
@@ -500,14 +514,14 @@ static json_t *op_status(struct call *c)
 	}
 	if (p->cfg->idp)
 		idp = idp_json(p);
-	return json_pack("{s:s, s:i, s:o, s:I, s:o, s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o}", "version",
+	return json_pack("{s:s, s:i, s:o, s:I, s:o, s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "version",
 			 TIDEGATE_VERSION, "pid", (int)getpid(), "since", when(p->since_wall_ns),
 			 "uptime_ms",
 			 (json_int_t)((clock_wall_ns() - p->since_wall_ns) / 1000000), "workers",
 			 workers_json(p), "idp", idp, "kernel", kernel_json(p), "bpf",
 			 p->kern ? "on" : p->bpf_why, "counters", counters, "namespaces",
 			 netns_json(p), "warnings",
-			 warnings_json(p), "targets_off", off, "accelerator", accel_json(p),
+			 warnings_json(p), "gaps", gaps_json(p), "targets_off", off, "accelerator", accel_json(p),
 			 "integrity", integrity_json(p));
 }
 

@@ -22,6 +22,7 @@
 #include "daemon/memfd.h"
 #include "daemon/netns.h"
 #include "kern/kern.h"
+#include "kern/kern_ways.h"
 #include "tidegate_ctl.h"
 #include "tidegate_rec.h"
 
@@ -207,6 +208,8 @@ static int start_kernel(struct parent *p)
 	try_kernel(p);
 	if (!p->kern)
 		return p->cfg->bpf == BPF_ON ? -EPERM : 0;
+	for (unsigned w = 0; w < KERN_WAY_COUNT; w++)
+		p->ways_open |= kern_way_closed(w) ? 0 : 1u << w;
 	rc = listener_set_open(&p->own);
 	if (rc)
 		log_error("cannot listen on loopback: %s", strerror(-rc));

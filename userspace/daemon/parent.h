@@ -95,7 +95,8 @@ struct parent {
 	struct kern *kern; /* NULL: gateway mode only */
 	struct accel *accel; /* NULL: nobody wanted it so far */
 	char bpf_why[256];
-	bool sweep_failed; /* said once */
+	bool sweep_failed;  /* said once */
+	uint32_t ways_open; /* bits of enum kern_way: not closed on this kernel */
 	struct listener_set own; /* in the daemon's own network namespace */
 	struct netns_state *netns; /* of the others, in netns.c */
 	struct list gateways; /* struct gateway, in parent.c */

@@ -18,6 +18,8 @@ struct kern;
 struct kern_paths {
 	const char *bpf_dir;	 /* "/sys/fs/bpf/tidegate" */
 	const char *cgroup_root; /* NULL: found in the mount table */
+	/* For tests; NULL: where the kernel has them. */
+	const char *mountinfo, *btf;
 };
 
 /*

@@ -67,17 +67,20 @@ static int parse_mount(char *line, const char *want, char *dst, size_t cap)
 	return kern_path(dst, cap, "%s", point);
 }
 
-static int find_mount(const char *want, char *dst, size_t cap)
+/* *ret_v1: some v1 hierarchy is mounted. */
+static int find_mount(const char *table, const char *want, char *dst, size_t cap, bool *ret_v1)
 {
 	char *line = NULL;
 	size_t room = 0;
 	int r = -ENOENT;
-	FILE *f = fopen("/proc/self/mountinfo", "re");
+	FILE *f = fopen(table ? table : "/proc/self/mountinfo", "re");
 
 	if (!f)
 		return -errno;
-	while (r == -ENOENT && getline(&line, &room, f) > 0)
+	while (r == -ENOENT && getline(&line, &room, f) > 0) {
+		*ret_v1 |= strstr(line, " - cgroup ") != NULL;
 		r = parse_mount(line, want, dst, cap);
+	}
 	free(line);
 	(void)fclose(f); /* was only read */
 	return r;
@@ -86,8 +89,16 @@ static int find_mount(const char *want, char *dst, size_t cap)
 int kern_cgroup_find(struct kern *k, const char *root, struct buf *error)
 {
 	char point[KERN_PATH_MAX];
-	int r = find_mount(root, point, sizeof(point));
+	bool v1 = false;
+	int r = find_mount(k->mountinfo, root, point, sizeof(point), &v1);
 
+	if (r && v1 && !root) {
+		(void)kern_say(error, 0,
+			       "only cgroup v1 is mounted, and BPF programs sit on v2: boot with "
+			       "systemd.unified_cgroup_hierarchy=1, or "
+			       "mount -t cgroup2 none /sys/fs/cgroup/unified");
+		return r;
+	}
 	if (r) {
 		(void)kern_say(
 			error, 0,

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <bpf/bpf.h>
+#include <bpf/btf.h>
 #include <bpf/libbpf.h>
 
 #include "kern/kern_priv.h"
@@ -221,6 +222,21 @@ static int load_locked(struct kern *k, const char *bpf_dir, struct buf *error)
 	return r;
 }
 
+/* libbpf's own word for it is a number. */
+static int check_btf(const char *path, struct buf *error)
+{
+	struct btf *btf = path ? btf__parse(path, NULL) : btf__load_vmlinux_btf();
+
+	if (!btf)
+		return kern_say(
+			error, -ENOTSUP,
+			"this kernel does not describe its types (BTF), so the programs cannot "
+			"be fitted to it: boot one with CONFIG_DEBUG_INFO_BTF=y, or use "
+			"`listen:` addresses with `bpf: off`");
+	btf__free(btf);
+	return 0;
+}
+
 int kern_load(const struct kern_paths *paths, struct kern **ret, struct buf *error)
 {
 	struct kern *k = kern_new();
@@ -231,9 +247,12 @@ int kern_load(const struct kern_paths *paths, struct kern **ret, struct buf *err
 		return -ENOMEM;
 	last_warning[0] = '\0';
 	print = libbpf_set_print(keep_warning);
+	k->mountinfo = paths->mountinfo;
 	r = kern_path(k->dir, sizeof(k->dir), "%s/%s", paths->bpf_dir, TG_ABI_VERSION);
 	if (!r)
 		r = kern_cgroup_find(k, paths->cgroup_root, error);
+	if (!r)
+		r = check_btf(paths->btf, error);
 	if (!r)
 		r = kern_pin_parent(paths->bpf_dir, error);
 	if (!r) {

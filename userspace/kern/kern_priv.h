@@ -52,6 +52,7 @@ struct kern {
 	char dir[KERN_PATH_MAX];     /* <bpf_dir>/v1 */
 	char cg_root[KERN_PATH_MAX]; /* where cgroup v2 is mounted, or the part in use */
 	char cg_prefix[TG_PATH_LEN]; /* cg_root seen from the hierarchy's root: "" or "/..." */
+	const char *mountinfo;	     /* NULL: /proc/self/mountinfo */
 	int cg_fd;
 	int map[KM_COUNT];
 	int record_fd; /* read-only tg_records */
