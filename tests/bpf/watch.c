@@ -248,7 +248,6 @@ static bool watch_filter(void)
 
 	CHECK(begin());
 	CHECK_EQ(kern_agent_uid_set(env.k, UID_AGENT, AGENT_UID), 0);
-	CHECK_EQ(kern_agents_refresh(env.k), 0);
 	CHECK_EQ(kern_cgroup_id(env.k, "/agents", false, &id), 0);
 	snprintf(name, sizeof(name), "links/egress_%016llx", (unsigned long long)id);
 	CHECK_EQ(unpin(name), 0);

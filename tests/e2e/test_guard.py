@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import time
 
@@ -119,6 +120,52 @@ def test_killed(daemon, pg):
     assert [e["event"] for e in events(d)].count("daemon.stop") == 1
 
 
+LOOP = """
+import errno, socket, sys, time
+n, seen = 0, {}
+end = time.monotonic() + 90
+while time.monotonic() < end and not __import__("select").select([sys.stdin], [], [], 0)[0]:
+    with socket.socket() as s:
+        s.settimeout(5)
+        e = s.connect_ex(("127.0.0.1", int(sys.argv[1])))
+    seen[errno.errorcode.get(e, "ok")] = seen.get(errno.errorcode.get(e, "ok"), 0) + 1
+print(seen)
+"""
+
+
+def test_no_connect_slips_through(daemon):
+    """An agent that never stops connecting while the daemon dies, starts, and is pinned beside.
+
+    It sends nothing, and the gate opens its own connection only for a startup message: whatever
+    the server accepts has not been steered.
+    """
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen(4096)
+        server.setblocking(False)
+        port = server.getsockname()[1]
+        d = daemon(policy(port))
+        loop = d.popen(["/usr/bin/python3", "-c", LOOP, str(port)], stdin=subprocess.PIPE)
+        d.kill()
+        d.start()
+        pin(d)
+        time.sleep(1.2)  # the daemon puts its own programs back
+        d.process.terminate()
+        d.process.wait(40)
+        pin(d)
+        d.start()
+        out = loop.communicate("\n", timeout=60)[0]
+        seen = eval(out)
+        with pytest.raises(BlockingIOError):
+            server.accept()
+    assert set(seen) == {"ok", "ECONNREFUSED"}, seen
+    assert min(seen.values()) > 20, seen
+    assert d.ctl("status")["integrity"]["faults"] == []
+    d.stop_process()
+    for path in d.recordings():  # of connections that were cut before they said anything
+        os.unlink(path)
+
+
 def test_stopped_as_soon_as_it_is_up(daemon, pg):
     """Workers that come up after the word to stop are told, too."""
     d = daemon(policy(pg.port), workers=4)
@@ -156,6 +203,41 @@ def test_foreign_changes(daemon, pg):
     assert "somebody else changed the kernel side 2 times" in text
     shown = ctl(d, "audit", "show", "--event", "kernel").stdout
     assert shown.count("kernel.changed") == 2 and 'where="tg_connect4"' in shown
+
+
+def unit_capabilities(unit):
+    with open(f"{harness.ROOT}/deploy/systemd/{unit}") as f:
+        names = [w for line in f if line.startswith("CapabilityBoundingSet=")
+                 for w in line.split("=", 1)[1].split()]
+    return ",".join(["-all"] + ["+" + n.removeprefix("CAP_").lower() for n in names])
+
+
+def test_with_the_capabilities_of_the_units(daemon, pg):
+    """What the units leave is enough to pin, to notice, and to put right."""
+    d = daemon(policy(pg.port))
+    as_after_boot(d)
+    done = subprocess.run(["setpriv", "--bounding-set",
+                           unit_capabilities("tidegate-early.service"), "--no-new-privs",
+                           f"{BUILD}/tidegated", "--pin", "-c", d.config_path],
+                          capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "refused" in psql(d, pg)
+    with open(d.log_path, "ab") as log:
+        offset = log.tell()
+        d.process = subprocess.Popen(
+            ["setpriv", "--bounding-set", unit_capabilities("tidegated.service"), "--no-new-privs",
+             f"{BUILD}/tidegated", "-c", d.config_path], stderr=log, stdin=subprocess.DEVNULL)
+    wait_for("the daemon", lambda: d.ready(offset), 20)
+    [down] = events(d, "daemon.was_down")
+    assert down["counted"]["denied_no_listener"] == 1
+    assert psql(d, pg) == "42\n"
+    detach(f"{pins(d)}/links/tg_connect4")
+    os.unlink(f"{pins(d)}/maps/tg_targets")
+    [egress] = glob.glob(f"{pins(d)}/links/egress_*")
+    os.unlink(egress)
+    wait_for("all", lambda: d.ctl("status")["integrity"]["repaired"] == 3, 5)
+    assert d.ctl("status")["integrity"]["faults"] == []
+    assert psql(d, pg) == "42\n"
 
 
 def test_target_added_by_hand(daemon, pg):

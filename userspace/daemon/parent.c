@@ -253,8 +253,6 @@ static void on_tick(uv_timer_t *t)
 	if (++n % SECOND_TICKS)
 		return;
 	targets_tick(p);
-	integrity_tick(p);
-	downtime_tick(p);
 	if (p->kern) {
 		(void)!kern_agents_refresh(p->kern);
 		(void)!kern_tuples_sweep(p->kern, TUPLE_AGE_NS_S * 1000000000ull);
@@ -262,6 +260,8 @@ static void on_tick(uv_timer_t *t)
 			agentrules_sweep(p);
 		netns_tick(p);
 	}
+	integrity_tick(p); /* with what kern_agents_refresh has found */
+	downtime_tick(p);
 	if (p->authd.ipc && p->authd.ready) {
 		ipc_begin(p->authd.ipc, IPC_IDP_STATE, 0);
 		ipc_send(p->authd.ipc);

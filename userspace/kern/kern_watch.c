@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdarg.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -249,8 +250,21 @@ static int link_open(const struct kern *k, struct kern_watch *w, const char *nam
 	return r;
 }
 
+/* The filters that are attached now are to stay. */
+static int expect_filter(void *ctx, const char *name)
+{
+	uint64_t id;
+
+	if (strcmp(name, "tg_egress_uid") == 0)
+		kern_watch_expect(ctx, 0, true);
+	else if (sscanf(name, "egress_%16" SCNx64, &id) == 1)
+		kern_watch_expect(ctx, id, true);
+	return 0;
+}
+
 static int watch_open(struct kern *k, struct kern_watch *w)
 {
+	char links[KERN_PATH_MAX];
 	const struct kern_attach_row *row;
 	int r = kern_cgroup_fd_id(k->cg_fd, &w->root);
 
@@ -265,6 +279,10 @@ static int watch_open(struct kern *k, struct kern_watch *w)
 	for (size_t i = 0; !r && i < KM_COUNT; i++)
 		if (k->map[i] >= 0) /* not those of what this kernel lacks */
 			r = pin_open(k, &w->maps[i], "maps", kern_map_names[i]);
+	if (!r)
+		r = kern_path(links, sizeof(links), "%s/links", k->dir);
+	if (!r)
+		r = kern_pin_each(links, expect_filter, w);
 	return r ? r : kern_shadow_new(k, &w->shadow);
 }
 
