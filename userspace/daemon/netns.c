@@ -469,6 +469,20 @@ void netns_reload(struct parent *p)
 	p->netns->look = true;
 }
 
+static int forget_old(void *ctx, uint64_t cookie)
+{
+	struct netns_state *s = ctx;
+	int rc;
+
+	if (cookie == s->own_cookie)
+		return 0;
+	list_each(it, &s->list)
+		if (container_of(it, struct netns, link)->cookie == cookie)
+			return 0;
+	rc = kern_listener_delete(s->p->kern, cookie);
+	return rc == -ENOENT ? 0 : rc;
+}
+
 int netns_start(struct parent *p)
 {
 	struct netns_state *s = calloc(1, sizeof(*s));
@@ -482,9 +496,6 @@ int netns_start(struct parent *p)
 	rc = netns_id_at("/proc/self/ns/net", &s->own);
 	if (!rc && getsockopt(p->own.tcp4, SOL_SOCKET, SO_NETNS_COOKIE, &s->own_cookie, &n))
 		rc = -errno;
-	/* Entries of an earlier run have no listener; without them new processes are told of. */
-	if (!rc)
-		rc = kern_listener_keep(p->kern, s->own_cookie);
 	if (!rc)
 		rc = kern_events_lost(p->kern, &s->lost);
 	if (!rc)
@@ -501,7 +512,13 @@ int netns_start(struct parent *p)
 	}
 	p->netns = s;
 	look(s);
-	return 0;
+	/*
+	 * Who lives in a namespace that an earlier run listened in has a listener again by now; the
+	 * entries of the others are in the way of events. Who came there in the meantime is found
+	 * at the next look.
+	 */
+	s->look = true;
+	return kern_listener_each(p->kern, forget_old, s);
 }
 
 /* Entries stay, as that of the own namespace does: while it is down nobody binds the ports. */

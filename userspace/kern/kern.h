@@ -126,9 +126,10 @@ MUST_CHECK int kern_listener_set(struct kern *k, int fd4, int fd6, uint16_t port
  * bind it.
  */
 MUST_CHECK int kern_listener_clear(struct kern *k);
-/* Forgets those of one namespace, or of all but one. */
+/* Forgets those of one namespace. */
 MUST_CHECK int kern_listener_delete(struct kern *k, uint64_t netns_cookie);
-MUST_CHECK int kern_listener_keep(struct kern *k, uint64_t netns_cookie);
+MUST_CHECK int kern_listener_each(struct kern *k, int (*fn)(void *ctx, uint64_t netns_cookie),
+				  void *ctx);
 
 /* --- events: agents in network namespaces without a listener (kern_events.c) */
 struct kern_events;

@@ -56,25 +56,30 @@ int kern_listener_delete(struct kern *k, uint64_t netns)
 	return kern_drop(k, KM_LISTENERS, &netns);
 }
 
-int kern_listener_keep(struct kern *k, uint64_t keep)
+int kern_listener_each(struct kern *k, int (*fn)(void *ctx, uint64_t netns_cookie), void *ctx)
 {
 	uint64_t netns, next;
 	bool more = !bpf_map_get_next_key(k->map[KM_LISTENERS], NULL, &next);
-	int r;
+	int r = 0;
 
-	while (more) {
+	while (more && !r) {
 		netns = next;
 		more = !bpf_map_get_next_key(k->map[KM_LISTENERS], &netns, &next);
-		r = netns != keep ? kern_drop(k, KM_LISTENERS, &netns) : 0;
-		if (r && r != -ENOENT)
-			return r;
+		r = fn(ctx, netns);
 	}
-	return 0;
+	return r;
+}
+
+static int forget(void *ctx, uint64_t netns)
+{
+	int r = kern_listener_delete(ctx, netns);
+
+	return r == -ENOENT ? 0 : r;
 }
 
 int kern_listener_clear(struct kern *k)
 {
-	int r = kern_listener_keep(k, 0); /* no namespace has the cookie 0 */
+	int r = kern_listener_each(k, forget, k);
 
 	return r ? r : kern_agent_served(k, false);
 }

@@ -193,7 +193,7 @@ static const struct probe {
 	 has_set_retval, true},
 	{"cgroup_mkdir", "5.8",
 	 "a watched cgroup that is made again is unguarded until the daemon notices, up to a "
-	 "second",
+	 "second; an agent's first connection in a new network namespace is refused",
 	 kern_has_raw_tp, true},
 	{"connect_unix", "6.7", "agents reach AF_UNIX services of this host", kern_has_connect_unix,
 	 true},
