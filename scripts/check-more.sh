@@ -44,6 +44,8 @@ run_suite()
 }
 
 [ -x tests/cli/run.sh ] && run_suite cli tests/cli/run.sh
+# The full tier sends more through the sockets.
+[ "$tier" = full ] && export TIDEGATE_FULL=1
 [ -x tests/bpf/run.sh ] && run_suite bpf tests/bpf/run.sh
 for suite in tests/e2e/*.sh; do
 	name=$(basename "$suite" .sh)

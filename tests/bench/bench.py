@@ -59,6 +59,11 @@ GOALS = {  # (hop, row): {figure: (relation, limit)}
     ("tidegate-socket", "prepared1"): {"ratio": at_least(0.70)},
     ("tidegate-socket", "prepared8"): {"ratio": at_least(0.70), "hop_cpu_us": at_most(22)},
     ("tidegate-socket", "prepared64"): {"ratio": at_least(0.70)},
+    ("tidegate-accel", "latency"): {"added_p50_us": at_most(6), "p99_ratio": at_most(1.25)},
+    ("tidegate-accel", "simple1"): {"ratio": at_least(0.92)},
+    ("tidegate-accel", "simple8"): {"ratio": at_least(0.92)},
+    ("tidegate-accel", "simple64"): {"ratio": at_least(0.92)},
+    ("tidegate-accel", "prepared8"): {"ratio": at_least(0.78)},
     ("detect", "dense"): {"gb_per_s": at_least(0.8)},
     ("detect", "sparse"): {"gb_per_s": at_least(1.5)},
     ("sql", "pgbench"): {"known_us": at_most(0.3), "unseen_us": at_most(3)},
@@ -90,6 +95,16 @@ class Tidegate:
             pg.port, target=CATALOG + target, mask=MASKS), journal="64MiB")
         assert self.daemon.steering, "nothing is steered here: " + self.daemon.log()
         self.join = self.daemon.join()
+        if "accelerate: on" in target:
+            self.wait_accelerated()
+
+    def wait_accelerated(self):
+        """The self-test runs beside the start."""
+        def state():
+            a = self.daemon.ctl("status")["accelerator"]
+            return a if a["self_test"] != "running" else None
+        a = harness.wait_for("the accelerator's self-test", state, 30)
+        assert a["targets"][0]["directions"] == "both", a["targets"]
 
     @property
     def pids(self):
@@ -286,7 +301,7 @@ def main():
     ap.add_argument("--seconds", type=int, default=3)
     ap.add_argument("--rows", default="latency,simple1,simple8,simple64,prepared1,prepared8,"
                     "prepared64,wide,connects,units")
-    ap.add_argument("--hops", default="tidegate,tidegate-socket,pgbouncer,haproxy")
+    ap.add_argument("--hops", default="tidegate,tidegate-socket,tidegate-accel,pgbouncer,haproxy")
     ap.add_argument("--json")
     args = ap.parse_args()
     pg = harness.Postgres(options=["shared_buffers=512MB"])
@@ -299,6 +314,9 @@ def main():
             "tidegate-socket": lambda: Tidegate(
                 pg, "tidegate-socket",
                 f"socket: {pg.dir}/.s.PGSQL.{pg.port}\nsocket_auth: trust\n"),
+            "tidegate-accel": lambda: Tidegate(
+                pg, "tidegate-accel", f"socket: {pg.dir}/.s.PGSQL.{pg.port}\n"
+                "socket_auth: trust\naccelerate: on\n"),
             "pgbouncer": lambda: Process(pg, "pgbouncer", ["pgbouncer", "-q"], PGBOUNCER,
                                          "postgres"),
             "haproxy": lambda: Process(pg, "haproxy", ["haproxy", "-f"], HAPROXY),
@@ -308,17 +326,15 @@ def main():
         if "units" in args.rows.split(","):
             results += units()
         # One Tidegate at a time: both protect the same address.
-        for name in args.hops.split(","):
-            if name == "tidegate-socket":
-                continue
-            hops.append(makers[name]())
-        for row in rows:
-            results += measure(row, direct, hops, args)
-        if "tidegate-socket" in args.hops:
+        alone = ("tidegate-socket", "tidegate-accel")
+        wanted = args.hops.split(",")
+        for group in [[n for n in wanted if n not in alone], *[[n] for n in wanted if n in alone]]:
             for h in hops:
                 h.stop()
-            hops = [makers["tidegate-socket"]()]
-            for row in rows:
+            hops = []
+            for name in group:
+                hops.append(makers[name]())
+            for row in rows if hops else []:
                 results += measure(row, direct, hops, args)
         table(results)
         if args.json:

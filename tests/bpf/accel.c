@@ -17,13 +17,6 @@ struct ends {
 	int agent, daemon;
 };
 
-struct wish {
-	const char *ip;
-	uint16_t port;
-	size_t early; /* bytes sent with the SYN */
-	int pass;     /* where the socket goes */
-};
-
 static int pass_fd(int over, int fd)
 {
 	union {
@@ -82,17 +75,25 @@ static int dial_and_pass(void *arg)
 	return pass_fd(w->pass, fd);
 }
 
-static bool open_to(struct ends *e, struct wish w, int listener)
+int agent_dial(struct wish w)
 {
-	int pair[2];
+	int pair[2], r, fd = -1;
 
-	CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == 0);
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
+		return -errno;
 	w.pass = pair[1];
-	CHECK_EQ(client("/agents", 0, dial_and_pass, &w), 0);
-	e->agent = take_fd(pair[0]);
-	e->daemon = accept_in(listener, 1000);
+	r = client("/agents", 0, dial_and_pass, &w);
+	if (!r)
+		fd = take_fd(pair[0]);
 	close(pair[0]);
 	close(pair[1]);
+	return r ? -r : fd;
+}
+
+static bool open_to(struct ends *e, struct wish w, int listener)
+{
+	e->agent = agent_dial(w);
+	e->daemon = accept_in(listener, 1000);
 	CHECK(e->agent >= 0 && e->daemon >= 0);
 	return true;
 }

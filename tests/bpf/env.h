@@ -80,13 +80,22 @@ struct dial {
 };
 int dial(void *arg);
 
+/* An agent's connection whose socket is handed to this process. */
+struct wish {
+	const char *ip;
+	uint16_t port;
+	size_t early; /* bytes 'e' sent with the SYN, at most 256 */
+	int pass;     /* set by agent_dial() */
+};
+int agent_dial(struct wish w); /* -errno */
+
 /* --- rows */
 struct row {
 	const char *name;
 	bool (*fn)(void);
 };
 extern const struct row steer_rows[], deny_rows[], agent_rows[], life_rows[], rules_rows[],
-	netns_rows[], verifier_rows[], accel_rows[], watch_rows[];
+	netns_rows[], verifier_rows[], accel_rows[], watch_rows[], fidelity_rows[];
 /* Lines for verifier.baseline. */
 bool verifier_lines(void);
 

@@ -71,6 +71,7 @@ int main(int argc, char **argv)
 	run(netns_rows, only);
 	run(accel_rows, only);
 	run(watch_rows, only);
+	run(fidelity_rows, only);
 	env_done();
 	printf("bpf: %d passed, %d failed, %d skipped\n", passed, failed, skipped);
 	return failed ? 1 : 0;
