@@ -9,6 +9,8 @@
 
 #include "env.h"
 #include "kern/kern_accel.h"
+#include "kern/kern_priv.h"
+#include "kern/kern_watch.h"
 
 enum { BOTH = TG_TARGET_ACCEL_REQUESTS | TG_TARGET_ACCEL_REPLIES, BLOCK = 4096 };
 
@@ -417,6 +419,34 @@ static bool taken(void)
 	return true;
 }
 
+/* A kernel that refuses the programs: all else works, and it is said why. */
+static bool missing(void)
+{
+	char dir[80], path[128], text[512];
+	struct kern_paths paths = {.bpf_dir = dir, .cgroup_root = env.cgroup};
+	struct buf error;
+	struct kern *k = NULL;
+
+	snprintf(dir, sizeof(dir), "%s-x", env.bpf_dir);
+	buf_init(&error, sizeof(text));
+	kern_accel_refused = true;
+	CHECK_EQ(kern_load(&paths, &k, &error), 0);
+	kern_accel_refused = false;
+	CHECK(strstr(kern_accel_missing(k), "refuses"));
+	CHECK(!kern_accel_missing(env.k));
+	CHECK_EQ(kern_guarding(k, &error), 0);
+	CHECK_EQ(kern_watch_start(k, &error), 0);
+	snprintf(path, sizeof(path), "%s/v1/progs/tg_msg", dir);
+	CHECK(access(path, F_OK) != 0);
+	snprintf(path, sizeof(path), "%s/v1/maps/tg_acc_send", dir);
+	CHECK(access(path, F_OK) != 0);
+	kern_close(k);
+	CHECK(fcntl(STDIN_FILENO, F_GETFD) >= 0);
+	CHECK_EQ(kern_unload(&paths, &error), 0);
+	buf_done(&error);
+	return true;
+}
+
 /* --------------------------------------------------------------- self-test */
 
 static bool self_test(void)
@@ -457,6 +487,7 @@ const struct row accel_rows[] = {
 	{"accel: a reader that sleeps", cap},
 	{"accel: a stream goes back to TCP", stream},
 	{"accel: socket in another program's map", taken},
+	{"accel: a kernel that refuses it", missing},
 	{"accel: self-test", self_test},
 	{0},
 };

@@ -14,6 +14,8 @@
 
 enum { COPY_ENTRIES = 256 };
 
+bool kern_accel_refused;
+
 /* What the two programs of a copy touch. */
 static bool map_needed(const char *name)
 {
@@ -59,7 +61,7 @@ struct tidegate_bpf *kern_accel_copy(char why[KERN_WHY])
 	int r = skel ? shrink(skel) : -errno;
 
 	if (!r)
-		r = tidegate_bpf__load(skel);
+		r = kern_accel_refused ? -EOPNOTSUPP : tidegate_bpf__load(skel);
 	if (!r)
 		return skel;
 	(void)snprintf(why, KERN_WHY, "the kernel refuses the programs: %s", strerror(-r));

@@ -147,6 +147,8 @@ struct kern_shadow *kern_watch_shadow(const struct kern_watch *w);
  * maps, loaded and not attached. NULL and why: this kernel does not take it.
  */
 struct tidegate_bpf *kern_accel_copy(char why[KERN_WHY]);
+/* For tests: acts as a kernel that refuses them. */
+extern bool kern_accel_refused;
 /* Leaves the accelerator out of @skel where a copy could not be loaded; says so in @k. */
 int kern_accel_prepare(struct kern *k, struct tidegate_bpf *skel);
 /* The program for what is enrolled from here on. */
