@@ -396,7 +396,7 @@ class Daemon:
             return out.stdout + out.stderr
         self.reran = [v["rerun"] for v in verdicts if v.get("rerun", {}).get("ok")]
         bad = [(v["id"], v["rerun"]["why"]) for v in verdicts
-               if v["ok"] and not v["rerun"]["ok"]]
+               if v["ok"] and v["state"] == "finished" and not v["rerun"]["ok"]]
         return f"recordings do not explain themselves: {bad}" if bad else None
 
     def stop(self):
