@@ -13,7 +13,7 @@ export O=${O:-build}
 tier=quick
 [ "${1:-}" = --full ] && tier=full
 export TIDEGATE_TIER=$tier
-limit=${SUITE_SECONDS:-$([ $tier = full ] && echo 3600 || echo 300)}
+limit=${SUITE_SECONDS:-$([ $tier = full ] && echo 3600 || echo 600)}
 passed=0 failed=0 skipped=0
 log=$(mktemp) skips=$(mktemp) || exit 1
 trap 'rm -f "$log" "$skips"' EXIT

@@ -106,6 +106,9 @@ static void judge(const char *text)
 	sql_info_unref(info);
 }
 
+static struct policy *policy;
+static struct policy_view *view;
+
 static const struct mask_set *make_masks(int n, char **arg)
 {
 	static struct slice all[] = {SLICE_LIT("*")};
@@ -116,8 +119,6 @@ static const struct mask_set *make_masks(int n, char **arg)
 			       .ntargets = 1,
 			       .masks = spec,
 			       .nmasks = (uint32_t)n};
-	struct policy_view *view;
-	struct policy *p;
 	char why[1024];
 
 	for (int i = 0; i < n; i++) {
@@ -130,9 +131,9 @@ static const struct mask_set *make_masks(int n, char **arg)
 			if (strcmp(hows[k], eq + 1) == 0)
 				spec[i].how = k;
 	}
-	if (policy_new(&e, 1, "driver", &p, why, sizeof(why)))
+	if (policy_new(&e, 1, "driver", &policy, why, sizeof(why)))
 		die("policy", why);
-	if (policy_view_new(p, SLICE_LIT("a"), SLICE_LIT("t"), &view))
+	if (policy_view_new(policy, SLICE_LIT("a"), SLICE_LIT("t"), &view))
 		die("policy_view_new", "failed");
 	free(spec);
 	return policy_masks(view);
@@ -176,6 +177,8 @@ int main(int argc, char **argv)
 	free(line);
 	catalog_free(catalog);
 	sql_free(sql);
+	policy_view_free(view);
+	policy_unref(policy);
 	PQfinish(conn);
 	return 0;
 }

@@ -154,6 +154,23 @@ def works(d, pg=None):
         return False
 
 
+def refused(conn, sql):
+    try:
+        conn.cursor().execute(sql)
+    except psycopg2.errors.InsufficientPrivilege:
+        return True
+    return False
+
+
+def reload_with(d, old, new):
+    with open(d.config_path) as f:
+        text = f.read()
+    assert old in text
+    with open(d.config_path, "w") as f:
+        f.write(text.replace(old, new))
+    d.ctl("policy.reload")
+
+
 def verify(d, path):
     return subprocess.run([f"{BUILD}/tidegate", "recording", "verify", path],
                           capture_output=True, text=True)

@@ -6,7 +6,6 @@ import select
 import struct
 import subprocess
 import threading
-import time
 
 import harness
 import psycopg2
@@ -211,20 +210,3 @@ def test_node_postgres(gate, pg):
     direct = run(pg.port)
     assert '"notification",["news","hello"]' in direct, direct
     assert run(gate.gate) == direct
-
-
-def test_sessions_leave_no_memory_behind(gate, pg):
-    pids = [pid for name, pid in gate.children().items() if name.startswith("worker")]
-
-    def round_of(n):
-        for i in range(n):
-            c = harness.Raw(gate.gate)
-            c.query(f"SELECT {i % 7}, name FROM customers")
-            c.until(b"Z")
-            c.close()
-        wait_for("the sessions to go", lambda: gate.ctl("session.list") == [])
-        time.sleep(2.5)  # idle tails are written
-        return sum(harness.rss_kib(pid) for pid in pids)
-    before = round_of(300)
-    after = round_of(300)
-    assert after - before < 1024, (before, after)

@@ -21,6 +21,7 @@
 #include "daemon/listeners.h"
 #include "daemon/memfd.h"
 #include "daemon/netns.h"
+#include "daemon/worker.h"
 #include "kern/kern.h"
 #include "kern/kern_ways.h"
 #include "tidegate_ctl.h"
@@ -74,6 +75,27 @@ static int load(struct parent *p, struct config **ret, int *ret_fd, struct buf *
 	return rc;
 }
 
+/* Each session takes two descriptors of its worker. */
+static void check_limits(const struct parent *p)
+{
+	struct rlimit r;
+	size_t each;
+
+	if (getrlimit(RLIMIT_NOFILE, &r))
+		return;
+	each = worker_fds(min_size(r.rlim_cur, FILES_MAX)) / 2;
+	for (uint32_t i = 0; i < p->cfg->ntargets; i++) {
+		const struct cfg_target *t = &p->cfg->targets[i];
+
+		if (t->max_sessions > each * p->cfg->workers)
+			log_warning("target %s allows %u sessions, but %llu descriptors a process are "
+				    "enough for about %zu in %u workers: raise LimitNOFILE, or lower "
+				    "limits.sessions",
+				    t->name, t->max_sessions, (unsigned long long)r.rlim_cur,
+				    each * p->cfg->workers, p->cfg->workers);
+	}
+}
+
 /* Everything that can fail: with an error, all is as it was. */
 static int put_into_force(struct parent *p, struct config *fresh, struct buf *error)
 {
@@ -119,6 +141,7 @@ int parent_reload(struct parent *p, struct buf *error, bool *ret_changed)
 	close(p->cfg_fd);
 	p->cfg_fd = fd;
 	p->loaded_wall_ns = clock_wall_ns();
+	check_limits(p);
 	listeners_close_old(p);
 	children_config(p);
 	listeners_open_new(p);
@@ -370,6 +393,7 @@ static int start(struct parent *p)
 		return rc;
 	}
 	p->since_wall_ns = p->loaded_wall_ns = clock_wall_ns();
+	check_limits(p);
 	rc = make_dirs(p);
 	if (!rc)
 		start_audit(p);

@@ -3,6 +3,7 @@
 #include "daemon/worker.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -22,7 +23,6 @@ enum {
 	FRAMES_PER_ROUND = 4,
 	TICK_MS = 1000,
 	IDLE_NS_S = 2, /* seconds after which an idle tail becomes a frame */
-	FD_RESERVE = 320, /* the journal's files, and what the parent sends */
 };
 
 /* ----------------------------------------------------------- configuration */
@@ -182,7 +182,21 @@ static void on_listener(uv_poll_t *h, int status, int events)
 			return;
 		}
 		accepted(l, fd, &peer);
+		if (!worker_may_use(l->w, fd + 2)) {
+			pause_listener(l);
+			return;
+		}
 	}
+}
+
+/* A session takes two descriptors; the lowest free one tells how many are left. */
+static bool has_descriptors(const struct worker *w, int any)
+{
+	int fd = fcntl(any, F_DUPFD_CLOEXEC, 0);
+
+	if (fd >= 0)
+		close(fd);
+	return fd >= 0 && worker_may_use(w, fd + 1);
 }
 
 static void listener_closed(uv_handle_t *h)
@@ -223,8 +237,9 @@ static void resume_listeners(struct worker *w)
 	list_each(it, &w->listeners) {
 		struct listener *l = container_of(it, struct listener, link);
 
-		if (l->paused)
-			(void)uv_poll_start(&l->poll, UV_READABLE, on_listener);
+		if (!l->paused || !has_descriptors(w, l->fd))
+			continue;
+		(void)uv_poll_start(&l->poll, UV_READABLE, on_listener);
 		l->paused = false;
 	}
 }
@@ -514,11 +529,9 @@ static void on_tick(uv_timer_t *t)
 static int fd_limit(void)
 {
 	struct rlimit r;
-	size_t n;
 
 	BUG_ON(getrlimit(RLIMIT_NOFILE, &r));
-	n = min_size(r.rlim_cur, INT32_MAX);
-	return (int)(n - min_size(n / 2, FD_RESERVE));
+	return (int)worker_fds(min_size(r.rlim_cur, INT32_MAX));
 }
 
 static void init(struct worker *w, struct ipc_msg *m)

@@ -24,7 +24,14 @@ enum {
 	WORKER_READ = 256 * 1024,    /* bytes of one read */
 	WORKER_MADE = 64 << 20,	     /* made output of one call */
 	WORKER_JOURNAL_ROOM = 24,    /* free slots that a turn may need */
+	WORKER_FD_RESERVE = 320,     /* descriptors for the journal's files and the parent's */
 };
+
+/* Of @limit descriptors, those that sessions may take. */
+static inline size_t worker_fds(size_t limit)
+{
+	return limit - min_size(limit / 2, WORKER_FD_RESERVE);
+}
 
 /* A configuration in use: freed when the last session that began under it is over. */
 struct wconf {
