@@ -58,7 +58,8 @@ static void arm(struct session *s)
 		next = now + s->view->target->connect_timeout_ms * 1000000ull;
 	else if (s->state == SESSION_END)
 		next = now + LINGER_MS * 1000000ull;
-	if (s->ask.kind == ASK_STATEMENT && !s->ask.answered && s->ask.until_boot_ns < next)
+	if (s->ask.kind == ASK_STATEMENT && !s->ask.answered && !s->late &&
+	    s->ask.until_boot_ns < next)
 		next = s->ask.until_boot_ns;
 	if (s->state < SESSION_END && s->grant_until_boot_ns && s->grant_until_boot_ns < next)
 		next = s->grant_until_boot_ns;
@@ -110,7 +111,8 @@ static void on_timer(uv_timer_t *t)
 	}
 	if (s->grant_until_boot_ns && now >= s->grant_until_boot_ns)
 		session_end(s, TG_R_GRANT_EXPIRED, "the granted time is over");
-	else if (s->ask.kind == ASK_STATEMENT && !s->ask.answered && now >= s->ask.until_boot_ns)
+	else if (s->ask.kind == ASK_STATEMENT && !s->ask.answered && !s->late &&
+		 now >= s->ask.until_boot_ns)
 		hold_is_over(s);
 	else if (s->state == SESSION_LOGIN && s->ask.kind == ASK_NONE)
 		session_end(s, TG_R_CLIENT_CLOSED, "login took too long");
@@ -147,6 +149,7 @@ static void on_handle_closed(uv_handle_t *h)
 	}
 	free(s->ask.texts);
 	srec_facts_free(s);
+	free(s->late);
 	free(s->facts);
 	free(s->upstream);
 	free(s->record);
@@ -390,6 +393,8 @@ void session_drop_ask(struct session *s)
 		ipc_send(s->w->ipc);
 	}
 	s->ask.kind = ASK_NONE;
+	free(s->late);
+	s->late = NULL;
 	for (int dir = 0; dir < 2; dir++) {
 		s->retry[dir] |= s->waiting[dir];
 		s->waiting[dir] = false;

@@ -51,6 +51,15 @@ struct ask {
 	char *texts; /* what the answer's slices point to */
 };
 
+/* An answer, of the parent or of our own (a denial); kept while the journal has no room for it. */
+struct verdict {
+	bool own;
+	uint32_t verdict;
+	uint16_t reason;
+	uint64_t until_boot_ns; /* of the grant */
+	char by[128], request[64], grant[HANDLE_TEXT], detail[512];
+};
+
 enum access_state { ACCESS_OPEN, ACCESS_GIVEN, ACCESS_REFUSED };
 
 struct session {
@@ -88,6 +97,7 @@ struct session {
 
 	enum access_state access;
 	struct ask ask;
+	struct verdict *late; /* to be recorded and acted on once there is room */
 	char grant[HANDLE_TEXT];
 	uint64_t grant_until_boot_ns;
 	uint32_t pid, key; /* for cancel requests */
@@ -165,8 +175,10 @@ void session_fin(struct session *s);
 
 /* --- session_host.c */
 extern const struct insp_host session_host;
-/* The held statement is refused, here and now. */
+/* The held statement is refused, as soon as that can be recorded. */
 void session_refuse_held(struct session *s, uint16_t reason);
+/* Acts on an answer that waited for room in the journal. */
+void session_late(struct session *s);
 
 /* --- session_rec.c: false: the recording is required and has failed */
 bool srec_open(struct session *s);

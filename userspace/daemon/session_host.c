@@ -488,20 +488,93 @@ static void go_on(struct session *s)
 		session_arm(s);
 }
 
+static void take_grant(struct session *s, const struct verdict *v)
+{
+	(void)snprintf(s->grant, sizeof(s->grant), "%s", v->grant);
+	s->grant_until_boot_ns = v->until_boot_ns;
+}
+
+static void refuse_by(struct session *s, const struct verdict *v, bool access)
+{
+	char words[768];
+
+	if (v->own) {
+		(void)refuse(s, &s->ask.answer, s->ask.seq, v->reason, reason_what(v->reason), NULL);
+		return;
+	}
+	(void)snprintf(words, sizeof(words), "%s denied: %s%s%s%s", access ? "access" : "statement",
+		       reason_what(v->reason), *v->by ? " (" : "", v->by, *v->by ? ")" : "");
+	(void)refuse(s, &s->ask.answer, s->ask.seq, v->reason, words, *v->detail ? v->detail : NULL);
+}
+
+static void act_on(struct session *s, const struct verdict *v)
+{
+	bool access = s->ask.kind == ASK_ACCESS;
+
+	if (!srec_decision(s, access ? "access" : "statement",
+			   v->verdict == INSP_V_ALLOW ? "allow" : "deny", v->by, v->request, v->grant,
+			   v->reason, v->detail)) {
+		session_end(s, TG_R_RECORD_FAILED, NULL);
+		return;
+	}
+	if (v->verdict == INSP_V_ALLOW) {
+		(void)allow(&s->ask.answer);
+		if (access)
+			take_grant(s, v);
+	} else {
+		refuse_by(s, v, access);
+	}
+	s->ask.answered = true;
+	go_on(s);
+}
+
+/* Many that are answered at once want more of the journal than it has at once: they queue. */
+static void act_when_recorded(struct session *s, const struct verdict *v)
+{
+	if (worker_has_room(s->w)) {
+		act_on(s, v);
+		return;
+	}
+	s->late = malloc(sizeof(*v));
+	if (!s->late) {
+		session_end(s, TG_R_NO_MEMORY, NULL);
+		return;
+	}
+	*s->late = *v;
+	s->journal_wait = s->w->waiting_room = true;
+}
+
+void session_late(struct session *s)
+{
+	struct verdict *v = s->late;
+
+	if (!worker_has_room(s->w)) {
+		s->journal_wait = s->w->waiting_room = true;
+		return;
+	}
+	s->late = NULL;
+	act_on(s, v);
+	free(v);
+}
+
+/* What the worker waits for and has not been told. */
+static bool is_open(const struct session *s)
+{
+	return (s->ask.kind == ASK_ACCESS || s->ask.kind == ASK_STATEMENT) && !s->ask.answered &&
+	       !s->late;
+}
+
 void session_refuse_held(struct session *s, uint16_t reason)
 {
-	if (s->ask.kind != ASK_STATEMENT && s->ask.kind != ASK_ACCESS)
-		return;
-	(void)refuse(s, &s->ask.answer, s->ask.seq, reason, reason_what(reason), NULL);
-	s->ask.answered = true;
-	(void)srec_decision(s, s->ask.kind == ASK_ACCESS ? "access" : "statement", "deny", "tidegate",
-			    "", "", reason, "");
-	go_on(s);
+	struct verdict v = {.own = true, .verdict = INSP_V_DENY, .reason = reason, .by = "tidegate"};
+
+	if (is_open(s))
+		act_when_recorded(s, &v);
 }
 
 void session_cancel(struct session *s)
 {
-	if (s->ask.kind == ASK_STATEMENT && !s->ask.answered) {
+	if (s->ask.kind == ASK_STATEMENT && is_open(s)) {
 		ipc_begin(s->w->ipc, IPC_ASK_CANCEL, s->ask.id);
 		ipc_put_uuid(s->w->ipc, &s->uuid);
 		ipc_send(s->w->ipc);
@@ -511,55 +584,32 @@ void session_cancel(struct session *s)
 	}
 }
 
-static void take_grant(struct session *s, struct slice grant, uint64_t until)
+static void copy(char *dst, size_t cap, struct slice s)
 {
-	(void)snprintf(s->grant, sizeof(s->grant), "%.*s", (int)min_size(grant.n, HANDLE_TEXT - 1),
-		       (const char *)grant.p);
-	s->grant_until_boot_ns = until;
+	(void)snprintf(dst, cap, "%.*s", (int)s.n, (const char *)s.p);
 }
 
 void session_answer(struct session *s, struct ipc_msg *m)
 {
-	uint32_t verdict = ipc_get_u32(m), reason = ipc_get_u32(m);
-	struct slice by = ipc_get_str(m), request = ipc_get_str(m), grant = ipc_get_str(m);
-	uint64_t until = ipc_get_u64(m);
-	struct slice detail = ipc_get_str(m);
-	bool access = s->ask.kind == ASK_ACCESS;
-	char words[768], who[128], req[64], gr[64], why[512];
+	struct verdict v = {.verdict = ipc_get_u32(m)};
 
-	if (!ipc_end(m) || s->ask.id != m->id || s->ask.answered ||
-	    (!access && s->ask.kind != ASK_STATEMENT))
-		return;
-	(void)snprintf(who, sizeof(who), "%.*s", (int)by.n, (const char *)by.p);
-	(void)snprintf(req, sizeof(req), "%.*s", (int)request.n, (const char *)request.p);
-	(void)snprintf(gr, sizeof(gr), "%.*s", (int)grant.n, (const char *)grant.p);
-	(void)snprintf(why, sizeof(why), "%.*s", (int)detail.n, (const char *)detail.p);
-	if (!srec_decision(s, access ? "access" : "statement",
-			   verdict == INSP_V_ALLOW ? "allow" : "deny", who, req, gr,
-			   (uint16_t)reason, why)) {
-		session_end(s, TG_R_RECORD_FAILED, NULL);
-		return;
-	}
-	if (verdict == INSP_V_ALLOW) {
-		(void)allow(&s->ask.answer);
-		if (access)
-			take_grant(s, grant, until);
-	} else {
-		(void)snprintf(words, sizeof(words), "%s denied: %s%s%s%s",
-			       access ? "access" : "statement", reason_what((uint16_t)reason),
-			       *who ? " (" : "", who, *who ? ")" : "");
-		(void)refuse(s, &s->ask.answer, s->ask.seq, (uint16_t)reason, words,
-			     *why ? why : NULL);
-	}
-	s->ask.answered = true;
-	go_on(s);
+	v.reason = (uint16_t)ipc_get_u32(m);
+	copy(v.by, sizeof(v.by), ipc_get_str(m));
+	copy(v.request, sizeof(v.request), ipc_get_str(m));
+	copy(v.grant, sizeof(v.grant), ipc_get_str(m));
+	v.until_boot_ns = ipc_get_u64(m);
+	copy(v.detail, sizeof(v.detail), ipc_get_str(m));
+	if (ipc_end(m) && s->ask.id == m->id && is_open(s))
+		act_when_recorded(s, &v);
 }
 
 void session_pending(struct session *s, struct slice request, struct slice words)
 {
 	char text[1024];
 
-	if (s->ask.kind != ASK_STATEMENT || s->ask.answered || s->state != SESSION_RUN)
+	/* A courtesy: nobody waits for room for its sake. */
+	if (s->ask.kind != ASK_STATEMENT || !is_open(s) || s->state != SESSION_RUN ||
+	    !worker_has_room(s->w))
 		return;
 	(void)snprintf(text, sizeof(text),
 		       "waiting for approval %.*s: %.*s", (int)request.n, (const char *)request.p,

@@ -466,6 +466,10 @@ static bool pump_kept(struct session *s, enum insp_dir dir)
 
 void session_resume(struct session *s)
 {
+	if (s->late && !s->journal_wait) {
+		session_late(s); /* comes back here when it has acted */
+		return;
+	}
 	if (s->state == SESSION_DEAD)
 		return;
 	/* One direction's progress may free the other: at most a few times in a row. */
