@@ -3,6 +3,7 @@
 import contextlib
 import os
 import platform
+import re
 import socket
 import subprocess
 import sys
@@ -77,13 +78,14 @@ def test_default_deny(daemon, pg):
         assert kernel(d)["denied_default"] == before + 6
         out = subprocess.run([f"{BUILD}/tidegate", "-c", d.config_path, "status"],
                              capture_output=True, text=True).stdout
-        assert "not closed family," in out and "`tidegate feature probe`" in out
+        assert re.search(r"not closed +family,.*`tidegate feature probe`", out), out
         assert "family" in [g["way"] for g in d.ctl("status")["gaps"]]
         assert "denied_default" in out and "neither a target nor listed" in out
         # A reload opens it; the other list is gone.
         d.write_config(with_rules(policy(pg.port),
                                   f'default: deny, allow: ["127.0.0.0/8:{port}"]'))
         d.ctl("policy.reload")
+        assert "denied_default: 6 more: refused: neither a target nor listed" in d.log()
         assert dial(d, "tcp", "127.0.0.1", port) == "ok"
         assert dial(d, "tcp", "127.0.0.1", ok) == "PermissionError"
         agent = d.ctl("agent.list")[0]

@@ -180,6 +180,35 @@ static void tell(void *ctx, const struct tg_swept *s)
 		    s->target ? "it was not steered" : "neither a target nor listed");
 }
 
+/* The kernel refuses by itself and only counts: said here, a line for each kind. */
+static void tell_refused(struct parent *p)
+{
+	static const struct {
+		enum tg_kernel_counter counter;
+		const char *label, *what;
+	} kinds[] = {
+#define X(name, label, what) {TG_K_##name, label, what},
+		TG_KERNEL_COUNTERS(X)
+#undef X
+	};
+	uint64_t now[TG_K_COUNT], more;
+
+	if (kern_counters(p->kern, now))
+		return;
+	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
+		enum tg_kernel_counter c = kinds[i].counter;
+
+		more = now[c] - p->refused_told[c];
+		p->refused_told[c] = now[c];
+		if (!p->refused_known || !more ||
+		    (c != TG_K_DENIED_DEFAULT && c != TG_K_EGRESS_UNLISTED && c != TG_K_DENIED_UNIX))
+			continue;
+		log_notice("%s: %llu more: %s", kinds[i].label, (unsigned long long)more,
+			   kinds[i].what);
+	}
+	p->refused_known = true;
+}
+
 void agentrules_sweep(struct parent *p)
 {
 	int rc = kern_sweep(p->kern, tell, p);
@@ -188,4 +217,5 @@ void agentrules_sweep(struct parent *p)
 		log_error("agents' older connections cannot be closed, only cut: %s",
 			  strerror(-rc));
 	p->sweep_failed = rc < 0;
+	tell_refused(p);
 }

@@ -14,7 +14,8 @@ MUST_CHECK int agentrules_apply(struct parent *p, const struct pagent *a);
 MUST_CHECK int agentrules_prune(struct parent *p);
 /*
  * Closes connections that nothing has judged, and logs them. In this network namespace. After
- * each change, and every few seconds for what is passed to agents meanwhile.
+ * each change, and every few seconds for what is passed to agents meanwhile. Also logs how
+ * often the kernel has refused by the rules since.
  */
 void agentrules_sweep(struct parent *p);
 

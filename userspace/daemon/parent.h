@@ -96,6 +96,8 @@ struct parent {
 	struct accel *accel; /* NULL: nobody wanted it so far */
 	char bpf_why[256];
 	bool sweep_failed;  /* said once */
+	bool refused_known; /* what the kernel has counted so far: */
+	uint64_t refused_told[TG_K_COUNT];
 	uint32_t ways_open; /* bits of enum kern_way: not closed on this kernel */
 	struct listener_set own; /* in the daemon's own network namespace */
 	struct netns_state *netns; /* of the others, in netns.c */
