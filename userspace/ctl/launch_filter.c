@@ -82,23 +82,23 @@ static int refuse_sockets(scmp_filter_ctx f)
 {
 	static const unsigned int raw[] = {SOCK_RAW, SOCK_PACKET};
 	static const unsigned int inet[] = {AF_INET, AF_INET6};
-	int rc = refuse_family(f, SCMP_A0(SCMP_CMP_GT, AF_NETLINK));
+	int rc = refuse_family(f, SCMP_A0(SCMP_CMP_GT, AF_NETLINK, 0));
 
 	for (unsigned int family = 0; !rc && family < AF_NETLINK; family++)
 		if (family != AF_UNIX && family != AF_INET && family != AF_INET6)
-			rc = refuse_family(f, SCMP_A0(SCMP_CMP_EQ, family));
+			rc = refuse_family(f, SCMP_A0(SCMP_CMP_EQ, family, 0));
 	if (!rc)
 		rc = seccomp_rule_add(f, SCMP_ACT_ERRNO(EPROTONOSUPPORT), SCMP_SYS(socket), 2,
-				      SCMP_A0(SCMP_CMP_EQ, AF_NETLINK),
-				      SCMP_A2(SCMP_CMP_NE, NETLINK_ROUTE));
+				      SCMP_A0(SCMP_CMP_EQ, AF_NETLINK, 0),
+				      SCMP_A2(SCMP_CMP_NE, NETLINK_ROUTE, 0));
 	/* socket(AF_INET, SOCK_PACKET) is an AF_PACKET socket by its old name. */
 	for (size_t i = 0; !rc && i < ARRAY_SIZE(inet) * ARRAY_SIZE(raw); i++)
 		rc = seccomp_rule_add(f, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(socket), 2,
-				      SCMP_A0(SCMP_CMP_EQ, inet[i / 2]),
+				      SCMP_A0(SCMP_CMP_EQ, inet[i / 2], 0),
 				      SCMP_A1(SCMP_CMP_MASKED_EQ, 0xf, raw[i % 2]));
 	if (!rc)
 		rc = seccomp_rule_add(f, SCMP_ACT_ERRNO(EAFNOSUPPORT), SCMP_SYS(socketpair), 1,
-				      SCMP_A0(SCMP_CMP_NE, AF_UNIX));
+				      SCMP_A0(SCMP_CMP_NE, AF_UNIX, 0));
 	return rc;
 }
 
