@@ -433,3 +433,31 @@ def test_out_of_descriptors_a_reload_arrives(gateway, pg):
         c.close()
     wait_for("service", lambda: works(d, pg), 10)
     assert harness.refused(connect(d, pg), "DROP TABLE customers")
+
+
+def test_a_crowd_at_the_metrics_takes_no_descriptors(gateway, pg):
+    d = gateway(workers=1)
+    port = harness.free_port()
+    with open(d.config_path) as f:
+        text = f.read()
+    with open(d.config_path, "w") as f:
+        f.write(text.replace("workers:", f'metrics_listen: "127.0.0.1:{port}", workers:'))
+    d.kill()
+    d.start()
+    before = len(os.listdir(f"/proc/{d.process.pid}/fd"))
+    crowd = [socket.create_connection(("127.0.0.1", port)) for _ in range(300)]
+    time.sleep(0.5)
+    assert len(os.listdir(f"/proc/{d.process.pid}/fd")) < before + 100
+    assert syncs(d) >= 0  # the other listener has places of its own
+    assert works(d, pg)
+    for s in crowd:
+        s.close()
+
+    def served():
+        try:
+            with socket.create_connection(("127.0.0.1", port), 10) as s:
+                s.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+                return s.recv(100).startswith(b"HTTP/1.0 200")
+        except ConnectionError:
+            return False
+    wait_for("service", served)

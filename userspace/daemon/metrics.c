@@ -15,7 +15,14 @@
 #include "kern/kern.h"
 #include "tidegate_ctl.h"
 
-enum { REQUEST_MAX = 4096, REQUEST_MS = 5000, ANSWER_ROOM = 256 << 10 };
+enum {
+	REQUEST_MAX = 4096,
+	REQUEST_MS = 5000,
+	ANSWER_ROOM = 256 << 10,
+	/* At once, of each listener: agents may reach the one on loopback, and are not to take
+	 * all descriptors of the parent. */
+	SCRAPERS_MAX = 32,
+};
 
 static uv_poll_t metrics_polls[2];
 
@@ -136,6 +143,7 @@ struct scraper {
 	uv_poll_t poll;
 	uv_timer_t timer;
 	int fd;
+	unsigned *nopen; /* of its listener */
 	uint8_t nhandles;
 	size_t n;
 	char request[REQUEST_MAX];
@@ -148,6 +156,7 @@ static void scraper_closed(uv_handle_t *h)
 	if (--s->nhandles)
 		return;
 	close(s->fd);
+	--*s->nopen;
 	free(s);
 }
 
@@ -201,14 +210,16 @@ static void on_scraper(uv_poll_t *h, int status, int events)
 static void on_metrics(uv_poll_t *h, int status, int events)
 {
 	struct parent *p = h->data;
-	int listen_fd = h == &metrics_polls[0] ? p->metrics_fd : p->metrics_tcp;
+	static unsigned nopen[2];
+	bool tcp = h != &metrics_polls[0];
+	int listen_fd = tcp ? p->metrics_tcp : p->metrics_fd;
 	int fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 	int size = ANSWER_ROOM;
 	struct scraper *s;
 
 	if (fd < 0)
 		return;
-	s = calloc(1, sizeof(*s));
+	s = nopen[tcp] < SCRAPERS_MAX ? calloc(1, sizeof(*s)) : NULL;
 	if (!s || uv_poll_init(&p->loop, &s->poll, fd)) {
 		free(s);
 		close(fd);
@@ -218,6 +229,8 @@ static void on_metrics(uv_poll_t *h, int status, int events)
 	(void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
 	s->p = p;
 	s->fd = fd;
+	s->nopen = &nopen[tcp];
+	++*s->nopen;
 	s->nhandles = 2;
 	(void)uv_timer_init(&p->loop, &s->timer);
 	(void)uv_timer_start(&s->timer, scraper_late, REQUEST_MS, 0);
