@@ -2,6 +2,7 @@
 /* Rows: reading, waiting, and what the socket tells of itself. */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/sockios.h>
 #include <netinet/in.h>
 #include <poll.h>
@@ -133,21 +134,67 @@ size_t row_read_all(int fd, size_t max, bool *ret_good, ssize_t *ret_last)
 	return done;
 }
 
+/* How often the thread has gone to sleep by itself; *ret_asleep: it does now. */
+static unsigned long sleeps(pid_t thread, bool *ret_asleep)
+{
+	unsigned long n = 0;
+	char path[64], line[128];
+	FILE *f;
+
+	*ret_asleep = false;
+	(void)snprintf(path, sizeof(path), "/proc/self/task/%d/status", (int)thread);
+	f = fopen(path, "re");
+	while (f && fgets(line, sizeof(line), f)) {
+		if (strncmp(line, "State:\tS", 8) == 0)
+			*ret_asleep = true;
+		else if (sscanf(line, "voluntary_ctxt_switches: %lu", &n) == 1)
+			break;
+	}
+	if (f)
+		(void)fclose(f); /* was only read */
+	return n;
+}
+
+/* It sleeps, for at least 2 ms. */
+static unsigned long wait_asleep(pid_t thread)
+{
+	unsigned long n = 0, before = ULONG_MAX;
+	bool asleep = false;
+
+	for (int i = 0; i < ROW_WAIT_MS && !(asleep && n == before); i++) {
+		before = asleep ? n : ULONG_MAX;
+		pause_ms(2);
+		n = sleeps(thread, &asleep);
+	}
+	return n;
+}
+
+/* It woke up, and sleeps again: in the same call, or in one behind it. */
+static void wait_again(pid_t thread, unsigned long before)
+{
+	bool asleep;
+
+	for (int i = 0; i < ROW_WAIT_MS / 10 && sleeps(thread, &asleep) == before; i++)
+		pause_ms(1);
+	(void)wait_asleep(thread);
+}
+
 static void *later_main(void *arg)
 {
 	struct row_later *l = arg;
+	unsigned long n = l->act == ROW_READ_ALL ? 0 : wait_asleep(l->main_id);
 	ssize_t last;
 
-	pause_ms(l->ms);
 	switch (l->act) {
 	case ROW_SEND:
 		l->good = row_send(l->fd, l->n);
 		break;
 	case ROW_SIGNAL:
-		l->good = pthread_kill(l->main, SIGUSR1) == 0;
-		break;
 	case ROW_SHUT_WR:
-		l->good = shutdown(l->fd, SHUT_WR) == 0;
+		l->good = l->act == ROW_SIGNAL ? pthread_kill(l->main, SIGUSR1) == 0
+					       : shutdown(l->fd, SHUT_WR) == 0;
+		wait_again(l->main_id, n);
+		l->good &= row_send(l->then_fd, 10);
 		break;
 	case ROW_READ_ALL:
 		l->n = row_read_all(l->fd, l->n, &l->good, &last);
@@ -159,6 +206,7 @@ static void *later_main(void *arg)
 bool row_later(struct row_later *l)
 {
 	l->main = pthread_self();
+	l->main_id = gettid();
 	l->good = false;
 	return pthread_create(&l->thread, NULL, later_main, l) == 0;
 }
@@ -203,7 +251,7 @@ static void peek(const struct kern_row_env *env, char *out)
 
 static void waitall(const struct kern_row_env *env, char *out)
 {
-	struct row_later l = {.ms = 15, .act = ROW_SEND, .n = 100};
+	struct row_later l = {.act = ROW_SEND, .n = 100};
 	struct kern_pair p;
 	char b[200], text[KERN_ROW_TEXT];
 
@@ -322,21 +370,17 @@ static void no_op(int signum)
 static void signal_restart(const struct kern_row_env *env, char *out)
 {
 	struct sigaction sa = {.sa_handler = no_op, .sa_flags = SA_RESTART}, old;
-	struct row_later sig = {.ms = 10, .act = ROW_SIGNAL};
-	struct row_later data = {.ms = 25, .act = ROW_SEND, .n = 10};
+	struct row_later l = {.act = ROW_SIGNAL};
 	struct kern_pair p;
 	char b[100];
 
 	if (!row_open(env, &p, out))
 		return;
-	data.fd = p.s;
+	l.then_fd = p.s;
 	(void)sigaction(SIGUSR1, &sa, &old);
-	if (row_later(&sig)) {
-		if (row_later(&data)) {
-			(void)row_result(recv(p.c, b, sizeof(b), 0), out);
-			row_join(&data);
-		}
-		row_join(&sig);
+	if (row_later(&l)) {
+		(void)row_result(recv(p.c, b, sizeof(b), 0), out);
+		row_join(&l);
 	}
 	(void)sigaction(SIGUSR1, &old, NULL);
 	row_close(&p);
@@ -358,21 +402,17 @@ static void rcvtimeo(const struct kern_row_env *env, char *out)
 /* The wake-up when the peer's acknowledgement of our end arrives. */
 static void half_close_wait(const struct kern_row_env *env, char *out)
 {
-	struct row_later end = {.ms = 10, .act = ROW_SHUT_WR};
-	struct row_later data = {.ms = 25, .act = ROW_SEND, .n = 10};
+	struct row_later l = {.act = ROW_SHUT_WR};
 	struct kern_pair p;
 	char b[100];
 
 	if (!row_open(env, &p, out))
 		return;
-	end.fd = p.c;
-	data.fd = p.s;
-	if (row_later(&end)) {
-		if (row_later(&data)) {
-			(void)row_result(recv(p.c, b, sizeof(b), 0), out);
-			row_join(&data);
-		}
-		row_join(&end);
+	l.fd = p.c;
+	l.then_fd = p.s;
+	if (row_later(&l)) {
+		(void)row_result(recv(p.c, b, sizeof(b), 0), out);
+		row_join(&l);
 	}
 	row_close(&p);
 }

@@ -14,14 +14,18 @@ enum { ROW_WAIT_MS = 1000 }; /* for what must come */
 
 enum row_act { ROW_SEND, ROW_SIGNAL, ROW_SHUT_WR, ROW_READ_ALL };
 
-/* Something that another thread does while the row is inside a call. */
+/*
+ * Something that another thread does while the row is inside a call: all but ROW_READ_ALL waits
+ * until the row's thread sleeps, however slow the machine is.
+ */
 struct row_later {
 	pthread_t thread, main;
-	unsigned ms;
+	pid_t main_id;
 	enum row_act act;
 	int fd;
 	size_t n;
-	bool good; /* ROW_READ_ALL: the bytes were those of row_pattern */
+	int then_fd; /* SIGNAL, SHUT_WR: what gets 10 bytes once the row's thread has slept again */
+	bool good;   /* ROW_READ_ALL: the bytes were those of row_pattern */
 };
 
 bool row_later(struct row_later *l);
