@@ -75,6 +75,16 @@ def test_off_runs_no_self_test(daemon, pg):
     assert kernel(d) == (0, 0, 0)
 
 
+def test_a_stop_does_not_wait_for_the_self_test(daemon, pg):
+    d = daemon(harness.policy(pg.port, target=ON))
+    if d.ctl("status")["accelerator"]["self_test"] != "running":
+        pytest.skip("it was over too soon")
+    began = time.monotonic()
+    d.stop_process()
+    assert d.process.returncode == 0
+    assert time.monotonic() - began < 1.5
+
+
 def test_masked_denied_recorded(fast, pg):
     d = fast(mask=["{ column: customers.ssn, as: redact }"],
              commands=["{ effect: read, do: allow }", "{ effect: session, do: allow }"])

@@ -23,6 +23,7 @@
 #include "daemon/netns.h"
 #include "daemon/worker.h"
 #include "kern/kern.h"
+#include "kern/kern_accel.h"
 #include "kern/kern_ways.h"
 #include "tidegate_ctl.h"
 #include "tidegate_rec.h"
@@ -466,6 +467,7 @@ int parent_main(const char *config_path)
 		   TIDEGATE_VERSION, p.cfg->ntargets, p.cfg->nagents, p.nworkers,
 		   p.kern ? "on" : "off");
 	(void)uv_run(&p.loop, UV_RUN_DEFAULT);
+	kern_selftest_cancel(); /* its thread is joined at the exit */
 	/*
 	 * The listener's entry stays: its socket is closed, so connections are refused, and
 	 * nobody else can bind the port meanwhile.

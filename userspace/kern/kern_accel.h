@@ -44,6 +44,8 @@ const char *kern_accel_missing(const struct kern *k);
  * process. Root; may be called from any thread.
  */
 void kern_selftest_run(struct kern_selftest *ret);
+/* For a process that ends: one that runs is given up at once. */
+void kern_selftest_cancel(void);
 /* Row @i behaves otherwise than plain TCP, before or after a direction has fallen back. */
 bool kern_selftest_differs(const struct kern_selftest *t, unsigned i, enum kern_accel_config c);
 /* How many rows do; with @integrity only those where bytes would be lost or out of order. */
