@@ -620,8 +620,9 @@ int rerun_end(struct rerun *r, struct rerun_counts *ret)
 			       r->in[0].n, r->in[1].n);
 	if (r->due.n)
 		return differs(r, "%zu bytes that the inspector says now are not recorded", r->due.n);
-	/* One statement may have waited for its answer until the end. */
-	if (c && !c->next && slice_eq_str(str(c->json, "decision"), "approve"))
+	/* A login or a statement may have waited for its answer until the end. */
+	if (c && !c->next &&
+	    (c->type == TG_REC_STATE || slice_eq_str(str(c->json, "decision"), "approve")))
 		c = NULL;
 	if (s || c)
 		return differs(r, "a recorded %s does not happen now",
