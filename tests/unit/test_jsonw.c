@@ -66,11 +66,25 @@ static void test_members(void **state)
 	buf_done(&b);
 }
 
+/* What is absent is empty: nothing is read from where it would be. */
+static void test_absent(void **state)
+{
+	struct slice absent = {.p = NULL, .n = 0};
+	struct buf b;
+
+	(void)state;
+	buf_init(&b, 4096);
+	assert_int_equal(buf_append(&b, "x", 1), 0);
+	assert_true(slice_eq_str(quoted(&b, absent), "\"\""));
+	buf_done(&b);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_bytes),
 		cmocka_unit_test(test_members),
+		cmocka_unit_test(test_absent),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

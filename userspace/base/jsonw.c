@@ -16,7 +16,7 @@ static inline void put(struct jsonw *w, const void *p, size_t n)
 {
 	struct buf *b = w->out;
 
-	if (likely(!w->bad && b->mem && n <= b->cap - b->off - b->n)) {
+	if (likely(n && !w->bad && b->mem && n <= b->cap - b->off - b->n)) {
 		memcpy(b->mem + b->off + b->n, p, n);
 		b->n += n;
 	} else if (!w->bad && buf_append(b, p, n)) {
