@@ -66,7 +66,9 @@ static void say_holder(const struct kern *k, const struct kern_attach_row *row, 
 	uint32_t ids[16] = {0}, n = ARRAY_SIZE(ids), flags = 0;
 	char name[BPF_OBJ_NAME_LEN];
 
-	if (bpf_prog_query(k->cg_fd, row->type, BPF_F_QUERY_EFFECTIVE, &flags, ids, &n) || n == 0)
+	/* ENOSPC: there are more, those of the cgroup itself came first. */
+	if (bpf_prog_query(k->cg_fd, row->type, BPF_F_QUERY_EFFECTIVE, &flags, ids, &n) &&
+	    errno != ENOSPC)
 		return;
 	n = n > ARRAY_SIZE(ids) ? ARRAY_SIZE(ids) : n;
 	(void)kern_say(error, 0, "; attached there without BPF_F_ALLOW_MULTI:");
