@@ -38,7 +38,7 @@
 #define TG_CTL_RUN_DIR "/run/tidegate"
 #define TG_AUDIT_FILE  "audit.jsonl" /* in the state directory; older ones end in .1, .2, ... */
 #define TG_CTL_CONFIG  "/etc/tidegate/tidegate.yaml"
-enum { TG_CTL_MAX = 4 << 20 };
+enum { TG_CTL_MAX = 16 << 20 };
 
 /* X(NAME, "op", "args -> result") */
 #define TG_CTL_OPS(X)                                                                              \

@@ -13,7 +13,7 @@
 #include "daemon/parent.h"
 #include "tidegate_ctl.h"
 
-enum { CLIENTS_MAX = 256, OUT_MAX = 16 << 20 };
+enum { CLIENTS_MAX = 256, OUT_MAX = 64 << 20 };
 
 struct ctl_client {
 	struct list link;
