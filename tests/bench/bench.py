@@ -15,6 +15,8 @@ import argparse
 import json
 import os
 import re
+import resource
+import signal
 import statistics
 import subprocess
 import sys
@@ -64,6 +66,7 @@ GOALS = {  # (hop, row): {figure: (relation, limit)}
     ("tidegate-accel", "simple8"): {"ratio": at_least(0.92)},
     ("tidegate-accel", "simple64"): {"ratio": at_least(0.92)},
     ("tidegate-accel", "prepared8"): {"ratio": at_least(0.78)},
+    ("idle", "idle"): {"session_bytes": at_most(2048)},
     ("detect", "dense"): {"gb_per_s": at_least(0.8)},
     ("detect", "sparse"): {"gb_per_s": at_least(1.5)},
     ("sql", "pgbench"): {"known_us": at_most(0.3), "unseen_us": at_most(3)},
@@ -258,6 +261,49 @@ def units():
                    for r in run("bench_sql") if r["case"] == "pgbench"]
 
 
+IDLE, IDLE_FIRST, IDLE_WORKERS = 10000, 1000, 2
+
+
+def idle():
+    """User memory of the workers for a session that has logged in to a stub and says nothing."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    # One descriptor for each here and in the stub, two in its worker.
+    total = min(IDLE, hard - 500)
+    gate = harness.free_port()
+    stub, stub_pid = harness.stub_server(process=True)
+    config = harness.policy(stub, target=f'listen: "127.0.0.1:{gate}"\n')
+    d = harness.Daemon(config.replace("bot: {", "bot: { source: [127.0.0.1/32],"),
+                       workers=IDLE_WORKERS, journal="256MiB")
+    workers = [p for name, p in d.children().items() if name.startswith("worker")]
+    groups = {"session_bytes": workers, "parent_bytes": [d.process.pid]}
+
+    def memory():
+        time.sleep(4)  # until the tails of the recordings are in files
+        return {k: sum(harness.private_kib(p) for p in pids) * 1024 for k, pids in groups.items()}
+
+    try:
+        conns = harness.log_in(gate, IDLE_FIRST)
+        before = memory()
+        conns += harness.log_in(gate, total - IDLE_FIRST)
+        after = memory()
+        ran = cpu_seconds(workers)
+        time.sleep(5)
+        ran = (cpu_seconds(workers) - ran) / 5
+        assert len(d.ctl("session.list", timeout=60)) == total
+        began = time.perf_counter()
+        conns[IDLE_FIRST].query("SELECT 1")
+        conns[IDLE_FIRST].until(b"Z")
+        took = time.perf_counter() - began
+        row = {k: round((after[k] - before[k]) / (total - IDLE_FIRST)) for k in groups}
+        return [{"row": "idle", "hop": "idle", "sessions": total, **row,
+                 "idle_cpu_percent": round(ran * 100, 2), "answered_us": round(took * 1e6)}]
+    finally:
+        d.stop()
+        os.kill(stub_pid, signal.SIGKILL)
+        os.waitpid(stub_pid, 0)
+
+
 def peer_limit(results, row):
     """Of the peers that were measured in this run the best."""
     ratios = [r["ratio"] for r in results if r["row"] == row and r["hop"] in PEERS]
@@ -300,7 +346,7 @@ def main():
     ap.add_argument("--pairs", type=int, default=5)
     ap.add_argument("--seconds", type=int, default=3)
     ap.add_argument("--rows", default="latency,simple1,simple8,simple64,prepared1,prepared8,"
-                    "prepared64,wide,connects,units")
+                    "prepared64,wide,connects,idle,units")
     ap.add_argument("--hops", default="tidegate,tidegate-socket,tidegate-accel,pgbouncer,haproxy")
     ap.add_argument("--json")
     args = ap.parse_args()
@@ -322,9 +368,11 @@ def main():
             "haproxy": lambda: Process(pg, "haproxy", ["haproxy", "-f"], HAPROXY),
         }
         direct, results = Direct(pg), []
-        rows = [r for r in args.rows.split(",") if r != "units"]
-        if "units" in args.rows.split(","):
-            results += units()
+        rows = [r for r in args.rows.split(",") if r not in ("units", "idle")]
+        for name, run in (("units", units), ("idle", idle)):
+            if name in args.rows.split(","):
+                results += run()
+                print(*results[-1:], flush=True)
         # One Tidegate at a time: both protect the same address.
         alone = ("tidegate-socket", "tidegate-accel")
         wanted = args.hops.split(",")

@@ -7,12 +7,14 @@ import os
 import pwd
 import re
 import resource
+import selectors
 import shutil
 import signal
 import socket
 import struct
 import subprocess
 import tempfile
+import threading
 import time
 import uuid
 
@@ -186,6 +188,57 @@ def startup(**params):
     return struct.pack(">I", len(body) + 4) + body
 
 
+HELLO = (message(b"R", b"\0\0\0\0") + message(b"S", b"server_version\x0015.0\0") +
+         message(b"S", b"standard_conforming_strings\0on\0") +
+         message(b"K", b"\0\0\0\1\0\0\0\2") + message(b"Z", b"I"))
+ANSWER = message(b"C", b"SELECT 0\0") + message(b"Z", b"I")
+
+
+def serve_stub(listener):
+    sel = selectors.DefaultSelector()
+    sel.register(listener, selectors.EVENT_READ)
+    while True:
+        for key, _ in sel.select():
+            if key.fileobj is listener:
+                sel.register(listener.accept()[0], selectors.EVENT_READ)
+            elif data := key.fileobj.recv(65536):
+                key.fileobj.sendall(HELLO if data[4:6] == b"\0\3" else
+                                    ANSWER if data[:1] == b"Q" else b"")
+            else:
+                sel.unregister(key.fileobj)
+                key.fileobj.close()
+
+
+def stub_server(process=False):
+    """Logs everybody in and answers queries with nothing: its port, and its process if it has one."""
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(4096)
+    port = listener.getsockname()[1]
+    if not process:
+        threading.Thread(target=serve_stub, args=(listener,), daemon=True).start()
+        return port
+    pid = os.fork()
+    if pid == 0:
+        serve_stub(listener)
+    listener.close()
+    return port, pid
+
+
+def log_in(port, n):
+    """So many clients at once."""
+    conns = []
+    while n:
+        batch = [Raw(port, login=False) for _ in range(min(n, 100))]
+        for c in batch:
+            c.send(startup())
+        for c in batch:
+            c.until(b"Z")
+        conns += batch
+        n -= len(batch)
+    return conns
+
+
 class Raw:
     """A client of the protocol as bytes."""
 
@@ -246,6 +299,12 @@ class Raw:
 
     def close(self):
         self.s.close()
+
+
+def private_kib(pid):
+    """Without the journal, which is a mapping of a file."""
+    with open(f"/proc/{pid}/status") as f:
+        return int([line.split()[1] for line in f if line.startswith("RssAnon")][0])
 
 
 def limit_files(n):

@@ -42,7 +42,7 @@ enum {
 			 "fd?: file, n * fd: unconnected, in the agent's network namespace")       \
 	X(SOCKET_ASK, "W>P uuid: one more of these")                                               \
 	X(SOCKET, "P>W uuid, fd?")                                                                 \
-	X(SESSION_LOGIN, "W>P uuid, str user, str database, str application")                      \
+	X(SESSION_LOGIN, "W>P uuid, str user, str database, str application, u32 pid, u32 key")    \
 	X(SESSION_KEY, "W>P uuid, u32 pid, u32 key")                                               \
 	X(SESSION_STATS, "W>P uuid, str state, u64 commands, u64 in, u64 out, u64 masked")         \
 	X(SESSION_CLOSE, "W>P uuid, u32 reason, u64 commands, u64 in, u64 out, u64 masked")        \

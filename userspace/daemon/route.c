@@ -236,6 +236,12 @@ static char *dup_slice(struct slice s)
 	return strndup((const char *)s.p, min_size(s.n, 256));
 }
 
+static void session_key(struct psession *s, struct ipc_msg *m)
+{
+	s->backend_pid = ipc_get_u32(m);
+	s->backend_key = ipc_get_u32(m);
+}
+
 static void session_login(struct psession *s, struct ipc_msg *m)
 {
 	struct slice user = ipc_get_str(m), db = ipc_get_str(m), app = ipc_get_str(m);
@@ -246,6 +252,7 @@ static void session_login(struct psession *s, struct ipc_msg *m)
 	s->user = dup_slice(user);
 	s->database = dup_slice(db);
 	s->application = dup_slice(app);
+	session_key(s, m);
 }
 
 static void session_stats(struct psession *s, struct ipc_msg *m)
@@ -316,8 +323,7 @@ static void session_message(struct parent *p, struct child *c, struct ipc_msg *m
 		session_login(s, m);
 		break;
 	case IPC_SESSION_KEY:
-		s->backend_pid = ipc_get_u32(m);
-		s->backend_key = ipc_get_u32(m);
+		session_key(s, m);
 		break;
 	case IPC_SESSION_STATS:
 		session_stats(s, m);

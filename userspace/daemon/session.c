@@ -24,6 +24,14 @@ static const char *const state_names[] = {
 	[SESSION_RUN] = "run",		 [SESSION_END] = "end",	    [SESSION_DEAD] = "end",
 };
 
+struct session_id session_id(const struct session *s)
+{
+	struct session_id id;
+
+	uuid_format(&s->uuid, id.text);
+	return id;
+}
+
 const char *session_state_name(const struct session *s)
 {
 	if (s->ask.kind == ASK_ACCESS || s->ask.kind == ASK_STATEMENT)
@@ -147,6 +155,7 @@ static void on_handle_closed(uv_handle_t *h)
 		buf_done(&s->leg[i].in);
 		buf_done(&s->leg[i].out);
 	}
+	free(s->ask.answer);
 	free(s->ask.texts);
 	srec_facts_free(s);
 	free(s->late);
@@ -160,6 +169,24 @@ static void on_handle_closed(uv_handle_t *h)
 	free(s);
 }
 
+static struct session **bucket(struct worker *w, const struct uuid *u)
+{
+	uint32_t h;
+
+	/* The last bytes of a version 7 UUID are random. */
+	memcpy(&h, u->b + 12, sizeof(h));
+	return &w->by_uuid[h % WORKER_BUCKETS];
+}
+
+static void unhash(struct worker *w, const struct session *s)
+{
+	struct session **at = bucket(w, &s->uuid);
+
+	while (*at != s)
+		at = &(*at)->hash_next;
+	*at = s->hash_next;
+}
+
 static struct session *session_alloc(struct worker *w)
 {
 	struct session *s = calloc(1, sizeof(*s));
@@ -171,7 +198,6 @@ static struct session *session_alloc(struct worker *w)
 	s->conf = wconf_ref(w->conf);
 	s->opened_wall_ns = clock_wall_ns();
 	uuid_new(s->opened_wall_ns, &s->uuid);
-	uuid_format(&s->uuid, s->id);
 	leg_init(&s->leg[0]);
 	leg_init(&s->leg[1]);
 	arena_init(&s->arena, FLOW_BUDGET);
@@ -180,7 +206,8 @@ static struct session *session_alloc(struct worker *w)
 	s->timer.data = s;
 	list_init(&s->catalog_link);
 	list_add_tail(&w->sessions, &s->link);
-	HASH_ADD(hh, w->by_uuid, uuid, sizeof(s->uuid), s);
+	s->hash_next = *bucket(w, &s->uuid);
+	*bucket(w, &s->uuid) = s;
 	w->nsessions++;
 	w->stats->accepted++;
 	w->stats->sessions = w->nsessions;
@@ -228,9 +255,10 @@ void session_accept(struct worker *w, int fd, const struct tg_record *rec, const
 
 struct session *session_find(struct worker *w, const struct uuid *u)
 {
-	struct session *s;
+	struct session *s = *bucket(w, u);
 
-	HASH_FIND(hh, w->by_uuid, u, sizeof(*u), s);
+	while (s && !uuid_eq(&s->uuid, u))
+		s = s->hash_next;
 	return s;
 }
 
@@ -359,7 +387,7 @@ static void destroy(struct session *s)
 	ipc_put_u64(w->ipc, s->bytes[INSP_S2C]);
 	ipc_put_u64(w->ipc, s->masked);
 	ipc_send(w->ipc);
-	HASH_DEL(w->by_uuid, s);
+	unhash(w, s);
 	list_del(&s->link);
 	w->nsessions--;
 	w->stats->sessions = w->nsessions;
@@ -411,7 +439,7 @@ static void say_goodbye(struct session *s, uint16_t reason, const char *words)
 		.hint = slice_str(reason_todo(reason)),
 	};
 
-	(void)snprintf(detail, sizeof(detail), "Tidegate session %s", s->id);
+	(void)snprintf(detail, sizeof(detail), "Tidegate session %s", session_id(s).text);
 	w.detail = slice_str(detail);
 	insp_out_reset(&s->w->out[0]);
 	insp_out_reset(&s->w->out[1]);
@@ -434,7 +462,7 @@ static void log_end(struct session *s, uint16_t reason, const char *words)
 	uint32_t n = reason < TG_R_COUNT ? ++s->w->logged[reason] : 1;
 
 	if (n <= LOGGED_PER_TICK)
-		log_info("session %s ends: %s%s%s%s", s->id, reason_what(reason),
+		log_info("session %s ends: %s%s%s%s", session_id(s).text, reason_what(reason),
 			 words && *words ? ": " : "", words ? words : "",
 			 n == LOGGED_PER_TICK ? " (more of these are only counted)" : "");
 }
@@ -515,7 +543,7 @@ void session_recheck(struct session *s, struct wconf *conf)
 void session_describe(struct session *s, struct jsonw *j)
 {
 	jsonw_object(j);
-	jsonw_kv_string(j, "id", s->id);
+	jsonw_kv_string(j, "id", session_id(s).text);
 	jsonw_kv_string(j, "state", session_state_name(s));
 	jsonw_kv_string(j, "upstream", s->upstream);
 	jsonw_kv_u64(j, "commands", s->commands);

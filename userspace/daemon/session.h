@@ -9,8 +9,6 @@
 #ifndef TIDEGATE_DAEMON_SESSION_H
 #define TIDEGATE_DAEMON_SESSION_H
 
-#include <uthash.h>
-
 #include "base/arena.h"
 #include "daemon/worker.h"
 #include "tidegate_abi.h"
@@ -28,8 +26,8 @@ struct catalog_ref; /* catalog_load.c */
 
 struct leg {
 	uv_poll_t poll;
-	int fd; /* -1: none */
-	int events; /* that the poll handle has been told */
+	int fd;		/* -1: none */
+	uint8_t events; /* that the poll handle has been told */
 	bool eof;	/* read */
 	bool shut;	/* written */
 	bool connected;
@@ -37,18 +35,20 @@ struct leg {
 	struct buf out; /* not yet taken by the kernel */
 };
 
+enum ddl_state { DDL_NONE, DDL_STATEMENT, DDL_TRANSACTION };
+
 enum ask_kind { ASK_NONE, ASK_ACCESS, ASK_STATEMENT, ASK_CATALOG };
 
 /* The one question that is open, and its answer. */
 struct ask {
 	enum ask_kind kind;
+	bool answered, in_transaction;
 	uint64_t id;  /* of the question to the parent */
 	uint64_t seq; /* of the event */
 	uint64_t open_seq; /* of the last that the inspector holds bytes for */
 	uint64_t until_boot_ns;
-	bool answered, in_transaction;
-	struct insp_answer answer;
-	char *texts; /* what the answer's slices point to */
+	struct insp_answer *answer; /* owned; there while somebody else is asked */
+	char *texts;		    /* what the answer's slices point to */
 };
 
 /* An answer, of the parent or of our own (a denial); kept while the journal has no room for it. */
@@ -60,14 +60,12 @@ struct verdict {
 	char by[128], request[64], grant[HANDLE_TEXT], detail[512];
 };
 
-enum access_state { ACCESS_OPEN, ACCESS_GIVEN, ACCESS_REFUSED };
-
+/* Idle sessions are many: what is needed seldom is allocated then, small fields stand together. */
 struct session {
 	struct worker *w;
 	struct list link;
-	UT_hash_handle hh;
+	struct session *hash_next; /* of the worker's table by uuid */
 	struct uuid uuid;
-	char id[UUID_TEXT];
 	enum session_state state;
 	uint8_t nhandles;
 	bool in_turn, doomed; /* ended inside its own turn: acted on at the end of it */
@@ -78,9 +76,17 @@ struct session {
 	bool journal_wait;
 	bool client_dead;
 	bool observe; /* the target is only observed: decisions are recorded, not enforced */
+	bool steered;
+	bool in_netns; /* the sockets of upstream_fd and no others, if they are -1: none */
+	bool login_due; /* the parent does not know yet who has logged in */
+	uint8_t ddl;	     /* enum ddl_state: may not be visible to others yet */
+	char grant[HANDLE_TEXT];
+	uint16_t fatal;	     /* found inside a callback of the inspector: ends the session after it */
+	uint16_t end_reason;
+	uint16_t no_upstream; /* reason why there are none in upstream_fd */
+	uint32_t pid, key; /* for cancel requests */
+	uint32_t catalog_generation; /* newest that was asked for because of an unknown table */
 	uint64_t copy_boot_ns; /* a COPY waits for a snapshot that is no older */
-	enum { DDL_NONE, DDL_STATEMENT, DDL_TRANSACTION } ddl; /* may not be visible to others yet */
-	uint16_t fatal; /* found inside a callback of the inspector: ends the session after it */
 	struct leg leg[2];    /* indexed by the direction that is read from it */
 	uv_timer_t timer;
 
@@ -88,32 +94,21 @@ struct session {
 	struct wconf *conf;
 	struct catalog_ref *catalog; /* the snapshot's place, once it was asked for */
 	struct list catalog_link; /* among those who wait for a snapshot */
-	uint32_t catalog_generation; /* newest that was asked for because of an unknown table */
 	const struct inspector *insp;
 	struct insp_env env;
 	void *st;
 	struct arena arena;
 	struct rec *rec;
 
-	enum access_state access;
 	struct ask ask;
 	struct verdict *late; /* to be recorded and acted on once there is room */
-	char grant[HANDLE_TEXT];
 	uint64_t grant_until_boot_ns;
-	uint32_t pid, key; /* for cancel requests */
 	char *upstream; /* "address:port" or "unix:PATH" */
 	/* Unconnected, in the agent's network namespace: for the session, for a cancel request. */
 	int upstream_fd[2];
-	bool in_netns; /* these and no others, if they are -1: none */
-	uint16_t no_upstream; /* reason why there are none */
 	char *facts; /* JSON from the parent, until it is in the recording */
 	const char *user, *database, *application;
 	struct tg_record *record; /* NULL: not steered, or in the recording already */
-	bool steered;
-
-	const uint8_t *turn_in; /* input of the running call */
-	size_t turn_n;
-	uint64_t turn_wall_ns; /* when it began: the time of what it records */
 
 	uint64_t sync; /* bytes for the server wait for this sync of the worker */
 	uint64_t fin_boot_ns; /* the client has closed its side; since then the server took nothing */
@@ -121,8 +116,13 @@ struct session {
 	uint64_t result_at, result_masked; /* of what is to be the next RESULT */
 	struct plan_memo *plans; /* session_facts.c */
 	uint64_t opened_wall_ns;
-	uint16_t end_reason;
 };
+
+/* The session's id as text, for log and messages. */
+struct session_id {
+	char text[UUID_TEXT];
+};
+struct session_id session_id(const struct session *s);
 
 /* Takes over @fd. @rec NULL: from the gateway listener of @target. */
 void session_accept(struct worker *w, int fd, const struct tg_record *rec, const char *target,
@@ -175,6 +175,8 @@ void session_fin(struct session *s);
 
 /* --- session_host.c */
 extern const struct insp_host session_host;
+/* Who has logged in, if the parent was not told yet. */
+void session_tell_login(struct session *s);
 /* The held statement is refused, as soon as that can be recorded. */
 void session_refuse_held(struct session *s, uint16_t reason);
 /* Acts on an answer that waited for room in the journal. */

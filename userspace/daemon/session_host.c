@@ -41,7 +41,7 @@ static enum insp_verdict refuse(struct session *s, struct insp_answer *a, uint64
 	}
 	(void)snprintf(texts, 1024, "%s", message);
 	a->message = slice_str(texts);
-	(void)snprintf(texts + 1024, 256, "Tidegate request %s/%llu", s->id,
+	(void)snprintf(texts + 1024, 256, "Tidegate request %s/%llu", session_id(s).text,
 		       (unsigned long long)seq);
 	a->detail = slice_str(texts + 1024);
 	(void)snprintf(texts + 1280, TEXTS - 1280, "%s", hint ? hint : reason_todo(reason));
@@ -59,6 +59,10 @@ static enum insp_verdict allow(struct insp_answer *a)
 static enum insp_verdict wait_for(struct session *s, enum ask_kind kind, uint64_t seq,
 				  struct insp_answer *a)
 {
+	if (kind != ASK_CATALOG && !s->ask.answer)
+		s->ask.answer = malloc(sizeof(*s->ask.answer));
+	if (kind != ASK_CATALOG && !s->ask.answer)
+		return refuse(s, a, seq, TG_R_NO_MEMORY, reason_what(TG_R_NO_MEMORY), NULL);
 	s->ask.kind = kind;
 	s->ask.seq = seq;
 	if (seq)
@@ -78,7 +82,9 @@ static bool answered(struct session *s, uint64_t seq, struct insp_answer *ret,
 	if (!s->ask.answered) {
 		*ret = (struct insp_answer){.verdict = INSP_V_WAIT};
 	} else {
-		*ret = s->ask.answer;
+		*ret = *s->ask.answer;
+		free(s->ask.answer);
+		s->ask.answer = NULL;
 		s->ask.kind = ASK_NONE;
 	}
 	*ret_verdict = ret->verdict;
@@ -95,17 +101,41 @@ static void put_approvers(struct ipc *ipc, uint32_t min, const char *const *name
 
 /* ------------------------------------------------------------------- login */
 
-static void tell_login(struct session *s, const struct event *ev)
+void session_tell_login(struct session *s)
 {
-	s->user = arena_strdup(&s->arena, ev->login.user);
-	s->database = arena_strdup(&s->arena, ev->login.database);
-	s->application = arena_strdup(&s->arena, ev->login.application);
+	if (!s->login_due)
+		return;
+	s->login_due = false;
 	ipc_begin(s->w->ipc, IPC_SESSION_LOGIN, 0);
 	ipc_put_uuid(s->w->ipc, &s->uuid);
 	ipc_put_str(s->w->ipc, s->user);
 	ipc_put_str(s->w->ipc, s->database);
 	ipc_put_str(s->w->ipc, s->application);
+	ipc_put_u32(s->w->ipc, s->pid);
+	ipc_put_u32(s->w->ipc, s->key);
 	ipc_send(s->w->ipc);
+}
+
+/* In one piece: each would be rounded up. */
+static void keep_names(struct session *s, const struct event *ev)
+{
+	const struct slice from[] = {ev->login.user, ev->login.database, ev->login.application};
+	const char **to[] = {&s->user, &s->database, &s->application};
+	char *p = arena_alloc(&s->arena, from[0].n + from[1].n + from[2].n + 3);
+
+	for (size_t i = 0; p && i < 3; i++) {
+		*to[i] = p;
+		if (from[i].n)
+			memcpy(p, from[i].p, from[i].n);
+		p += from[i].n + 1;
+	}
+}
+
+/* The parent hears of it with the server's key, before a question, or at the next tick. */
+static void tell_login(struct session *s, const struct event *ev)
+{
+	keep_names(s, ev);
+	s->login_due = true;
 	if (!srec_login(s))
 		s->fatal = TG_R_RECORD_FAILED;
 }
@@ -114,6 +144,7 @@ static void ask_access(struct session *s, const struct access_decision *d)
 {
 	struct ipc *ipc = s->w->ipc;
 
+	session_tell_login(s);
 	s->ask.id = ++s->w->next_ask;
 	ipc_begin(ipc, IPC_ACCESS_ASK, s->ask.id);
 	ipc_put_uuid(ipc, &s->uuid);
@@ -169,9 +200,12 @@ static enum insp_verdict on_login(struct session *s, const struct event *ev,
 			s->fatal = TG_R_RECORD_FAILED;
 		return let_in(s, ev->seq, ret);
 	}
+	v = wait_for(s, ASK_ACCESS, ev->seq, ret);
+	if (v != INSP_V_WAIT)
+		return v;
 	ask_access(s, &d);
 	s->w->stats->held++;
-	return wait_for(s, ASK_ACCESS, ev->seq, ret);
+	return v;
 }
 
 /* -------------------------------------------------------------- statements */
@@ -217,6 +251,7 @@ static void ask_statement(struct session *s, const struct event *ev,
 		memcpy(digest, ev->statement.digest, sizeof(digest));
 	else
 		(void)SHA256(ev->statement.text.p, ev->statement.text.n, digest);
+	session_tell_login(s);
 	s->ask.id = ++s->w->next_ask;
 	s->ask.in_transaction = ev->statement.in_transaction;
 	s->ask.until_boot_ns = clock_boot_ns() + hold * 1000000;
@@ -238,6 +273,8 @@ static enum insp_verdict hold_statement(struct session *s, const struct event *e
 {
 	enum insp_verdict v = wait_for(s, ASK_STATEMENT, ev->seq, ret);
 
+	if (v != INSP_V_WAIT)
+		return v;
 	ask_statement(s, ev, d);
 	s->w->stats->held++;
 	session_arm(s);
@@ -328,6 +365,10 @@ static enum insp_verdict on_backend_key(struct session *s, const struct event *e
 {
 	s->pid = ev->backend.pid;
 	s->key = ev->backend.key;
+	if (s->login_due) {
+		session_tell_login(s);
+		return INSP_V_ALLOW;
+	}
 	ipc_begin(s->w->ipc, IPC_SESSION_KEY, 0);
 	ipc_put_uuid(s->w->ipc, &s->uuid);
 	ipc_put_u32(s->w->ipc, s->pid);
@@ -457,14 +498,14 @@ static void host_secret(void *ctx, struct slice range)
 	struct session *s = ctx;
 	struct worker *w = s->w;
 
-	if (!s->turn_in || range.p < s->turn_in || range.p > s->turn_in + s->turn_n)
+	if (!w->turn_in.p || range.p < w->turn_in.p || range.p > w->turn_in.p + w->turn_in.n)
 		return;
 	if (w->nsecret == ARRAY_SIZE(w->secret)) {
 		w->all_secret = true;
 		return;
 	}
 	w->secret[w->nsecret++] =
-		(struct secret_range){.off = (size_t)(range.p - s->turn_in), .n = range.n};
+		(struct secret_range){.off = (size_t)(range.p - w->turn_in.p), .n = range.n};
 }
 
 const struct insp_host session_host = {
@@ -499,12 +540,12 @@ static void refuse_by(struct session *s, const struct verdict *v, bool access)
 	char words[768];
 
 	if (v->own) {
-		(void)refuse(s, &s->ask.answer, s->ask.seq, v->reason, reason_what(v->reason), NULL);
+		(void)refuse(s, s->ask.answer, s->ask.seq, v->reason, reason_what(v->reason), NULL);
 		return;
 	}
 	(void)snprintf(words, sizeof(words), "%s denied: %s%s%s%s", access ? "access" : "statement",
 		       reason_what(v->reason), *v->by ? " (" : "", v->by, *v->by ? ")" : "");
-	(void)refuse(s, &s->ask.answer, s->ask.seq, v->reason, words, *v->detail ? v->detail : NULL);
+	(void)refuse(s, s->ask.answer, s->ask.seq, v->reason, words, *v->detail ? v->detail : NULL);
 }
 
 static void act_on(struct session *s, const struct verdict *v)
@@ -518,7 +559,7 @@ static void act_on(struct session *s, const struct verdict *v)
 		return;
 	}
 	if (v->verdict == INSP_V_ALLOW) {
-		(void)allow(&s->ask.answer);
+		(void)allow(s->ask.answer);
 		if (access)
 			take_grant(s, v);
 	} else {

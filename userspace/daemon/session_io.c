@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <sys/un.h>
@@ -90,7 +91,7 @@ static void leg_watch(struct session *s, enum insp_dir side)
 		events |= UV_WRITABLE;
 	if (events == l->events)
 		return;
-	l->events = events;
+	l->events = (uint8_t)events;
 	if (events)
 		(void)uv_poll_start(&l->poll, events, side == INSP_C2S ? on_client : on_server);
 	else
@@ -380,9 +381,8 @@ static void feed(struct session *s, enum insp_dir dir, struct slice in, bool own
 	insp_out_reset(&w->out[1]);
 	w->nsecret = 0;
 	w->all_secret = false;
-	s->turn_in = in.p;
-	s->turn_n = in.n;
-	s->turn_wall_ns = clock_wall_ns();
+	w->turn_in = in;
+	w->turn_wall_ns = clock_wall_ns();
 	s->in_turn = true;
 	status = s->insp->feed(s->st, dir, in, l->eof, &used, &why);
 	BUG_ON(used > in.n);
@@ -400,14 +400,14 @@ static void feed(struct session *s, enum insp_dir dir, struct slice in, bool own
 	if (dir == INSP_C2S && used) {
 		s->bytes[INSP_C2S] += used;
 		if (!srec_bytes(s, INSP_C2S, in.p, used)) {
-			s->turn_in = NULL;
+			w->turn_in = (struct slice){0};
 			s->in_turn = false;
 			session_end(s, TG_R_RECORD_FAILED, NULL);
 			return;
 		}
 	}
 	session_send_outputs(s);
-	s->turn_in = NULL;
+	w->turn_in = (struct slice){0};
 	s->dirty = true;
 	if (!keep_input(l, in, own, used))
 		session_end(s, TG_R_NO_MEMORY, NULL);
@@ -498,6 +498,14 @@ static int connect_unix(const char *path)
 	return -e;
 }
 
+/* To a server of this host the handshake is over when connect() returns, whatever it says. */
+static bool is_connected(int fd)
+{
+	struct pollfd p = {.fd = fd, .events = POLLOUT};
+
+	return poll(&p, 1, 0) == 1 && p.revents == POLLOUT;
+}
+
 /* Takes over @fd; -1: a socket of this namespace is made. */
 static int connect_to(int fd, const char *address, bool *ret_done)
 {
@@ -510,10 +518,10 @@ static int connect_to(int fd, const char *address, bool *ret_done)
 			fd = socket(ss.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 		if (fd < 0)
 			return -errno;
-		*ret_done = connect(fd, (struct sockaddr *)&ss, len) == 0;
-		if (*ret_done || errno == EINPROGRESS)
+		e = connect(fd, (struct sockaddr *)&ss, len) ? -errno : 0;
+		*ret_done = e == 0 || (e == -EINPROGRESS && is_connected(fd));
+		if (e == 0 || e == -EINPROGRESS)
 			return fd;
-		e = -errno;
 	}
 	if (fd >= 0)
 		close(fd);

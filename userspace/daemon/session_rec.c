@@ -18,14 +18,14 @@ static bool failed(struct session *s, int error)
 	struct wconf *c = s->conf;
 
 	if (s->rec || error)
-		log_debug("session %s: recording: %s", s->id, strerror(-error));
+		log_debug("session %s: recording: %s", session_id(s).text, strerror(-error));
 	return c && !c->cfg->record_required;
 }
 
 /* All that one turn records happened when it began. */
 static uint64_t time_of_record(const struct session *s)
 {
-	return s->in_turn ? s->turn_wall_ns : clock_wall_ns();
+	return s->in_turn ? s->w->turn_wall_ns : clock_wall_ns();
 }
 
 static void put_identity(struct session *s, struct jsonw *j)
@@ -60,7 +60,7 @@ bool srec_open(struct session *s)
 	buf_reset(b);
 	jsonw_init(&j, b, false);
 	jsonw_object(&j);
-	jsonw_kv_string(&j, "session", s->id);
+	jsonw_kv_string(&j, "session", session_id(s).text);
 	text_time(s->opened_wall_ns, when, sizeof(when));
 	jsonw_kv_string(&j, "time", when);
 	put_identity(s, &j);
@@ -96,9 +96,9 @@ static void hide_ranges(const struct session *s, const uint8_t *p, uint8_t *dst,
 	const struct worker *w = s->w;
 	size_t from;
 
-	if (!s->turn_in || p < s->turn_in || p >= s->turn_in + s->turn_n)
+	if (!w->turn_in.p || p < w->turn_in.p || p >= w->turn_in.p + w->turn_in.n)
 		return; /* made by us */
-	from = (size_t)(p - s->turn_in);
+	from = (size_t)(p - w->turn_in.p);
 	if (w->all_secret) {
 		memset(dst, '*', n);
 		return;
@@ -252,7 +252,7 @@ static void tell_followers(struct session *s, const char *kind, struct slice jso
 	if (!buf_printf(&b,
 			"{\"time\":\"%s\",\"session\":\"%s\",\"agent\":\"%s\",\"target\":\"%s\","
 			"\"event\":\"%s\",\"data\":%.*s}",
-			when, s->id, s->view ? s->view->agent : "", s->view ? s->view->target->name : "",
+			when, session_id(s).text, s->view ? s->view->agent : "", s->view ? s->view->target->name : "",
 			kind, (int)min_size(json.n, 32768), (const char *)json.p)) {
 		ipc_begin(s->w->ipc, IPC_EVENT, 0);
 		ipc_put_slice(s->w->ipc, buf_slice(&b));

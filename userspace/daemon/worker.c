@@ -135,7 +135,8 @@ static void accepted(struct listener *l, int fd, const struct sockaddr_storage *
 	char text[ADDRESS_TEXT], local[ADDRESS_TEXT] = "";
 
 	address_format((const struct sockaddr *)peer, text);
-	if (getsockname(fd, (struct sockaddr *)&own, &len) == 0)
+	/* Steered ones are known by their record, not by their addresses. */
+	if (l->kind == IPC_LISTEN_GATEWAY && getsockname(fd, (struct sockaddr *)&own, &len) == 0)
 		address_format((const struct sockaddr *)&own, local);
 	if (l->w->conf == NULL || l->w->draining) {
 		reset_connection(fd);
@@ -488,6 +489,7 @@ static void report(struct worker *w, struct session *s)
 	if (!s->dirty)
 		return;
 	s->dirty = false;
+	session_tell_login(s);
 	ipc_begin(w->ipc, IPC_SESSION_STATS, 0);
 	ipc_put_uuid(w->ipc, &s->uuid);
 	ipc_put_str(w->ipc, session_state_name(s));

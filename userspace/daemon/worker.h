@@ -25,6 +25,7 @@ enum {
 	WORKER_MADE = 64 << 20,	     /* made output of one call */
 	WORKER_JOURNAL_ROOM = 24,    /* free slots that a turn may need */
 	WORKER_FD_RESERVE = 320,     /* descriptors for the journal's files and the parent's */
+	WORKER_BUCKETS = 4096,	     /* of the table of sessions */
 };
 
 /* Of @limit descriptors, those that sessions may take. */
@@ -58,7 +59,7 @@ struct worker {
 	int record_map; /* sk_storage map, read-only; -1: gateway mode only */
 	struct list listeners;
 	struct list sessions;
-	struct session *by_uuid; /* uthash */
+	struct session *by_uuid[WORKER_BUCKETS]; /* chains by hash_next */
 	struct list catalogs;
 	uint64_t next_ask; /* id of the next question to the parent */
 	bool draining, follow;
@@ -75,6 +76,8 @@ struct worker {
 	struct insp_out out[2];
 	struct buf scratch, json;
 	struct info_text *info_texts; /* session_rec.c: of records, by shape */
+	struct slice turn_in;  /* input of the running call */
+	uint64_t turn_wall_ns; /* when it began: the time of what it records */
 	struct secret_range {
 		size_t off, n;
 	} secret[32]; /* of the input of the running call */

@@ -86,7 +86,7 @@ struct event {
 			uint32_t pid, key;
 		} backend; /* EV_CANCEL, EV_BACKEND_KEY */
 		struct {
-			/* For this call only, and not to be referenced: it may be a combination. */
+			/* To be referenced only if it has a shape: else it may be a combination. */
 			const struct sql_info *info;
 			struct slice text;
 			struct slice params; /* EV_EXECUTE: for people, cut to a line or so */
