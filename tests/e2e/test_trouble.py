@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What goes wrong on a real host: kills, full disks, slow readers, broken peers."""
 import os
+import signal
 import socket
 import struct
 import subprocess
