@@ -2,6 +2,7 @@
 /* The entries. Each calls a function of lib/ and turns its answer into a verdict. */
 #include "lib/compat.h"
 #include "lib/create.h"
+#include "lib/dns.h"
 #include "lib/egress.h"
 #include "lib/handover.h"
 #include "lib/netns.h"
@@ -47,6 +48,20 @@ SEC("cgroup/sendmsg_unix")
 int tg_sendmsg_unix(struct bpf_sock_addr *ctx)
 {
 	return verdict(unix_connect(ctx));
+}
+
+SEC("cgroup/recvmsg4")
+int tg_recvmsg4(struct bpf_sock_addr *ctx)
+{
+	dns_source4(ctx);
+	return 1;
+}
+
+SEC("cgroup/recvmsg6")
+int tg_recvmsg6(struct bpf_sock_addr *ctx)
+{
+	dns_source6(ctx);
+	return 1;
 }
 
 SEC("cgroup/getpeername4")

@@ -72,7 +72,10 @@ struct tg_record {
 	tg_u64 boot_ns;
 	char comm[TG_COMM_LEN]; /* chosen by the agent: for display only */
 };
-enum tg_record_flag { TG_RECORD_OBSERVE = 1 };
+enum tg_record_flag {
+	TG_RECORD_OBSERVE = 1,
+	TG_RECORD_DNS = 2, /* a question to the resolver: addr is the server it was meant for */
+};
 
 /* What we know about a socket that is not an accepted one: kept in its sk_storage. */
 enum tg_sock_flag {
@@ -81,6 +84,7 @@ enum tg_sock_flag {
 	TG_SOCK_LET_THROUGH = 4, /* the daemon was down and the target fails open */
 	TG_SOCK_LISTENER = 8,	 /* the daemon's own listener, marked by the daemon */
 	TG_SOCK_DOOMED = 16,	 /* held by an agent, made by nobody's: the sweep closes it */
+	TG_SOCK_DNS = 32,	 /* its name look-ups go to the resolver: record is valid */
 };
 
 struct tg_sock {
@@ -113,6 +117,29 @@ enum tg_netns_how { TG_NETNS_JOINED, TG_NETNS_EXEC, TG_NETNS_FORK, TG_NETNS_SOCK
 
 /* The next event of a namespace comes no sooner: one task makes several of them. */
 #define TG_NETNS_AGAIN_NS 2000000
+
+/* The daemon's resolver in one network namespace, UDP and TCP; keyed by netns cookie. */
+struct tg_resolver {
+	tg_u16 port_be;
+	tg_u16 pad;
+	tg_u32 pad2;
+};
+
+/* One element. */
+enum tg_dns_flag { TG_DNS_STEER = 1 }; /* agents' look-ups go to the resolver or nowhere */
+struct tg_dns {
+	tg_u32 flags; /* enum tg_dns_flag */
+	tg_u32 pad;
+};
+
+/* Where a datagram to the resolver came from; the value is the record of who sent it. */
+struct tg_asker {
+	tg_u8 addr[16];
+	tg_u16 port; /* host order */
+	tg_u16 pad;
+	tg_u32 pad2;
+	tg_u64 netns_cookie;
+};
 
 /* A connection between its two ends, from ACTIVE to PASSIVE_ESTABLISHED. */
 struct tg_tuple {
@@ -204,7 +231,9 @@ struct tg_config {
 	X(ACCEL_REFUSED, "accel_refused",                                                          \
 	  "connections of accelerated targets that stayed on TCP from the start")                  \
 	X(ACCEL_RATCHETED, "accel_ratcheted",                                                      \
-	  "directions that went back to TCP: a stream, or a slow reader")
+	  "directions that went back to TCP: a stream, or a slow reader") \
+	X(DNS_STEERED, "dns_steered", "name look-ups steered to the resolver")                     \
+	X(DENIED_DNS, "denied_dns", "look-ups round the resolver refused: DoT, DoQ, mDNS, LLMNR")
 
 enum tg_kernel_counter {
 #define X(name, label, what) TG_K_##name,
@@ -224,6 +253,9 @@ _Static_assert(sizeof(struct tg_accel) == 104, "layout");
 _Static_assert(sizeof(struct tg_pair) == 24, "layout");
 _Static_assert(sizeof(struct tg_path) == TG_PATH_LEN, "layout");
 _Static_assert(sizeof(struct tg_config) == 32, "layout");
+_Static_assert(sizeof(struct tg_resolver) == 8, "layout");
+_Static_assert(sizeof(struct tg_dns) == 8, "layout");
+_Static_assert(sizeof(struct tg_asker) == 32, "layout");
 _Static_assert(TG_K_COUNT <= TG_COUNTER_MAX, "room");
 
 #endif

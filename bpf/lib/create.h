@@ -53,16 +53,20 @@ static __always_inline int create_socket(struct bpf_sock *ctx)
  */
 static __always_inline int create_bound(struct bpf_sock *ctx, bool reaches_loopback)
 {
+	struct tg_resolver *d;
 	struct tg_listener *l;
 	struct who w = {};
 	__u64 netns;
 
-	if (!reaches_loopback || ctx->protocol != PROTO_TCP)
+	if (!reaches_loopback)
 		return 0;
 	netns = bpf_get_netns_cookie(ctx);
 	l = bpf_map_lookup_elem(&tg_listeners, &netns);
-	if (!l || bpf_ntohs(l->port_be) != ctx->src_port)
-		return 0;
+	if (ctx->protocol != PROTO_TCP || !l || bpf_ntohs(l->port_be) != ctx->src_port) {
+		d = bpf_map_lookup_elem(&tg_resolvers, &netns);
+		if (!d || bpf_ntohs(d->port_be) != ctx->src_port)
+			return 0;
+	}
 	if (!who_is(NULL, NULL, &w) && !w.uid)
 		return 0;
 	return deny(TG_K_DENIED_BIND, -E_ADDRINUSE);

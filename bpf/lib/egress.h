@@ -7,6 +7,7 @@
 #ifndef TIDEGATE_BPF_EGRESS_H
 #define TIDEGATE_BPF_EGRESS_H
 
+#include "lib/dns.h"
 #include "lib/rules.h"
 
 enum skb_dest { DEST_OK, DEST_OTHER_PROTOCOL, DEST_UNREADABLE };
@@ -139,8 +140,12 @@ static __always_inline int egress_agent(struct __sk_buff *skb, struct bpf_sock *
 		return 1; /* already inside IPsec: judged when it was connected */
 	if (dest != DEST_OK)
 		return drop();
+	if (dns_egress(skb, &key, sk, s))
+		return 1;
 	target = key.protocol == PROTO_UDP ? target_find_udp(&key) : target_find(&key);
-	return target ? egress_target(&key, *target, s) : egress_other(skb, &key, s, w);
+	if (target)
+		return egress_target(&key, *target, s);
+	return dns_backstop(&key) ? drop() : egress_other(skb, &key, s, w);
 }
 
 static __always_inline struct bpf_sock *egress_sock(struct __sk_buff *skb)

@@ -85,6 +85,7 @@ static __always_inline void handover_passive(struct bpf_sock_ops *ctx)
 	__u64 netns = bpf_get_netns_cookie(ctx);
 	struct bpf_sock *sk = ctx->sk;
 	struct tg_tuple tuple = {};
+	struct tg_resolver *d;
 	struct tg_listener *l;
 	struct tg_record *r;
 
@@ -95,8 +96,11 @@ static __always_inline void handover_passive(struct bpf_sock_ops *ctx)
 		return;
 	tuple.server_port = ctx->local_port;
 	l = bpf_map_lookup_elem(&tg_listeners, &netns);
-	if (!l || bpf_ntohs(l->port_be) != tuple.server_port)
-		return;
+	if (!l || bpf_ntohs(l->port_be) != tuple.server_port) {
+		d = bpf_map_lookup_elem(&tg_resolvers, &netns);
+		if (!d || bpf_ntohs(d->port_be) != tuple.server_port)
+			return;
+	}
 	tuple.client_port = bpf_ntohl(ctx->remote_port);
 	tuple.netns_cookie = netns;
 	r = bpf_map_lookup_elem(&tg_tuples, &tuple);

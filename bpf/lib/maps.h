@@ -69,6 +69,33 @@ struct {
 	__type(value, struct tg_listener);
 } tg_listeners SEC(".maps");
 
+/* netns cookie -> the daemon's resolver there */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 4096);
+	__type(key, __u64);
+	__type(value, struct tg_resolver);
+} tg_resolvers SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct tg_dns);
+} tg_dns SEC(".maps");
+
+/*
+ * Who sent a datagram to the resolver. One that evicts: a question without its record
+ * is refused, and there is nobody to say when a socket is gone.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct tg_asker);
+	__type(value, struct tg_record);
+} tg_askers SEC(".maps");
+
 /* Agents' sockets and the daemon's listeners. */
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);

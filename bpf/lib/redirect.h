@@ -3,6 +3,8 @@
 #ifndef TIDEGATE_BPF_REDIRECT_H
 #define TIDEGATE_BPF_REDIRECT_H
 
+#include "lib/dns.h"
+#include "lib/record.h"
 #include "lib/rules.h"
 
 /* 0, or the counter that says why the daemon cannot be used. */
@@ -30,31 +32,6 @@ static __always_inline int listener_check(struct bpf_sock_addr *ctx, const struc
 	bpf_sk_release(sk);
 	return ours ? 0 : TG_K_DENIED_FOREIGN_LISTENER;
 }
-
-static __always_inline void record_fill(struct bpf_sock_addr *ctx, struct tg_record *r,
-					const struct tg_addr_key *key, struct cgroup *cg)
-{
-	__u64 id = bpf_get_current_pid_tgid();
-
-	memcpy(r->addr, key->addr, sizeof(r->addr));
-	r->port_be = key->port_be;
-	r->family = ctx->family;
-	r->tgid = id >> 32;
-	r->tid = (__u32)id;
-	r->uid = (__u32)bpf_get_current_uid_gid();
-	r->task_cgroup_id = bpf_get_current_cgroup_id();
-	r->cgroup_id = cg ? BPF_CORE_READ(cg, kn, id) : r->task_cgroup_id;
-	r->netns_cookie = bpf_get_netns_cookie(ctx);
-	r->boot_ns = bpf_ktime_get_boot_ns();
-	if (bpf_get_current_comm(r->comm, sizeof(r->comm)))
-		count(TG_K_HELPER_FAILED);
-}
-
-/* What connect() is to do; the hook rewrites the address if steer. */
-struct step {
-	bool steer;
-	__u16 port_be;
-};
 
 /*
  * A namespace that has no listener because it is new is no daemon that is down: nobody gets
@@ -114,13 +91,19 @@ static __always_inline int connect_target(struct bpf_sock_addr *ctx, const struc
 
 /* Not a target: an agent may go there, unless it is the daemon itself or its rules say no. */
 static __always_inline int connect_other(struct bpf_sock_addr *ctx, const struct tg_addr_key *key,
-					 const struct tg_sock *s)
+					 struct tg_sock *s, struct step *step)
 {
 	__u64 netns = bpf_get_netns_cookie(ctx);
 	struct tg_listener *l = NULL;
 	bool rules = rules_in_use();
 	struct who w = {};
+	int err;
 
+	if (dns_concerns(key)) {
+		err = dns_connect(ctx, key, s, step);
+		if (err || step->steer)
+			return err;
+	}
 	if (key_is_loopback(key))
 		l = bpf_map_lookup_elem(&tg_listeners, &netns);
 	if (l && l->port_be != key->port_be)
@@ -132,17 +115,21 @@ static __always_inline int connect_other(struct bpf_sock_addr *ctx, const struct
 	return rules_refuse(w.agent, key) ? deny(TG_K_DENIED_DEFAULT, -E_PERM) : 0;
 }
 
-/*
- * UDP and whatever else reaches these hooks cannot be steered. The resolver's
- * port 53 will be rewritten here, and its source address restored in recvmsg.
- */
+/* UDP and whatever else reaches these hooks cannot be steered, but for name look-ups. */
 static __always_inline int datagram(struct bpf_sock_addr *ctx, struct tg_addr_key *key,
-				    const struct tg_sock *s)
+				    struct tg_sock *s, struct step *step)
 {
 	__u32 *target = target_find_udp(key);
 	struct who w = {};
 	__u8 mode;
 
+	int err;
+
+	if (!target && dns_concerns(key)) {
+		err = dns_connect(ctx, key, s, step);
+		if (err || step->steer)
+			return err;
+	}
 	if ((!target && !rules_in_use()) || !who_is(NULL, s, &w))
 		return 0;
 	if (!target)
@@ -167,11 +154,35 @@ static __always_inline int redirect_connect(struct bpf_sock_addr *ctx, struct tg
 
 	/* What an earlier connect() of this socket left behind is over. */
 	if (s)
-		s->flags &= ~(TG_SOCK_STEERED | TG_SOCK_LET_THROUGH);
+		s->flags &= ~(TG_SOCK_STEERED | TG_SOCK_LET_THROUGH | TG_SOCK_DNS);
 	if (ctx->protocol != PROTO_TCP)
-		return datagram(ctx, key, s);
+		return datagram(ctx, key, s, step);
 	target = target_find(key);
-	return target ? connect_target(ctx, key, *target, s, step) : connect_other(ctx, key, s);
+	return target ? connect_target(ctx, key, *target, s, step) :
+			connect_other(ctx, key, s, step);
+}
+
+static __always_inline void rewrite4(struct bpf_sock_addr *ctx, const struct step *step)
+{
+	ctx->user_ip4 = V4_LOOPBACK;
+	ctx->user_port = step->port_be;
+}
+
+/* A v4-mapped destination stays v4-mapped: the socket may have no IPv6 route. */
+static __always_inline void rewrite6(struct bpf_sock_addr *ctx, const struct step *step, bool v4)
+{
+	ctx->user_ip6[0] = 0;
+	ctx->user_ip6[1] = 0;
+	ctx->user_ip6[2] = v4 ? V4_MAPPED : 0;
+	ctx->user_ip6[3] = v4 ? V4_LOOPBACK : bpf_htonl(1);
+	ctx->user_port = step->port_be;
+}
+
+static __always_inline void key_of6(struct bpf_sock_addr *ctx, struct tg_addr_key *key, __u8 protocol)
+{
+	key_init(key, protocol, ctx->user_port);
+	key_set6(key, CTX_U32(ctx->user_ip6[0]), CTX_U32(ctx->user_ip6[1]),
+		 CTX_U32(ctx->user_ip6[2]), CTX_U32(ctx->user_ip6[3]));
 }
 
 static __always_inline int redirect_connect4(struct bpf_sock_addr *ctx)
@@ -183,53 +194,49 @@ static __always_inline int redirect_connect4(struct bpf_sock_addr *ctx)
 	key_init(&key, PROTO_TCP, ctx->user_port);
 	key_set4(&key, ctx->user_ip4);
 	err = redirect_connect(ctx, &key, &step);
-	if (err || !step.steer)
-		return err;
-	ctx->user_ip4 = V4_LOOPBACK;
-	ctx->user_port = step.port_be;
-	return 0;
+	if (!err && step.steer)
+		rewrite4(ctx, &step);
+	return err;
 }
 
-/* A v4-mapped destination stays v4-mapped: the socket may have no IPv6 route. */
 static __always_inline int redirect_connect6(struct bpf_sock_addr *ctx)
 {
 	struct tg_addr_key key;
 	struct step step = {};
-	bool v4;
 	int err;
 
-	key_init(&key, PROTO_TCP, ctx->user_port);
-	key_set6(&key, CTX_U32(ctx->user_ip6[0]), CTX_U32(ctx->user_ip6[1]),
-		 CTX_U32(ctx->user_ip6[2]), CTX_U32(ctx->user_ip6[3]));
-	v4 = key_is_v4(&key);
+	key_of6(ctx, &key, PROTO_TCP);
 	err = redirect_connect(ctx, &key, &step);
-	if (err || !step.steer)
-		return err;
-	ctx->user_ip6[0] = 0;
-	ctx->user_ip6[1] = 0;
-	ctx->user_ip6[2] = v4 ? V4_MAPPED : 0;
-	ctx->user_ip6[3] = v4 ? V4_LOOPBACK : bpf_htonl(1);
-	ctx->user_port = step.port_be;
-	return 0;
+	if (!err && step.steer)
+		rewrite6(ctx, &step, key_is_v4(&key));
+	return err;
 }
 
 static __always_inline int redirect_sendmsg4(struct bpf_sock_addr *ctx)
 {
 	struct tg_addr_key key;
+	struct step step = {.datagram = true};
+	int err;
 
 	key_init(&key, PROTO_UDP, ctx->user_port);
 	key_set4(&key, ctx->user_ip4);
-	return datagram(ctx, &key, bpf_sk_storage_get(&tg_socks, ctx->sk, 0, 0));
+	err = datagram(ctx, &key, bpf_sk_storage_get(&tg_socks, ctx->sk, 0, 0), &step);
+	if (!err && step.steer)
+		rewrite4(ctx, &step);
+	return err;
 }
 
 static __always_inline int redirect_sendmsg6(struct bpf_sock_addr *ctx)
 {
 	struct tg_addr_key key;
+	struct step step = {.datagram = true};
+	int err;
 
-	key_init(&key, PROTO_UDP, ctx->user_port);
-	key_set6(&key, CTX_U32(ctx->user_ip6[0]), CTX_U32(ctx->user_ip6[1]),
-		 CTX_U32(ctx->user_ip6[2]), CTX_U32(ctx->user_ip6[3]));
-	return datagram(ctx, &key, bpf_sk_storage_get(&tg_socks, ctx->sk, 0, 0));
+	key_of6(ctx, &key, PROTO_UDP);
+	err = datagram(ctx, &key, bpf_sk_storage_get(&tg_socks, ctx->sk, 0, 0), &step);
+	if (!err && step.steer)
+		rewrite6(ctx, &step, key_is_v4(&key));
+	return err;
 }
 
 #endif

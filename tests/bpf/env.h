@@ -95,7 +95,8 @@ struct row {
 	bool (*fn)(void);
 };
 extern const struct row steer_rows[], deny_rows[], agent_rows[], life_rows[], rules_rows[],
-	netns_rows[], verifier_rows[], accel_rows[], watch_rows[], fidelity_rows[];
+	netns_rows[], verifier_rows[], accel_rows[], watch_rows[], fidelity_rows[],
+	name_rows[];
 /* Lines for verifier.baseline. */
 bool verifier_lines(void);
 

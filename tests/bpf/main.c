@@ -64,6 +64,7 @@ int main(int argc, char **argv)
 	run(deny_rows, only);
 	run(agent_rows, only);
 	run(rules_rows, only);
+	run(name_rows, only);
 	run(life_rows, only);
 	run(verifier_rows, only);
 	if (!matrix_run(MATRIX_TEST, only, &passed, &failed))

@@ -148,6 +148,20 @@ MUST_CHECK int kern_events_quiet(struct kern *k, uint64_t netns_cookie, uint64_t
 /* A path of /proc/PID/cgroup is in an agent's cgroup ("/agents.slice"). */
 bool kern_cgroup_holds(const struct kern *k, const char *agent_path, const char *proc_path);
 
+/* --- names */
+/* Agents' look-ups go to the resolver or nowhere (TG_DNS_STEER), or are left alone (0). */
+MUST_CHECK int kern_dns_set(struct kern *k, uint32_t flags);
+/*
+ * The resolver's sockets of one network namespace, which is taken from the first: UDP and
+ * listening TCP, on 127.0.0.1 and ::1, all on one port (host order). Those that are
+ * missing are -1. Only these receive agents' questions.
+ */
+MUST_CHECK int kern_resolver_set(struct kern *k, const int *fds, size_t n, uint16_t port);
+/* Descriptor of the map of askers, read-only, for the resolver. */
+int kern_asker_fd(const struct kern *k);
+/* Who sent the datagram that came from @asker; -ENOENT: nobody that was steered. */
+MUST_CHECK int kern_asker_get(int map_fd, const struct tg_asker *asker, struct tg_record *ret);
+
 /* --- connections */
 /* Descriptor of the sk_storage map, read-only, for workers. */
 int kern_record_fd(const struct kern *k);

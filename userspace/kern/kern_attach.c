@@ -26,6 +26,8 @@ static const struct kern_attach_row rows[] = {
 	{"tg_sock_create", BPF_CGROUP_INET_SOCK_CREATE, false},
 	{"tg_sendmsg_unix", (enum bpf_attach_type)ATTACH_UNIX_SENDMSG, true},
 	{"tg_connect_unix", (enum bpf_attach_type)ATTACH_UNIX_CONNECT, true},
+	{"tg_recvmsg4", BPF_CGROUP_UDP4_RECVMSG, false},
+	{"tg_recvmsg6", BPF_CGROUP_UDP6_RECVMSG, false},
 	{"tg_sendmsg4", BPF_CGROUP_UDP4_SENDMSG, false},
 	{"tg_sendmsg6", BPF_CGROUP_UDP6_SENDMSG, false},
 	{"tg_connect4", BPF_CGROUP_INET4_CONNECT, false},

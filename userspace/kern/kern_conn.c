@@ -19,19 +19,24 @@ static int sock_u64(int fd, int option, uint64_t *ret)
 }
 
 /* The mark is what the programs believe: it lives and dies with this very socket. */
+static int mark(struct kern *k, int fd)
+{
+	static const struct tg_sock ours = {.flags = TG_SOCK_LISTENER};
+
+	return bpf_map_update_elem(k->map[KM_SOCKS], &fd, &ours, BPF_ANY) ? -errno : 0;
+}
+
 static int listener_mark(struct kern *k, int fd, uint64_t *ret_cookie)
 {
-	static const struct tg_sock mark = {.flags = TG_SOCK_LISTENER};
-	int on = 0;
+	int on = 0, r;
 	socklen_t n = sizeof(on);
 
 	if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &on, &n))
 		return -errno;
 	if (!on)
 		return -EINVAL;
-	if (bpf_map_update_elem(k->map[KM_SOCKS], &fd, &mark, BPF_ANY))
-		return -errno;
-	return sock_u64(fd, SO_COOKIE, ret_cookie);
+	r = mark(k, fd);
+	return r ? r : sock_u64(fd, SO_COOKIE, ret_cookie);
 }
 
 int kern_listener_set(struct kern *k, int fd4, int fd6, uint16_t port)
@@ -53,6 +58,7 @@ int kern_listener_set(struct kern *k, int fd4, int fd6, uint16_t port)
 
 int kern_listener_delete(struct kern *k, uint64_t netns)
 {
+	(void)kern_drop(k, KM_RESOLVERS, &netns); /* it may have none */
 	return kern_drop(k, KM_LISTENERS, &netns);
 }
 
@@ -82,6 +88,38 @@ int kern_listener_clear(struct kern *k)
 	int r = kern_listener_each(k, forget, k);
 
 	return r ? r : kern_agent_served(k, false);
+}
+
+int kern_dns_set(struct kern *k, uint32_t flags)
+{
+	struct tg_dns d = {.flags = flags};
+	uint32_t zero = 0;
+
+	return kern_put(k, KM_DNS, &zero, &d);
+}
+
+int kern_resolver_set(struct kern *k, const int *fds, size_t n, uint16_t port)
+{
+	struct tg_resolver d = {.port_be = htons(port)};
+	uint64_t netns;
+	int r = port && n && fds[0] >= 0 ? 0 : -EINVAL;
+
+	for (size_t i = 0; !r && i < n; i++)
+		if (fds[i] >= 0)
+			r = mark(k, fds[i]);
+	if (!r)
+		r = sock_u64(fds[0], SO_NETNS_COOKIE, &netns);
+	return r ? r : kern_put(k, KM_RESOLVERS, &netns, &d);
+}
+
+int kern_asker_fd(const struct kern *k)
+{
+	return k->asker_fd;
+}
+
+int kern_asker_get(int map_fd, const struct tg_asker *asker, struct tg_record *ret)
+{
+	return bpf_map_lookup_elem(map_fd, asker, ret) ? -errno : 0;
 }
 
 int kern_record_fd(const struct kern *k)

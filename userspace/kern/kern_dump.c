@@ -138,6 +138,25 @@ static void quiet_json(struct kern *k, struct jsonw *w, const void *key, const v
 	jsonw_kv_u64(w, "until_boot_ns", until);
 }
 
+static void resolver_json(struct kern *k, struct jsonw *w, const void *key, const void *value)
+{
+	struct tg_resolver d;
+	uint64_t netns;
+
+	memcpy(&netns, key, sizeof(netns));
+	memcpy(&d, value, sizeof(d));
+	jsonw_kv_u64(w, "netns_cookie", netns);
+	kv_port(w, "port", d.port_be);
+}
+
+static void dns_json(struct kern *k, struct jsonw *w, const void *key, const void *value)
+{
+	struct tg_dns d;
+
+	memcpy(&d, value, sizeof(d));
+	kv_bool_flag(w, "steer", d.flags, TG_DNS_STEER);
+}
+
 static void config_json(struct kern *k, struct jsonw *w, const void *key, const void *value)
 {
 	struct tg_config c;
@@ -152,6 +171,32 @@ static void config_json(struct kern *k, struct jsonw *w, const void *key, const 
 	for (size_t i = 0; i < TG_DAEMON_UIDS; i++)
 		jsonw_u64(w, c.daemon_uids[i]);
 	jsonw_array_end(w);
+}
+
+/* What both kinds of hand-over carry. */
+static void record_json(struct jsonw *w, const struct tg_record *r)
+{
+	kv_addr(w, "destination", r->addr, -1);
+	kv_port(w, "destination_port", r->port_be);
+	jsonw_kv_u64(w, "target", r->target);
+	jsonw_kv_u64(w, "agent", r->agent);
+	jsonw_kv_u64(w, "pid", r->tgid);
+	jsonw_kv_u64(w, "uid", r->uid);
+	jsonw_kv_u64(w, "cgroup_id", r->cgroup_id);
+	jsonw_kv_slice(w, "comm", slice_of(r->comm, strnlen(r->comm, sizeof(r->comm))));
+}
+
+static void asker_json(struct kern *k, struct jsonw *w, const void *key, const void *value)
+{
+	struct tg_record r;
+	struct tg_asker a;
+
+	memcpy(&a, key, sizeof(a));
+	memcpy(&r, value, sizeof(r));
+	kv_addr(w, "address", a.addr, -1);
+	jsonw_kv_u64(w, "port", a.port);
+	jsonw_kv_u64(w, "netns_cookie", a.netns_cookie);
+	record_json(w, &r);
 }
 
 static void kv_tuple(struct jsonw *w, const void *key)
@@ -172,14 +217,7 @@ static void tuple_json(struct kern *k, struct jsonw *w, const void *key, const v
 
 	memcpy(&r, value, sizeof(r));
 	kv_tuple(w, key);
-	kv_addr(w, "destination", r.addr, -1);
-	kv_port(w, "destination_port", r.port_be);
-	jsonw_kv_u64(w, "target", r.target);
-	jsonw_kv_u64(w, "agent", r.agent);
-	jsonw_kv_u64(w, "pid", r.tgid);
-	jsonw_kv_u64(w, "uid", r.uid);
-	jsonw_kv_u64(w, "cgroup_id", r.cgroup_id);
-	jsonw_kv_slice(w, "comm", slice_of(r.comm, strnlen(r.comm, sizeof(r.comm))));
+	record_json(w, &r);
 }
 
 static void agent_json(struct kern *k, struct jsonw *w, const void *key, const void *value)
@@ -325,6 +363,12 @@ static int dump_map(struct kern *k, enum kern_map map, struct jsonw *w)
 		return dump_plain(k, map, w, config_json);
 	case KM_LISTENERS:
 		return dump_plain(k, map, w, listener_json);
+	case KM_RESOLVERS:
+		return dump_plain(k, map, w, resolver_json);
+	case KM_DNS:
+		return dump_plain(k, map, w, dns_json);
+	case KM_ASKERS:
+		return dump_plain(k, map, w, asker_json);
 	case KM_TUPLES:
 		return dump_plain(k, map, w, tuple_json);
 	case KM_NETNS_QUIET:

@@ -41,7 +41,7 @@ static struct kern *kern_new(void)
 
 	if (!k)
 		return NULL;
-	k->cg_fd = k->record_fd = -1;
+	k->cg_fd = k->record_fd = k->asker_fd = -1;
 	for (size_t i = 0; i < KM_COUNT; i++)
 		k->map[i] = -1;
 	return k;
@@ -57,6 +57,8 @@ void kern_close(struct kern *k)
 	kern_watch_free(k->watch);
 	if (k->record_fd >= 0)
 		(void)close(k->record_fd);
+	if (k->asker_fd >= 0)
+		(void)close(k->asker_fd);
 	if (k->cg_fd >= 0)
 		(void)close(k->cg_fd);
 	free(k);
@@ -66,7 +68,7 @@ static int open_maps(struct kern *k)
 {
 	LIBBPF_OPTS(bpf_obj_get_opts, ro, .file_flags = BPF_F_RDONLY);
 	char path[KERN_PATH_MAX];
-	int r;
+	int r, fd;
 
 	for (size_t i = 0; i < KM_COUNT; i++) {
 		r = kern_path(path, sizeof(path), "%s/maps/%s", k->dir, kern_map_names[i]);
@@ -77,11 +79,12 @@ static int open_maps(struct kern *k)
 			continue; /* not on this kernel */
 		if (k->map[i] < 0)
 			return -errno;
-		if (i != KM_RECORDS)
+		if (i != KM_RECORDS && i != KM_ASKERS)
 			continue;
-		k->record_fd = bpf_obj_get_opts(path, &ro);
-		if (k->record_fd < 0)
+		fd = bpf_obj_get_opts(path, &ro);
+		if (fd < 0)
 			return -errno;
+		*(i == KM_RECORDS ? &k->record_fd : &k->asker_fd) = fd;
 	}
 	return 0;
 }

@@ -24,6 +24,9 @@
 	X(UIDS, "tg_uids")           \
 	X(CONFIG, "tg_config")       \
 	X(LISTENERS, "tg_listeners") \
+	X(RESOLVERS, "tg_resolvers") \
+	X(DNS, "tg_dns")             \
+	X(ASKERS, "tg_askers")       \
 	X(SOCKS, "tg_socks")         \
 	X(RECORDS, "tg_records")     \
 	X(TUPLES, "tg_tuples")       \
@@ -58,6 +61,7 @@ struct kern {
 	int record_fd; /* read-only tg_records */
 	char accel_why[KERN_WHY]; /* why the accelerator is not loaded; empty: it is */
 	struct kern_watch *watch; /* NULL: this process does not own the pins */
+	int asker_fd;  /* read-only tg_askers */
 };
 
 /* --- kern_pin.c: the pin directory. All return 0 or -errno. */

@@ -23,7 +23,7 @@ enum {
 
 static const enum kern_map watched[] = {
 	KM_ADDRS,     KM_TARGETS, KM_PATHS, KM_UIDS, KM_CONFIG,
-	KM_LISTENERS, KM_AGENTS,  KM_ALLOW, KM_UNIX, KM_OPTIONS,
+	KM_LISTENERS, KM_AGENTS,  KM_ALLOW, KM_UNIX, KM_OPTIONS, KM_RESOLVERS, KM_DNS,
 };
 
 struct entry {
