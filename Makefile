@@ -31,7 +31,7 @@ SILENT := $(findstring s,$(firstword -$(MAKEFLAGS)))
 say = $(if $(V)$(SILENT),,@printf '  %-8s%s\n' '$(1)' '$(2)')
 
 CHECKS := $(filter-out clean help,$(or $(MAKECMDGOALS),all))
-PKGS := libbpf libelf libuv libcurl jansson libzstd openssl libfyaml libseccomp cjose libhs libxxhash
+PKGS := libbpf libelf libuv libcares libcurl jansson libzstd openssl libfyaml libseccomp cjose libhs libxxhash
 
 ifneq ($(CHECKS),)
 MISSING := $(shell $(PKGCONF) --exists $(PKGS) 2>/dev/null || for p in $(PKGS); do $(PKGCONF) --exists $$p || echo $$p; done)

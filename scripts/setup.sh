@@ -20,7 +20,7 @@ die() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 # ------------------------------------------------------------ the packages
 build_packages=(
 	gcc make pkgconf clang llvm libc6-dev
-	libbpf-dev libelf-dev libuv1-dev libcurl4-openssl-dev libjansson-dev libzstd-dev libssl-dev
+	libbpf-dev libelf-dev libuv1-dev libc-ares-dev libcurl4-openssl-dev libjansson-dev libzstd-dev libssl-dev
 	libfyaml-dev libseccomp-dev libcjose-dev libvectorscan-dev libxxhash-dev libpg-query-dev
 	uthash-dev postgresql-server-dev-@PG@ @BPFTOOL@
 )
