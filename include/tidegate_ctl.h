@@ -67,6 +67,10 @@ enum { TG_CTL_MAX = 16 << 20 };
 					  "in_transaction}]")                                      \
 	X(APPROVAL_APPROVE, "approval.approve", "{id, for_ms?, reason?} -> the approval, decided") \
 	X(APPROVAL_DENY, "approval.deny", "{id, reason?} -> the approval, decided")                \
+	X(DNS_LIST, "dns.list", "-> [{name, host, target, addresses:[], ttl_s, since, seen, until, " \
+				"sessions}]")                                                      \
+	X(DNS_SHOW, "dns.show", "-> {steering, pid, restarts, servers:[]|file, questions, "        \
+				"addresses, log}")                                                 \
 	X(POLICY_RELOAD, "policy.reload", "-> {digest, changed}")                                  \
 	X(POLICY_SHOW, "policy.show", "-> {file, digest, loaded}")
 

@@ -84,7 +84,7 @@ chmod 755 "$dir"
 as_postgres() { setpriv --reuid=postgres --regid=postgres --init-groups "$@"; }
 free_port() { python3 -c 'import socket; s=socket.socket(); s.bind(("127.0.0.1",0)); print(s.getsockname()[1])'; }
 
-for u in tidegate tidegate-keyd tidegate-authd; do
+for u in tidegate tidegate-keyd tidegate-authd tidegate-named; do
 	if ! getent passwd "$u" >/dev/null; then
 		useradd --system --no-create-home --shell /usr/sbin/nologin "$u"
 		made_users="$made_users $u"

@@ -79,7 +79,7 @@ _tidegate_names()
 {
 	case ${words[0]}:${words[1]}:${#words[@]} in
 	target:set:3) reply='steer block observe off reset' ;;
-	target:list:* | agent:list:* | session:list:* | *:help:*) ;;
+	target:list:* | agent:list:* | session:list:* | dns:* | *:help:*) ;;
 	target:*:2) reply=$(_tidegate_ask target list | _tidegate_member name) ;;
 	agent:show:2 | agent:run:2) reply=$(_tidegate_ask agent list | _tidegate_member name) ;;
 	session:*:2) reply=$(_tidegate_ask session list | _tidegate_member id) ;;

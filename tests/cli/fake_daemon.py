@@ -210,6 +210,13 @@ OPS = {
     "approval.list": (lambda a: approvals(), {}, {}),
     "approval.approve": (approval_approve, {"id": str}, {"for_ms": int, "reason": str}),
     "approval.deny": (approval_deny, {"id": str}, {"reason": str}),
+    "dns.list": (lambda a: [
+        {"name": "orders.db.internal", "host": "*.db.internal", "target": "orders-db",
+         "addresses": ["10.0.0.5:5432", "[2001:db8::5]:5432"], "ttl_s": 30, "since": when(-7200),
+         "seen": when(-12), "until": when(3618), "sessions": 2}], {}, {}),
+    "dns.show": (lambda a: {"steering": True, "pid": 4711, "restarts": 0,
+                            "servers": ["10.0.0.53"], "questions": 1234, "addresses": 2,
+                            "log": "dns.jsonl"}, {}, {}),
     "policy.reload": (lambda a: {"digest": "cd" * 32, "changed": True}, {}, {}),
     "policy.show": (lambda a: {"file": "/etc/tidegate/none.yaml", "digest": "ab" * 32,
                                "loaded": "2026-01-31T12:00:00.000Z"}, {}, {}),

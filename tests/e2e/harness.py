@@ -24,7 +24,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 BUILD = os.path.join(ROOT, os.environ.get("O", "build"))
 PGBIN = sorted(glob.glob("/usr/lib/postgresql/*/bin"),
                key=lambda p: int(p.split("/")[4]))[-1:]
-USERS = ("tidegate", "tidegate-keyd", "tidegate-authd")
+USERS = ("tidegate", "tidegate-keyd", "tidegate-authd", "tidegate-named")
 
 
 def sanitizers():

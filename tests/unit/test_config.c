@@ -232,7 +232,7 @@ static void test_target_errors(void **state)
 		 "3:15: address `10.0.0.0/8` port 5 overlaps: it belongs to target `t` already"},
 		{A "targets: {t: {address: \"DB.x:5\", protocol: postgresql},\n"
 		   " u: {address: \"db.X:5\", protocol: postgresql}}\n" P,
-		 "3:15: address `db.X` port 5 overlaps: it belongs to target `t` already"},
+		 "3:15: address `db.x` port 5 overlaps: it belongs to target `t` already"},
 		{A TT("socket_auth: trust") P,
 		 "2:66: `socket_auth` has a meaning only with `socket`"},
 	};

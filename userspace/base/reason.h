@@ -104,7 +104,20 @@
 	X(PDP_FAILED, "pdp_failed", "the policy decision point did not give a usable answer",      \
 	  "see `tidegate status`")                                                                \
 	X(NO_TOKEN, "no_token", "the agent has no workload token, which this approval needs",      \
-	  "see `token` of the agent in tidegate.yaml(5)")
+	  "see `token` of the agent in tidegate.yaml(5)") \
+	X(UPSTREAM_NAME, "upstream_name", "the target's name cannot be resolved",                  \
+	  "see `tidegate dns list` and the name servers of this host")                             \
+	X(DNS_MALFORMED, "dns_malformed", "a name look-up that breaks the protocol", "")           \
+	X(DNS_UNKNOWN, "dns_unknown", "a name look-up of nobody that was steered", "")             \
+	X(DNS_TYPE, "dns_type", "a kind of look-up that is not forwarded", "ask for A or AAAA")    \
+	X(DNS_DOH, "dns_doh", "a look-up of a DNS-over-HTTPS service",                             \
+	  "agents use the host's own name servers")                                                \
+	X(DNS_UPSTREAM, "dns_upstream", "a name server did not answer, or not well",               \
+	  "check the name servers of this host, or dns: servers:")                                 \
+	X(DNS_REBIND, "dns_rebind", "a target's name led to an address that it must not have",     \
+	  "see the journal of tidegated; allow it with dns: allow_special: if that is meant")      \
+	X(DNS_FULL, "dns_full", "targets' names have more addresses than can be guarded",          \
+	  "give the targets fewer names, or shorten dns: keep:")
 
 enum tg_reason {
 #define X(name, label, what, todo) TG_R_##name,

@@ -157,10 +157,14 @@ int cfg_addr_parse(struct arena *arena, struct slice text, struct cfg_addr *ret,
 	if (!slice_eq_str(port, "*") && text_parse_u64(port, 1, UINT16_MAX, &n))
 		return wrong(ret_why, "the port is a number from 1 to 65535, or `*` for any");
 	a.port = (uint16_t)n;
-	if (is_hostname(slice_str(a.host))) {
+	a.wildcard = strncmp(a.host, "*.", 2) == 0;
+	if (is_hostname(slice_str(a.host + (a.wildcard ? 2 : 0)))) {
+		for (char *c = a.host; *c; c++)
+			*c = (char)(*c >= 'A' && *c <= 'Z' ? *c + 'a' - 'A' : *c);
 		*ret = a;
 		return 0;
 	}
+	a.wildcard = false;
 	rc = cfg_net_parse(slice_str(a.host), &net, &a.prefix, ret_why);
 	if (rc)
 		return rc;

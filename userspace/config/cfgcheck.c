@@ -410,6 +410,10 @@ static void check_targets(struct loader *l)
 
 		check_protocol(l, t, map);
 		check_netns(l, t, map);
+		if (t->listen && !t->socket && t->naddrs && t->addrs[0].wildcard)
+			cfg_fail(l, place_of(map, "listen"),
+				 "`listen` needs an address that one can connect to first in the list, "
+				 "not `%s`", t->addrs[0].host);
 		if (t->socket_trust && !t->socket)
 			cfg_fail(l, place_of(map, "socket_auth"),
 				 "`socket_auth` has a meaning only with `socket`");
@@ -557,8 +561,48 @@ static void check_policy(struct loader *l)
 	}
 }
 
+/* ------------------------------------------------------------------ dns */
+
+/* An address, with a port or without. */
+static bool server_ok(struct loader *l, const char *text)
+{
+	struct cfg_addr addr;
+	struct in6_addr net;
+	const char *why;
+	uint8_t prefix;
+
+	if (cfg_net_parse(slice_str(text), &net, &prefix, &why) == 0)
+		return prefix == 128;
+	return cfg_addr_parse(&l->tmp, slice_str(text), &addr, &why) == 0 && addr.literal &&
+	       addr.prefix == 128 && addr.port;
+}
+
+static void check_dns(struct loader *l)
+{
+	const struct ynode *map = yaml_get(l->root, "dns");
+	const struct cfg_dns *d = &l->c->dns;
+	struct in6_addr net;
+	const char *why;
+	uint8_t prefix;
+
+	if (!map || map->kind != YNODE_MAP)
+		return;
+	for (uint32_t i = 0; i < d->nservers; i++)
+		if (!server_ok(l, d->servers[i]))
+			cfg_fail(l, place_of(map, "servers"),
+				 "`servers` takes addresses, as `10.0.0.53` or `[2001:db8::53]:53`, "
+				 "not `%s`", cfg_show(l, slice_str(d->servers[i])));
+	for (uint32_t i = 0; i < d->nspecial; i++)
+		if (cfg_net_parse(slice_str(d->special[i]), &net, &prefix, &why))
+			cfg_fail(l, place_of(map, "allow_special"), "network `%s`: %s",
+				 cfg_show(l, slice_str(d->special[i])), why);
+	if (d->steer == DNS_STEER_ON && l->c->bpf == BPF_OFF)
+		cfg_fail(l, place_of(map, "steer"), "`steer: on` needs BPF, which `bpf: off` forbids");
+}
+
 void cfg_check(struct loader *l)
 {
+	check_dns(l);
 	check_idp(l);
 	check_ways(l);
 	check_agents(l);

@@ -60,6 +60,13 @@ static const char *const durability_words[] = {
 	[DURABLE_DISK] = "disk",
 	NULL,
 };
+static const char *const steer_words[] = {
+	[DNS_STEER_AUTO] = "auto",
+	[DNS_STEER_ON] = "on",
+	[DNS_STEER_OFF] = "off",
+	NULL,
+};
+static const char *const doh_words[] = {[false] = "allow", [true] = "block", NULL};
 static const char *const bpf_words[] = {
 	[BPF_AUTO] = "auto",
 	[BPF_ON] = "on",
@@ -394,6 +401,33 @@ static const struct cfg_key audit_keys[] = {
 };
 static const struct cfg_section audit_section = SECTION("audit", audit_keys);
 
+static const struct cfg_key dns_keys[] = {
+	{.name = "steer", .kind = KEY_ENUM, AT(config, dns.steer), .words = steer_words,
+	 .dflt = "auto",
+	 .help = "agents' look-ups go to Tidegate's resolver; auto: if some target has a name, or an agent "
+		 "the default deny"},
+	{.name = "servers", .kind = KEY_STRINGS, .off = offsetof(struct config, dns.servers),
+	 .off_n = offsetof(struct config, dns.nservers),
+	 .help = "name servers to ask, as address or address:port; without it the host's"},
+	{.name = "timeout", DURATION(100, 30 * SECOND), AT(config, dns.timeout_ms), .dflt = "2s",
+	 .help = "how long a name server is waited for before the next is asked"},
+	{.name = "keep", DURATION(5 * MINUTE, 30 * DAY), AT(config, dns.keep_ms), .dflt = "1h",
+	 .help = "how long an address stays guarded after its name last had it"},
+	{.name = "doh", .kind = KEY_FLAG, AT(config, dns.block_doh), .words = doh_words,
+	 .dflt = "block", .help = "whether known DNS-over-HTTPS services are refused to agents"},
+	{.name = "doh_hosts", .kind = KEY_STRINGS, .off = offsetof(struct config, dns.doh),
+	 .off_n = offsetof(struct config, dns.ndoh),
+	 .help = "names and addresses of such services besides those that are known"},
+	{.name = "allow_special", .kind = KEY_STRINGS, .off = offsetof(struct config, dns.special),
+	 .off_n = offsetof(struct config, dns.nspecial),
+	 .help = "networks of loopback, link-local or the like that targets' names may lead to"},
+	{.name = "log", .kind = KEY_BOOL, AT(config, dns.log), .dflt = "true",
+	 .help = "agents' look-ups are recorded in dns.jsonl beside the recordings"},
+	{.name = "log_size", SIZE(64 * KIB, 64 * GIB), AT(config, dns.log_bytes), .dflt = "64MiB",
+	 .help = "size at which that file is replaced; one older one is kept"},
+};
+static const struct cfg_section dns_section = SECTION("dns", dns_keys);
+
 static const struct cfg_key root_keys[] = {
 	{.name = "idp", CUSTOM(cfg_take_idp), .section = &cfg_idp_section,
 	 .help = "the identity provider; without it the built-in approver decides"},
@@ -410,5 +444,6 @@ static const struct cfg_key root_keys[] = {
 	{.name = "namespaces", SUB(namespace_section),
 	 .help = "agents in network namespaces other than the daemon's"},
 	{.name = "audit", SUB(audit_section), .help = "the log of what operators did and what was noticed"},
+	{.name = "dns", SUB(dns_section), .help = "names of targets, and agents' look-ups"},
 };
 const struct cfg_section cfg_root_section = SECTION("the file", root_keys);

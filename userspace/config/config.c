@@ -236,6 +236,30 @@ const struct cfg_way *config_way(const struct config *c, struct slice name)
 	return NULL;
 }
 
+bool config_has_names(const struct config *c)
+{
+	for (uint32_t i = 0; i < c->ntargets; i++)
+		for (uint32_t k = 0; k < c->targets[i].naddrs; k++)
+			if (!c->targets[i].addrs[k].literal)
+				return true;
+	return false;
+}
+
+/* Who may reach little else needs somebody to ask for names. */
+static bool has_default_deny(const struct config *c)
+{
+	for (uint32_t i = 0; i < c->nagents; i++)
+		if (c->agents[i].deny)
+			return true;
+	return false;
+}
+
+bool config_steers_dns(const struct config *c)
+{
+	return c->dns.steer == DNS_STEER_ON ||
+	       (c->dns.steer == DNS_STEER_AUTO && (config_has_names(c) || has_default_deny(c)));
+}
+
 const char *target_mode_name(enum target_mode mode)
 {
 	return cfg_mode_words[mode];

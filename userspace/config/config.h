@@ -23,6 +23,7 @@ enum bpf_mode { BPF_AUTO, BPF_ON, BPF_OFF };
 /* AF_UNIX sockets of this host, for an agent: what is known to lead round the gate is refused,
  * only what is listed passes, everything passes. */
 enum unix_mode { UNIX_GUARD, UNIX_LISTED, UNIX_OPEN };
+enum dns_steer { DNS_STEER_AUTO, DNS_STEER_ON, DNS_STEER_OFF };
 
 struct cfg_idp {
 	const char *issuer;
@@ -78,12 +79,29 @@ struct cfg_way {
 };
 
 struct cfg_addr {
-	char host[256];		 /* name or literal address */
+	char host[256];		 /* literal address, or name in lower case */
 	uint16_t port;		 /* 0: any */
 	struct in6_addr *addrs;	 /* v4-mapped for IPv4, resolved by the daemon */
 	uint32_t naddrs;
 	uint8_t prefix;		 /* of a literal, counted in 128 bits */
 	bool literal;
+	bool wildcard; /* host is `*.` and a name: all names below that */
+};
+
+/* Names: how agents' look-ups are answered, and what targets' names may mean. */
+struct cfg_dns {
+	enum dns_steer steer;
+	const char *const *servers; /* literal addresses, with a port or without */
+	uint32_t nservers; /* 0: the host's */
+	uint64_t timeout_ms; /* of one try */
+	uint64_t keep_ms; /* addresses are guarded that long after they were last answered */
+	bool block_doh;
+	const char *const *doh; /* names and literal addresses besides the built-in ones */
+	uint32_t ndoh;
+	const char *const *special; /* networks: loopback and the like that names may mean */
+	uint32_t nspecial;
+	bool log;
+	uint64_t log_bytes;
 };
 
 /* An address that an agent reaches though it is no target: always literal. */
@@ -149,6 +167,7 @@ struct config {
 	uint64_t journal_bytes; /* per worker */
 	uint64_t audit_bytes;	/* of audit.jsonl, before it is renamed */
 	uint32_t audit_keep;	/* renamed ones */
+	struct cfg_dns dns;
 	struct cfg_idp *idp;  /* NULL: the built-in approver */
 	struct cfg_way *ways;
 	uint32_t nways;
@@ -173,6 +192,11 @@ void config_free(struct config *c);
 const struct cfg_target *config_target(const struct config *c, struct slice name);
 const struct cfg_agent *config_agent(const struct config *c, struct slice name);
 const struct cfg_way *config_way(const struct config *c, struct slice name);
+
+/* Some target is given by name. */
+bool config_has_names(const struct config *c);
+/* Agents' look-ups are steered to the resolver. */
+bool config_steers_dns(const struct config *c);
 
 extern const char *const cfg_unix_words[]; /* of enum unix_mode */
 const char *target_mode_name(enum target_mode mode);

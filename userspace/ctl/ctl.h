@@ -211,6 +211,7 @@ int cmd_agent_run(struct ctl *c, int argc, char **argv);
 int cmd_approval(struct ctl *c, int argc, char **argv);
 int cmd_audit(struct ctl *c, int argc, char **argv);
 int cmd_batch(struct ctl *c, int argc, char **argv);
+int cmd_dns(struct ctl *c, int argc, char **argv);
 int cmd_feature(struct ctl *c, int argc, char **argv);
 int cmd_grant(struct ctl *c, int argc, char **argv);
 int cmd_link(struct ctl *c, int argc, char **argv);

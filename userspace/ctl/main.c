@@ -16,6 +16,7 @@ static const struct ctl_cmd objects[] = {
 	{"status", cmd_status, "", "is it all right, and if not, what to do"},
 	{"target", cmd_target, "", "what is guarded: list it, switch it"},
 	{"agent", cmd_agent, "", "who connects: the cgroups and uids that are watched"},
+	{"dns", cmd_dns, "", "what the names of targets mean"},
 	{"session", cmd_session, "", "connections through the gate"},
 	{"approval", cmd_approval, "", "requests that wait for a decision"},
 	{"grant", cmd_grant, "", "approved access that has an end"},

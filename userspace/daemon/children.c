@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "daemon/memfd.h"
 #include "daemon/grants.h"
+#include "daemon/learned.h"
 #include "daemon/registry.h"
 #include "daemon/parent.h"
 #include "daemon/sandbox.h"
@@ -22,7 +23,7 @@
 enum { RESTART_MS = 200, RESTART_MAX_MS = 10000, STABLE_NS_S = 30 };
 
 static const char *const role_names[] = {
-	[ROLE_WORKER] = "worker", [ROLE_KEYD] = "keyd", [ROLE_AUTHD] = "authd"};
+	[ROLE_WORKER] = "worker", [ROLE_KEYD] = "keyd", [ROLE_AUTHD] = "authd", [ROLE_NAMED] = "named"};
 
 /* Each role has an account of its own: "tidegate", "tidegate-keyd", "tidegate-authd". */
 static int find_account(const struct child *c, uid_t *ret_uid, gid_t *ret_gid)
@@ -49,7 +50,7 @@ static int find_account(const struct child *c, uid_t *ret_uid, gid_t *ret_gid)
 
 size_t children_uids(const struct parent *p, uint32_t *uids, size_t cap)
 {
-	static const char *const tails[] = {"", "-authd", "-keyd"};
+	static const char *const tails[] = {"", "-authd", "-keyd", "-named"};
 	size_t n = 0;
 
 	for (size_t i = 0; i < ARRAY_SIZE(tails) && n < cap; i++) {
@@ -114,6 +115,13 @@ static void send_init(struct child *c, uid_t uid, gid_t gid)
 		ipc_put_u32(c->ipc, uid);
 		ipc_put_u32(c->ipc, gid);
 	}
+	if (c->role == ROLE_NAMED) {
+		ipc_put_fd(c->ipc, c->stats_fd);
+		if (c->p->kern) {
+			ipc_put_fd(c->ipc, kern_record_fd(c->p->kern));
+			ipc_put_fd(c->ipc, kern_asker_fd(c->p->kern));
+		}
+	}
 	ipc_send(c->ipc);
 }
 
@@ -125,6 +133,8 @@ void child_send_config(struct child *c)
 	ipc_put_u64(c->ipc, c->p->generation);
 	ipc_put_fd(c->ipc, c->p->cfg_fd);
 	ipc_send(c->ipc);
+	if (c->role == ROLE_NAMED)
+		learned_tell(c);
 }
 
 static int start(struct child *c)
@@ -199,6 +209,8 @@ static void died(struct child *c, int status)
 		registry_worker_died(p, c);
 	} else if (c->role == ROLE_AUTHD) {
 		idp_gone(p);
+	} else if (c->role == ROLE_NAMED) {
+		learned_gone(p);
 	}
 	if (p->stopping)
 		return;
@@ -217,6 +229,8 @@ static struct child *by_pid(struct parent *p, pid_t pid)
 	for (uint32_t i = 0; i < p->nworkers; i++)
 		if (p->workers[i].pid == pid)
 			return &p->workers[i];
+	if (p->named.pid == pid)
+		return &p->named;
 	return p->keyd.pid == pid ? &p->keyd : p->authd.pid == pid ? &p->authd : NULL;
 }
 
@@ -277,17 +291,20 @@ static int open_journal(struct child *c)
 	return 0;
 }
 
-static int prepare_worker(struct child *c)
+static int prepare_stats(struct child *c)
 {
-	int rc = open_journal(c);
-
-	if (rc)
-		return rc;
 	c->stats_fd = memfd_shared("tidegate-stats", sizeof(*c->stats));
 	if (c->stats_fd < 0)
 		return c->stats_fd;
 	c->stats = mmap(NULL, sizeof(*c->stats), PROT_READ, MAP_SHARED, c->stats_fd, 0);
 	return c->stats == MAP_FAILED ? -errno : 0;
+}
+
+static int prepare_worker(struct child *c)
+{
+	int rc = open_journal(c);
+
+	return rc ? rc : prepare_stats(c);
 }
 
 static int prepare(struct parent *p, struct child *c, enum role role, uint32_t index)
@@ -298,6 +315,8 @@ static int prepare(struct parent *p, struct child *c, enum role role, uint32_t i
 	else
 		(void)snprintf(c->name, sizeof(c->name), "%s", role_names[role]);
 	(void)uv_timer_init(&p->loop, &c->restart);
+	if (role == ROLE_NAMED)
+		return prepare_stats(c);
 	return role == ROLE_WORKER ? prepare_worker(c) : 0;
 }
 
@@ -334,12 +353,16 @@ int children_start(struct parent *p)
 	p->nworkers = count_workers(p);
 	if (!rc)
 		rc = prepare(p, &p->authd, ROLE_AUTHD, 0);
+	if (!rc)
+		rc = prepare(p, &p->named, ROLE_NAMED, 0);
 	for (uint32_t i = 0; !rc && i < p->nworkers; i++)
 		rc = prepare(p, &p->workers[i], ROLE_WORKER, i);
 	if (!rc)
 		rc = start(&p->keyd);
 	if (!rc && p->cfg->idp)
 		rc = start(&p->authd);
+	if (!rc && learned_needed(p))
+		rc = start(&p->named);
 	for (uint32_t i = 0; !rc && i < p->nworkers; i++)
 		rc = start(&p->workers[i]);
 	return rc;
@@ -355,6 +378,10 @@ void children_config(struct parent *p)
 		child_send_config(&p->authd);
 	else if (p->cfg->idp && !p->authd.pid && start(&p->authd))
 		log_error("authd cannot be started");
+	if (p->named.ipc)
+		child_send_config(&p->named);
+	else if (learned_needed(p) && !p->named.pid && start(&p->named))
+		log_error("named cannot be started");
 }
 
 void children_stop(struct parent *p)

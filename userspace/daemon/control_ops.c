@@ -9,6 +9,7 @@
 #include "daemon/audit.h"
 #include "daemon/grants.h"
 #include "daemon/integrity.h"
+#include "daemon/learned.h"
 #include "daemon/registry.h"
 #include "daemon/netns.h"
 #include "daemon/parent.h"
@@ -377,6 +378,18 @@ static json_t *op_policy_show(struct call *c)
 			 policy_digest(c->p->cfg->policy), "loaded", when(c->p->loaded_wall_ns));
 }
 
+/* ------------------------------------------------------------------ names */
+
+static json_t *op_dns_list(struct call *c)
+{
+	return learned_list_json(c->p);
+}
+
+static json_t *op_dns_show(struct call *c)
+{
+	return learned_state_json(c->p);
+}
+
 /* ----------------------------------------------------------------- status */
 
 static json_t *kernel_json(struct parent *p)
@@ -447,6 +460,9 @@ static json_t *warnings_json(struct parent *p)
 	}
 	if (p->cfg->idp && !p->authd.ready)
 		(void)json_array_append_new(list, json_string("authd is not running"));
+	if (learned_needed(p) && !p->named.ready)
+		(void)json_array_append_new(list, json_string("named is not running: names cannot be "
+							      "looked up"));
 	for (uint32_t i = 0; i < p->nworkers; i++) {
 		const struct journal_stats *j = &p->workers[i].stats->journal;
 
@@ -543,6 +559,8 @@ static const struct {
 	{"approval.list", op_approval_list},
 	{"approval.approve", op_approval_approve},
 	{"approval.deny", op_approval_deny},
+	{"dns.list", op_dns_list},
+	{"dns.show", op_dns_show},
 	{"policy.reload", op_policy_reload},
 	{"policy.show", op_policy_show},
 };

@@ -23,7 +23,7 @@ enum {
 };
 
 /*
- * X(NAME, "fields"). P parent, W worker, K keyd, A authd. `id` is in the head:
+ * X(NAME, "fields"). P parent, W worker, K keyd, A authd, R named. `id` is in the head:
  * it ties an answer to its question.
  */
 #define IPC_TYPES(X)                                                                               \
@@ -31,9 +31,9 @@ enum {
 	X(INIT, "P>* u32 index, str role, fds: see the role")                                      \
 	X(READY, "*>P")                                                                            \
 	X(CONFIG, "P>* u64 generation, fd: memfd with the text of the configuration")              \
-	X(LISTENER, "P>W u32 kind, str target, u64 netns cookie or 0, fd: listening socket")       \
+	X(LISTENER, "P>W,R u32 kind, str target, u64 netns cookie or 0, fd: listening socket")       \
 	X(LISTENER_CLOSE, "P>W str target: its gateway listener is not to be used any more")       \
-	X(LISTENER_GONE, "P>W u64 netns cookie: close those of this namespace")                    \
+	X(LISTENER_GONE, "P>W,R u64 netns cookie: close those of this namespace")                    \
 	X(DRAIN, "P>* stop accepting; exit when the last session is over")                         \
 	/* sessions */                                                                             \
 	X(SESSION_OPEN, "W>P uuid, bytes tg_record, str peer, str local, u32 by_owner, str target") \
@@ -80,7 +80,15 @@ enum {
 		   "str subject, str token_digest, str detail, str evidence")                      \
 	X(IDP_PENDING, "A>P id, str words, str code, str uri: a person is being waited for")       \
 	X(IDP_CANCEL, "P>A id")                                                                    \
-	X(IDP_STATE, "P>A id -> A>P id, str json")
+	X(IDP_STATE, "P>A id -> A>P id, str json")                                                 \
+	/* named (R) */                                                                            \
+	X(DNS_HOST, "P>R str text: the host's resolv.conf")                                        \
+	X(DNS_AGENT, "P>R u32 id, str name")                                                       \
+	X(DNS_LOG, "P>R fd: the file that look-ups are recorded in")                               \
+	X(DNS_LEARN, "R>P id, u32 ttl_s, u32 n, n * {str name, str host}, "                        \
+		     "bytes addresses of 16 -> P>R id, u32 reason")                                \
+	X(DNS_RESOLVE, "P>R id, str name, str host -> R>P id, u32 error, bytes addresses of 16")   \
+	X(DNS_ROUND, "R>P each name of a target was looked up once")
 
 enum ipc_type {
 #define X(name, fields) IPC_##name,
@@ -89,7 +97,12 @@ enum ipc_type {
 	IPC_TYPE_COUNT
 };
 
-enum ipc_listener_kind { IPC_LISTEN_STEERED, IPC_LISTEN_GATEWAY };
+enum ipc_listener_kind {
+	IPC_LISTEN_STEERED,
+	IPC_LISTEN_GATEWAY,
+	IPC_LISTEN_DNS_UDP, /* to named, as the next */
+	IPC_LISTEN_DNS_TCP,
+};
 
 struct ipc;
 
@@ -154,5 +167,6 @@ const char *ipc_type_name(enum ipc_type type);
 int worker_main(void);
 int keyd_main(void);
 int authd_main(void);
+int named_main(void);
 
 #endif

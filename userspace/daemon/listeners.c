@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "daemon/address.h"
+#include "daemon/learned.h"
 #include "daemon/netns.h"
 #include "kern/kern.h"
 
@@ -85,6 +86,7 @@ int listener_set_open(struct listener_set *ret)
 {
 	struct sockaddr_in v4 = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	struct sockaddr_in6 v6 = {.sin6_family = AF_INET6, .sin6_addr = in6addr_loopback};
+	int rc;
 
 	/* The port is whatever is free on both. A host without IPv6 has only the first. */
 	for (int i = 0; i < PORT_TRIES; i++) {
@@ -103,8 +105,14 @@ int listener_set_open(struct listener_set *ret)
 			close(fd4);
 			continue;
 		}
-		*ret = (struct listener_set){.tcp4 = fd4, .tcp6 = fd6 < 0 ? -1 : fd6, .port = port};
-		return 0;
+		*ret = (struct listener_set){.tcp4 = fd4,
+					     .tcp6 = fd6 < 0 ? -1 : fd6,
+					     .port = port,
+					     .dns = {-1, -1, -1, -1}};
+		rc = resolver_sockets(ret->dns, &ret->dns_port);
+		if (rc)
+			listener_set_close(ret);
+		return rc;
 	}
 	return -EADDRINUSE;
 }
@@ -116,11 +124,14 @@ void listener_set_close(struct listener_set *s)
 	if (s->tcp6 >= 0)
 		close(s->tcp6);
 	s->tcp4 = s->tcp6 = -1;
+	resolver_close(s->dns);
 }
 
 int listener_set_steer(struct parent *p, const struct listener_set *s)
 {
-	return kern_listener_set(p->kern, s->tcp4, s->tcp6, s->port);
+	int rc = kern_resolver_set(p->kern, s->dns, RESOLVER_SOCKETS, s->dns_port);
+
+	return rc ? rc : kern_listener_set(p->kern, s->tcp4, s->tcp6, s->port);
 }
 
 static struct gateway *gateway_at(struct parent *p, const struct sockaddr_storage *ss)
@@ -149,6 +160,11 @@ static void give(struct child *c, enum ipc_listener_kind kind, const char *targe
 
 void listener_set_give(const struct listener_set *s, struct child *c, uint64_t netns)
 {
+	if (c->role == ROLE_NAMED) {
+		for (size_t i = 0; i < RESOLVER_SOCKETS; i++)
+			give(c, i < 2 ? IPC_LISTEN_DNS_UDP : IPC_LISTEN_DNS_TCP, "", netns, s->dns[i]);
+		return;
+	}
 	give(c, IPC_LISTEN_STEERED, "", netns, s->tcp4);
 	give(c, IPC_LISTEN_STEERED, "", netns, s->tcp6);
 }

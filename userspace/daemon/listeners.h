@@ -8,7 +8,7 @@
 /*
  * The daemon's sockets of one network namespace, which is the calling thread's: on 127.0.0.1
  * and ::1, on one free port. What every namespace must have is opened here, told to the kernel's
- * maps in _steer() and to a worker in _give().
+ * maps in _steer() and to a worker, or named, in _give().
  */
 MUST_CHECK int listener_set_open(struct listener_set *ret);
 void listener_set_close(struct listener_set *s);

@@ -43,6 +43,8 @@ static int run_role(const char *role, const char *name, enum log_level level)
 		return keyd_main();
 	if (strcmp(role, "authd") == 0)
 		return authd_main();
+	if (strcmp(role, "named") == 0)
+		return named_main();
 	return 2;
 }
 

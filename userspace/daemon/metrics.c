@@ -29,7 +29,7 @@ static uv_poll_t metrics_polls[2];
 void parent_reasons(const struct parent *p, uint64_t ret[TG_R_COUNT])
 {
 	for (unsigned r = 0; r < TG_R_COUNT; r++) {
-		ret[r] = p->reason[r];
+		ret[r] = p->reason[r] + (p->named.stats ? p->named.stats->reason[r] : 0);
 		for (uint32_t i = 0; i < p->nworkers; i++)
 			ret[r] += p->workers[i].stats->reason[r];
 	}

@@ -255,6 +255,13 @@ static void free_netns(struct netns *ns)
 	free(ns);
 }
 
+static void tell_gone(struct child *c, uint64_t cookie)
+{
+	ipc_begin(c->ipc, IPC_LISTENER_GONE, 0);
+	ipc_put_u64(c->ipc, cookie);
+	ipc_send(c->ipc);
+}
+
 /* New connections are refused first; those that are open hold the namespace until they end. */
 static void drop(struct netns_state *s, struct netns *ns)
 {
@@ -264,11 +271,9 @@ static void drop(struct netns_state *s, struct netns *ns)
 		log_error("listeners of network namespace %llu stay in the map: %s",
 			  (unsigned long long)ns->cookie, strerror(-rc));
 	each_worker(s->p, c)
-	{
-		ipc_begin(c->ipc, IPC_LISTENER_GONE, 0);
-		ipc_put_u64(c->ipc, ns->cookie);
-		ipc_send(c->ipc);
-	}
+		tell_gone(c, ns->cookie);
+	if (s->p->named.ipc && s->p->named.ready)
+		tell_gone(&s->p->named, ns->cookie);
 	log_info("network namespace %llu: no agent is left, listeners closed",
 		 (unsigned long long)ns->cookie);
 	list_del(&ns->link);
@@ -280,6 +285,8 @@ static void announce(struct netns_state *s, struct netns *ns, const struct pagen
 {
 	each_worker(s->p, c)
 		listener_set_give(&ns->set, c, ns->cookie);
+	if (s->p->named.ipc && s->p->named.ready)
+		listener_set_give(&ns->set, &s->p->named, ns->cookie);
 	log_info("network namespace %llu of agent %s (pid %u): listening on port %u",
 		 (unsigned long long)ns->cookie, a->name, ns->witness->pid, ns->set.port);
 }

@@ -18,6 +18,7 @@
 #include "daemon/audit.h"
 #include "daemon/downtime.h"
 #include "daemon/integrity.h"
+#include "daemon/learned.h"
 #include "daemon/listeners.h"
 #include "daemon/memfd.h"
 #include "daemon/netns.h"
@@ -144,6 +145,8 @@ int parent_reload(struct parent *p, struct buf *error, bool *ret_changed)
 	p->loaded_wall_ns = clock_wall_ns();
 	check_limits(p);
 	listeners_close_old(p);
+	if (learned_apply(p))
+		log_error("look-ups of agents cannot be steered: they are as before");
 	children_config(p);
 	listeners_open_new(p);
 	netns_reload(p);
@@ -228,7 +231,7 @@ static int start_kernel(struct parent *p)
 {
 	int rc;
 
-	p->own = (struct listener_set){.tcp4 = -1, .tcp6 = -1};
+	p->own = (struct listener_set){.tcp4 = -1, .tcp6 = -1, .dns = {-1, -1, -1, -1}};
 	try_kernel(p);
 	if (!p->kern)
 		return p->cfg->bpf == BPF_ON ? -EPERM : 0;
@@ -277,6 +280,7 @@ static void on_tick(uv_timer_t *t)
 	if (++n % SECOND_TICKS)
 		return;
 	targets_tick(p);
+	learned_tick(p);
 	if (p->kern) {
 		(void)!kern_agents_refresh(p->kern);
 		(void)!kern_tuples_sweep(p->kern, TUPLE_AGE_NS_S * 1000000000ull);
@@ -401,6 +405,8 @@ static int start(struct parent *p)
 	if (!rc)
 		rc = start_kernel(p);
 	if (!rc)
+		rc = learned_init(p);
+	if (!rc)
 		rc = targets_apply(p, &error);
 	if (!rc)
 		rc = listeners_prepare(p, p->cfg, &error);
@@ -417,6 +423,10 @@ static int start(struct parent *p)
 		find_orphans(p);
 	if (!rc)
 		rc = metrics_start(p);
+	if (!rc)
+		learned_wait(p);
+	if (!rc)
+		rc = learned_apply(p);
 	/* Last: from here on connections come in. */
 	if (!rc && p->kern)
 		rc = listener_set_steer(p, &p->own);

@@ -22,6 +22,7 @@ struct audit;
 struct down_file;
 struct integrity;
 struct kern;
+struct learned_state;
 struct parent;
 struct psession;
 
@@ -29,7 +30,7 @@ enum { WORKERS_MAX = 64, NAME_MAX_LEN = 64, STATEMENT_SHOWN = 8192 };
 
 /* ------------------------------------------------------------- children */
 
-enum role { ROLE_WORKER, ROLE_KEYD, ROLE_AUTHD };
+enum role { ROLE_WORKER, ROLE_KEYD, ROLE_AUTHD, ROLE_NAMED };
 
 struct child {
 	struct parent *p;
@@ -80,9 +81,14 @@ struct pagent {
 /* ----------------------------------------------------------------- parent */
 
 /* The daemon's sockets in one network namespace; -1: none. See listeners.h. */
+enum { RESOLVER_SOCKETS = 4 };
+
 struct listener_set {
 	int tcp4, tcp6;
 	uint16_t port;
+	/* named's: UDP on 127.0.0.1 and ::1, then TCP on both; -1: no IPv6 */
+	int dns[RESOLVER_SOCKETS];
+	uint16_t dns_port;
 };
 
 struct parent {
@@ -103,7 +109,8 @@ struct parent {
 	struct netns_state *netns; /* of the others, in netns.c */
 	struct list gateways; /* struct gateway, in parent.c */
 
-	struct child workers[WORKERS_MAX], keyd, authd;
+	struct child workers[WORKERS_MAX], keyd, authd, named;
+	struct learned_state *learned; /* learned.c */
 	uint32_t nworkers;
 	uint8_t mask_key[32];
 
@@ -181,8 +188,8 @@ MUST_CHECK int target_switch(struct parent *p, struct ptarget *t, int mode, cons
 void targets_tick(struct parent *p);
 /* The self-test of the accelerator is over: tells the kernel which targets have it. */
 void targets_accelerate(struct parent *p);
-/* Literal address the daemon connects to for a gateway client: the first that resolved. */
-bool target_upstream(const struct cfg_target *t, char *dst, size_t cap);
+/* Addresses that are guarded, as of now, into the state file: after a reboot they still are. */
+MUST_CHECK int targets_save(struct parent *p);
 
 /* --- accel.c: the accelerator, by target */
 /* Starts the self-test if a target wants it and it was not run yet. */

@@ -42,6 +42,8 @@ static int pin(struct parent *p, struct buf *error)
 	if (!rc)
 		rc = targets_apply(p, error);
 	if (!rc)
+		rc = kern_dns_set(p->kern, config_steers_dns(p->cfg) ? TG_DNS_STEER : 0);
+	if (!rc)
 		downtime_pinned(p);
 	if (!rc)
 		log_notice("%u targets are refused to %u agents until tidegated is up",

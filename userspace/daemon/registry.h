@@ -18,7 +18,7 @@ struct psession {
 	struct container container;
 	bool in_netns; /* the target is reached in the agent's network namespace */
 	uint64_t netns_cookie; /* of the agent; 0: not steered */
-	char peer[64], upstream[128], state[16];
+	char peer[64], upstream[512], state[16];
 	uint32_t pid, uid, backend_pid, backend_key;
 	bool open; /* facts were given */
 	uint64_t since_wall_ns, commands, in, out, masked;

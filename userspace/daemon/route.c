@@ -11,6 +11,7 @@
 #include "daemon/address.h"
 #include "daemon/listeners.h"
 #include "daemon/grants.h"
+#include "daemon/learned.h"
 #include "daemon/netns.h"
 #include "daemon/registry.h"
 #include "daemon/parent.h"
@@ -101,22 +102,29 @@ static bool parse_opening(struct ipc_msg *m, struct opening *o)
 	return true;
 }
 
-static void choose_upstream(struct psession *s, const struct opening *o)
+/* False: it is found out by name, and the answer comes later. */
+static bool choose_upstream(struct psession *s, const struct opening *o, struct learned_ask *ask)
 {
 	const struct cfg_target *t = s->target->cfg;
 	uint16_t port = (uint16_t)(o->rec.port_be << 8 | o->rec.port_be >> 8);
 
-	if (t->socket)
+	if (t->socket) {
 		(void)snprintf(s->upstream, sizeof(s->upstream), "unix:%s", t->socket);
-	else if (o->steered)
+		return true;
+	}
+	/* What the host's name servers say is not what an address is there. */
+	if (o->steered && t->netns_agent) {
 		address_format_mapped(o->rec.addr, port, s->upstream);
-	else if (!target_upstream(t, s->upstream, sizeof(s->upstream)))
-		s->upstream[0] = '\0';
+		return true;
+	}
+	if (o->steered)
+		return learned_upstream(s->worker->p, s->target, o->rec.addr, port, s->upstream, ask);
+	return learned_upstream_first(s->target->cfg, s->upstream, ask);
 }
 
 /* Who it is and where it goes; a reason if it may not be. */
 static uint16_t identify(struct parent *p, struct psession *s, const struct opening *o, char *facts,
-			 size_t cap)
+			 size_t cap, struct learned_ask *ask)
 {
 	uint32_t uid = (uint32_t)-1;
 
@@ -141,8 +149,8 @@ static uint16_t identify(struct parent *p, struct psession *s, const struct open
 		return TG_R_TARGET_BLOCKED;
 	if (s->target->sessions >= s->target->cfg->max_sessions)
 		return TG_R_OVERLOAD;
-	choose_upstream(s, o);
-	return s->upstream[0] ? TG_R_NONE : TG_R_UPSTREAM_REFUSED;
+	ask->wanted = !choose_upstream(s, o, ask);
+	return ask->wanted || s->upstream[0] ? TG_R_NONE : TG_R_UPSTREAM_REFUSED;
 }
 
 /* @upstream is a literal: "[v6]:port" or "v4:port". */
@@ -184,34 +192,24 @@ static void socket_ask(struct parent *p, struct child *c, struct ipc_msg *m)
 	close(fd);
 }
 
-static void session_open(struct parent *p, struct child *c, struct ipc_msg *m)
+/* The end of session_open: now, or when the target's name is resolved. */
+static void give_facts(struct psession *s, uint16_t why, const char *facts)
 {
-	struct uuid u = ipc_get_uuid(m);
-	struct opening o = {0};
-	struct psession *s;
-	char facts[2048] = "{}";
+	struct child *c = s->worker;
 	uint32_t error = 0, n = 0;
-	uint16_t why, no_socket = 0;
+	uint16_t no_socket = 0;
 	int fd = -1, sockets[2];
 
-	if (!parse_opening(m, &o)) {
-		m->bad = true;
-		return;
-	}
-	s = registry_open(p, c, &u);
-	if (!s)
-		return; /* the worker's own deadline ends it */
-	why = identify(p, s, &o, facts, sizeof(facts));
 	if (!why) {
 		s->open = true;
 		s->agent->sessions++;
 		s->target->sessions++;
-		fd = open_recording(p, s->id, true, &error);
-		s->in_netns = o.steered && s->target->cfg->netns_agent;
-		n = upstream_sockets(p, s, sockets, &no_socket);
+		fd = open_recording(c->p, s->id, true, &error);
+		s->in_netns = s->netns_cookie && s->target->cfg->netns_agent;
+		n = upstream_sockets(c->p, s, sockets, &no_socket);
 	}
 	ipc_begin(c->ipc, IPC_SESSION_FACTS, 0);
-	ipc_put_uuid(c->ipc, &u);
+	ipc_put_uuid(c->ipc, &s->uuid);
 	ipc_put_u32(c->ipc, why);
 	ipc_put_str(c->ipc, why ? "" : s->agent->name);
 	ipc_put_str(c->ipc, why ? "" : s->target->name);
@@ -229,6 +227,46 @@ static void session_open(struct parent *p, struct child *c, struct ipc_msg *m)
 		close(fd);
 	for (uint32_t i = 0; i < n; i++)
 		close(sockets[i]);
+}
+
+void session_resolved(struct parent *p, const struct uuid *u, const char *upstream,
+		      const char *facts)
+{
+	struct psession *s = registry_find(p, u);
+	uint16_t why = 0;
+
+	if (!s || s->open || !s->worker->ipc)
+		return; /* it did not wait so long */
+	if (!s->agent->cfg || !s->target->cfg) /* the configuration has changed meanwhile */
+		why = s->agent->cfg ? TG_R_UNKNOWN_TARGET : TG_R_UNKNOWN_AGENT;
+	else if (!upstream[0])
+		why = TG_R_UPSTREAM_NAME;
+	(void)snprintf(s->upstream, sizeof(s->upstream), "%s", upstream);
+	give_facts(s, why, facts);
+}
+
+static void session_open(struct parent *p, struct child *c, struct ipc_msg *m)
+{
+	struct uuid u = ipc_get_uuid(m);
+	struct learned_ask ask = {0};
+	struct opening o = {0};
+	struct psession *s;
+	char facts[2048] = "{}";
+	uint16_t why;
+
+	if (!parse_opening(m, &o)) {
+		m->bad = true;
+		return;
+	}
+	s = registry_open(p, c, &u);
+	if (!s)
+		return; /* the worker's own deadline ends it */
+	why = identify(p, s, &o, facts, sizeof(facts), &ask);
+	if (!why && ask.wanted && learned_resolve(p, &ask, &u, facts) == 0)
+		return; /* session_resolved() */
+	if (!why && ask.wanted)
+		why = TG_R_UPSTREAM_NAME;
+	give_facts(s, why, facts);
 }
 
 static char *dup_slice(struct slice s)
@@ -458,6 +496,8 @@ static void on_message(void *ctx, struct ipc *ipc, struct ipc_msg *m)
 
 	if (c->role == ROLE_WORKER)
 		from_worker(c->p, c, m);
+	else if (c->role == ROLE_NAMED)
+		learned_message(c->p, c, m);
 	else if (c->role == ROLE_KEYD)
 		from_keyd(c->p, c, m);
 	else

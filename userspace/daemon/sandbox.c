@@ -115,7 +115,7 @@ static const int calls_common[] = {
 static const int calls_network[] = {
 	SCMP_SYS(socket),      SCMP_SYS(connect),     SCMP_SYS(accept4),
 	SCMP_SYS(setsockopt),  SCMP_SYS(getsockopt),  SCMP_SYS(getsockname),
-	SCMP_SYS(getpeername), SCMP_SYS(shutdown),    SCMP_SYS(socketpair),
+	SCMP_SYS(getpeername), SCMP_SYS(shutdown),    SCMP_SYS(socketpair),  SCMP_SYS(dup3),
 };
 
 /* Recordings: files that came as descriptors. */
@@ -182,6 +182,13 @@ static int begin(const char *const *readable, scmp_filter_ctx *ret)
 
 static const char *const no_files[] = {NULL};
 
+/* Look-ups in maps whose descriptor we were given, nothing else of bpf(). */
+static int allow_lookup(scmp_filter_ctx f)
+{
+	return seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(bpf), 1,
+				SCMP_A0(SCMP_CMP_EQ, BPF_MAP_LOOKUP_ELEM, 0));
+}
+
 int sandbox_worker(void)
 {
 	scmp_filter_ctx f;
@@ -192,10 +199,25 @@ int sandbox_worker(void)
 	rc = allow_all(f, calls_network, ARRAY_SIZE(calls_network));
 	if (!rc)
 		rc = allow_all(f, calls_files, ARRAY_SIZE(calls_files));
-	/* Look-ups in maps whose descriptor we were given, nothing else of bpf(). */
 	if (!rc)
-		rc = seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(bpf), 1,
-				      SCMP_A0(SCMP_CMP_EQ, BPF_MAP_LOOKUP_ELEM, 0));
+		rc = allow_lookup(f);
+	return load(f, rc);
+}
+
+int sandbox_named(void)
+{
+	/* c-ares seeds itself from it. */
+	static const char *const readable[] = {"/dev/urandom", NULL};
+	scmp_filter_ctx f;
+	int rc = SANITIZED ? 0 : begin(readable, &f);
+
+	if (SANITIZED || rc)
+		return rc;
+	rc = allow_all(f, calls_network, ARRAY_SIZE(calls_network));
+	if (!rc)
+		rc = allow_all(f, calls_resolve, ARRAY_SIZE(calls_resolve));
+	if (!rc)
+		rc = allow_lookup(f);
 	return load(f, rc);
 }
 

@@ -15,6 +15,7 @@ enum {
 	LINGER_MS = 5000,    /* last bytes to a client that does not read */
 	IDENTIFY_MS = 10000, /* the parent's answer */
 	GONE_MS = 5000,	     /* a server that takes nothing of a client that said all it had */
+	CONNECT_MIN_MS = 100, /* to one address */
 	FLOW_BUDGET = 4 << 20,
 	LOGGED_PER_TICK = 5,
 };
@@ -51,6 +52,14 @@ static uint64_t gone_at(const struct session *s)
 	return s->fin_boot_ns + GONE_MS * 1000000ull;
 }
 
+/* The time to connect is shared out among the addresses of a name. */
+static uint64_t connect_ms(const struct session *s)
+{
+	uint64_t ms = s->view->target->connect_timeout_ms / session_candidates(s);
+
+	return ms > CONNECT_MIN_MS ? ms : CONNECT_MIN_MS;
+}
+
 /* The next thing that has a deadline. */
 static void arm(struct session *s)
 {
@@ -63,7 +72,7 @@ static void arm(struct session *s)
 	else if (s->state == SESSION_LOGIN && s->ask.kind == ASK_NONE)
 		next = now + LOGIN_MS * 1000000ull;
 	else if (s->state == SESSION_CONNECT)
-		next = now + s->view->target->connect_timeout_ms * 1000000ull;
+		next = now + connect_ms(s) * 1000000ull;
 	else if (s->state == SESSION_END)
 		next = now + LINGER_MS * 1000000ull;
 	if (s->ask.kind == ASK_STATEMENT && !s->ask.answered && !s->late &&
@@ -99,7 +108,8 @@ static void on_timer(uv_timer_t *t)
 		session_end(s, TG_R_INTERNAL, NULL);
 		return;
 	case SESSION_CONNECT:
-		session_end(s, TG_R_UPSTREAM_TIMEOUT, "the target did not answer in time");
+		if (!session_connect_next(s))
+			session_end(s, TG_R_UPSTREAM_TIMEOUT, "the target did not answer in time");
 		return;
 	case SESSION_END:
 		if (s->doomed) {

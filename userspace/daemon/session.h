@@ -103,7 +103,7 @@ struct session {
 	struct ask ask;
 	struct verdict *late; /* to be recorded and acted on once there is room */
 	uint64_t grant_until_boot_ns;
-	char *upstream; /* "address:port" or "unix:PATH" */
+	char *upstream; /* "address:port", several with spaces between, or "unix:PATH" */
 	/* Unconnected, in the agent's network namespace: for the session, for a cancel request. */
 	int upstream_fd[2];
 	char *facts; /* JSON from the parent, until it is in the recording */
@@ -161,6 +161,10 @@ void session_pump(struct session *s, enum insp_dir dir);
 void session_send_outputs(struct session *s);
 void session_flush(struct session *s, enum insp_to to);
 MUST_CHECK int session_connect(struct session *s);
+/* The target's next address takes the place of one that does not answer; false: there is none. */
+bool session_connect_next(struct session *s);
+/* Addresses that are left, with the one that is being tried. */
+uint32_t session_candidates(const struct session *s);
 /* Literal "address:port" or "unix:PATH"; *ret_done (may be NULL): connected already. */
 MUST_CHECK int upstream_open(const char *upstream, bool *ret_done);
 /* Asks the server to cancel what it does (its own cancel request). */

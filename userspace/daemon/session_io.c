@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The two legs of a session: reading, feeding the inspector, sending. */
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -509,11 +510,14 @@ static bool is_connected(int fd)
 /* Takes over @fd; -1: a socket of this namespace is made. */
 static int connect_to(int fd, const char *address, bool *ret_done)
 {
+	char first[ADDRESS_TEXT];
 	struct sockaddr_storage ss;
 	socklen_t len;
 	int e = -EINVAL;
 
-	if (address_parse(address, &ss, &len) == 0) {
+	/* The first of several. */
+	(void)snprintf(first, sizeof(first), "%.*s", (int)strcspn(address, " "), address);
+	if (address_parse(first, &ss, &len) == 0) {
 		if (fd < 0)
 			fd = socket(ss.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 		if (fd < 0)
@@ -556,13 +560,74 @@ static int open_leg(struct session *s, int which, bool *ret_done)
 	return fd < 0 ? -ENETUNREACH : connect_to(fd, s->upstream, ret_done);
 }
 
+/* A name may have several addresses: the list begins with the one that is tried. */
+static char *upstream_rest(const struct session *s)
+{
+	return strncmp(s->upstream, "unix:", 5) == 0 ? NULL : strchr(s->upstream, ' ');
+}
+
+static bool upstream_next(struct session *s)
+{
+	char *rest = upstream_rest(s);
+
+	if (rest)
+		memmove(s->upstream, rest + 1, strlen(rest));
+	return rest != NULL;
+}
+
+/* This one it is: what is cancelled or looked up later goes there, too. */
+static void upstream_settle(struct session *s)
+{
+	char *rest = upstream_rest(s);
+
+	if (rest)
+		*rest = '\0';
+}
+
+uint32_t session_candidates(const struct session *s)
+{
+	uint32_t n = 1;
+
+	for (const char *c = upstream_rest(s); c; c = strchr(c + 1, ' '))
+		n++;
+	return n;
+}
+
+bool session_connect_next(struct session *s)
+{
+	struct leg *l = &s->leg[INSP_S2C];
+	int fd = -1, one = 1;
+	bool done;
+
+	while (fd < 0 && upstream_next(s))
+		fd = upstream_open(s->upstream, &done);
+	if (fd < 0)
+		return false;
+	/* The handle stays, and its descriptor: another socket takes its place. */
+	(void)uv_poll_stop(&l->poll);
+	l->events = 0;
+	if (dup3(fd, l->fd, O_CLOEXEC) < 0) {
+		close(fd);
+		return false;
+	}
+	close(fd);
+	(void)setsockopt(l->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+	session_arm(s);
+	leg_update(s);
+	return true;
+}
+
 int session_connect(struct session *s)
 {
 	bool done;
 	int fd = open_leg(s, 0, &done), rc;
 
+	while (fd < 0 && upstream_next(s))
+		fd = upstream_open(s->upstream, &done);
 	if (fd < 0)
 		return fd;
+	if (done)
+		upstream_settle(s);
 	if (!worker_may_use(s->w, fd)) {
 		close(fd);
 		return -EMFILE;
@@ -585,11 +650,14 @@ static void connected(struct session *s)
 	if (getsockopt(l->fd, SOL_SOCKET, SO_ERROR, &e, &len) || e) {
 		char words[160];
 
+		if (session_connect_next(s))
+			return;
 		(void)snprintf(words, sizeof(words), "cannot connect to the target: %s",
 			       strerror(e));
 		session_end(s, TG_R_UPSTREAM_REFUSED, words);
 		return;
 	}
+	upstream_settle(s);
 	l->connected = true;
 	s->state = SESSION_RUN;
 	session_flush(s, INSP_TO_SERVER);

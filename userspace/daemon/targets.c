@@ -9,14 +9,19 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "config/cfgaddr.h"
 #include "config/state.h"
 #include "daemon/address.h"
 #include "daemon/agentrules.h"
 #include "daemon/audit.h"
+#include "daemon/doh.h"
+#include "daemon/learned.h"
 #include "daemon/parent.h"
 #include "kern/kern.h"
 
-#define WANTED_MAX 4096
+#define WANTED_MAX 8192
+#define TARGET_DOH 0xffffffffu /* no target of the configuration */
+#define PORT_HTTPS 443
 
 struct wanted {
 	struct tg_addr_key key;
@@ -188,22 +193,21 @@ static uint32_t remembered(struct wanted_list *l, const struct parent *p, const 
 	return l->n - n;
 }
 
-static void resolve(struct wanted_list *l, const struct parent *p, const struct ptarget *t,
-		    const struct cfg_addr *a, struct buf *error)
+/* Early at boot there is no resolver of ours: what can be resolved is. */
+static void resolve_now(struct wanted_list *l, const struct parent *p, const struct ptarget *t,
+			const struct cfg_addr *a, struct buf *error)
 {
 	struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *list, *it;
 	uint8_t addr[16];
+	uint32_t known = remembered(l, p, t);
 	int rc;
 
-	if (a->literal) {
-		for (uint32_t i = 0; i < a->naddrs; i++)
-			add_wanted(l, t->id, a->addrs[i].s6_addr, a->prefix, a->port);
+	if (a->wildcard)
 		return;
-	}
 	rc = getaddrinfo(a->host, NULL, &hints, &list);
 	if (rc) {
 		(void)!buf_printf(error, "target %s: cannot resolve %s: %s; %u addresses of before\n",
-				  t->name, a->host, gai_strerror(rc), remembered(l, p, t));
+				  t->name, a->host, gai_strerror(rc), known);
 		return;
 	}
 	for (it = list; it; it = it->ai_next) {
@@ -211,6 +215,79 @@ static void resolve(struct wanted_list *l, const struct parent *p, const struct 
 		add_wanted(l, t->id, addr, 128, a->port);
 	}
 	freeaddrinfo(list);
+}
+
+static void resolve(struct wanted_list *l, const struct parent *p, const struct ptarget *t,
+		    const struct cfg_addr *a, struct buf *error)
+{
+	uint8_t hosts[16][16];
+	size_t n;
+
+	if (a->literal) {
+		for (uint32_t i = 0; i < a->naddrs; i++)
+			add_wanted(l, t->id, a->addrs[i].s6_addr, a->prefix, a->port);
+		return;
+	}
+	if (!p->learned) {
+		resolve_now(l, p, t, a, error);
+		return;
+	}
+	/* named tells the rest. */
+	n = learned_hosts(a->host, hosts, ARRAY_SIZE(hosts));
+	for (size_t i = 0; i < n; i++)
+		add_wanted(l, t->id, hosts[i], 128, a->port);
+}
+
+struct want_ctx {
+	struct wanted_list *l;
+	uint32_t target;
+};
+
+static void want_learned(void *ctx, const struct tg_addr_key *key)
+{
+	struct want_ctx *w = ctx;
+
+	add_wanted(w->l, w->target, key->addr, 128, ntohs(key->port_be));
+}
+
+/* Known DNS-over-HTTPS services, as a target that nobody reaches; a real target goes before it. */
+static void want_doh(struct wanted_list *l, const struct parent *p, const char *text)
+{
+	struct in6_addr net;
+	const char *why;
+	uint8_t prefix;
+
+	if (cfg_net_parse(slice_str(text), &net, &prefix, &why) || prefix != 128)
+		return; /* a name, which named knows */
+	for (uint32_t i = 0; i < l->n; i++)
+		if (l->w[i].key.port_be == htons(PORT_HTTPS) &&
+		    memcmp(l->w[i].key.addr, &net, sizeof(net)) == 0)
+			return;
+	add_wanted(l, TARGET_DOH, net.s6_addr, 128, PORT_HTTPS);
+}
+
+static bool blocks_doh(const struct parent *p)
+{
+	return config_steers_dns(p->cfg) && p->cfg->dns.block_doh;
+}
+
+static void collect(struct wanted_list *l, const struct parent *p, struct buf *error)
+{
+	list_each(it, &p->targets) {
+		const struct ptarget *t = container_of(it, struct ptarget, link);
+		struct want_ctx w = {l, t->id};
+
+		for (uint32_t i = 0; t->cfg && i < t->cfg->naddrs; i++)
+			resolve(l, p, t, &t->cfg->addrs[i], error);
+		if (t->cfg)
+			learned_each(p, t, want_learned, &w);
+	}
+	if (!blocks_doh(p))
+		return;
+	for (const char *const *a = doh_addresses; *a; a++)
+		want_doh(l, p, *a);
+	for (uint32_t i = 0; i < p->cfg->dns.ndoh; i++)
+		want_doh(l, p, p->cfg->dns.doh[i]);
 }
 
 static int keep_or_delete(void *ctx, const struct tg_addr_key *key, uint32_t target)
@@ -377,6 +454,16 @@ static int apply_agents(struct parent *p)
 	return rc ? rc : agentrules_prune(p);
 }
 
+/* Off is no entry at all, which blocks just the same while an address is left. */
+static int set_doh(struct parent *p)
+{
+	struct tg_target_state st = {.mode = TG_MODE_BLOCK, .mode_after = TG_MODE_BLOCK};
+	int rc = blocks_doh(p) ? kern_target_set(p->kern, TARGET_DOH, &st)
+			       : kern_target_delete(p->kern, TARGET_DOH);
+
+	return rc == -ENOENT ? 0 : rc;
+}
+
 static int apply_kernel(struct parent *p, struct wanted_list *l, struct buf *error)
 {
 	struct deleter d = {p->kern, l};
@@ -389,7 +476,9 @@ static int apply_kernel(struct parent *p, struct wanted_list *l, struct buf *err
 		if (rc)
 			return rc;
 	}
-	rc = kern_addr_each(p->kern, delete_unwanted, &d);
+	rc = set_doh(p);
+	if (!rc)
+		rc = kern_addr_each(p->kern, delete_unwanted, &d);
 	for (uint32_t i = 0; !rc && i < l->n; i++)
 		if (!l->w[i].there)
 			rc = kern_addr_set(p->kern, &l->w[i].key, l->w[i].target);
@@ -547,6 +636,55 @@ void targets_accelerate(struct parent *p)
 
 /* ------------------------------------------------------------------ apply */
 
+static int adopt_one(void *ctx, const struct tg_addr_key *key, uint32_t target)
+{
+	struct parent *p = ctx;
+	const struct ptarget *t = target_by_id(p, target);
+
+	if (t && t->cfg)
+		learned_adopt(p, t, key);
+	return 0;
+}
+
+/* What an earlier daemon had learned stays guarded: from the maps, or after a reboot the file. */
+static int adopt_learned(struct parent *p)
+{
+	struct wanted_list *l;
+	int rc = p->learned && p->kern ? kern_addr_each(p->kern, adopt_one, p) : 0;
+
+	if (rc || !p->learned)
+		return rc;
+	l = calloc(1, sizeof(*l));
+	if (!l)
+		return -ENOMEM;
+	list_each(it, &p->targets) {
+		const struct ptarget *t = container_of(it, struct ptarget, link);
+
+		if (t->cfg)
+			(void)remembered(l, p, t);
+	}
+	for (uint32_t i = 0; i < l->n; i++)
+		(void)adopt_one(p, &l->w[i].key, l->w[i].target);
+	free(l);
+	return 0;
+}
+
+int targets_save(struct parent *p)
+{
+	struct wanted_list *l = calloc(1, sizeof(*l));
+	struct buf unused;
+	int rc;
+
+	if (!l)
+		return -ENOMEM;
+	buf_init(&unused, 4096);
+	collect(l, p, &unused);
+	rc = save_state(p, l);
+	buf_done(&unused);
+	free(l);
+	return rc;
+}
+
 int targets_apply(struct parent *p, struct buf *error)
 {
 	struct wanted_list *l = calloc(1, sizeof(*l));
@@ -560,11 +698,11 @@ int targets_apply(struct parent *p, struct buf *error)
 	rc = bind_names(p);
 	if (!rc && first)
 		load_toggles(p);
-	list_each(it, &p->targets) {
-		const struct ptarget *t = container_of(it, struct ptarget, link);
-
-		for (uint32_t i = 0; !rc && t->cfg && i < t->cfg->naddrs; i++)
-			resolve(l, p, t, &t->cfg->addrs[i], error);
+	if (!rc && first)
+		rc = adopt_learned(p);
+	if (!rc) {
+		learned_prune(p);
+		collect(l, p, error);
 	}
 	if (!rc && p->kern)
 		rc = apply_kernel(p, l, error);
@@ -574,27 +712,4 @@ int targets_apply(struct parent *p, struct buf *error)
 		(void)!buf_printf(error, "targets cannot be put into effect: %s\n", strerror(-rc));
 	free(l);
 	return rc;
-}
-
-bool target_upstream(const struct cfg_target *t, char *dst, size_t cap)
-{
-	struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *list;
-	const struct cfg_addr *a;
-	char text[ADDRESS_TEXT];
-	uint8_t addr[16];
-
-	if (!t->naddrs)
-		return false;
-	a = &t->addrs[0];
-	if (a->literal) {
-		memcpy(addr, a->addrs[0].s6_addr, 16);
-	} else {
-		if (getaddrinfo(a->host, NULL, &hints, &list))
-			return false;
-		address_mapped(list->ai_addr, addr);
-		freeaddrinfo(list);
-	}
-	address_format_mapped(addr, a->port, text);
-	(void)snprintf(dst, cap, "%s", text);
-	return true;
 }

@@ -171,6 +171,11 @@ static void key_text(enum kern_map map, const uint8_t *key, char *dst, size_t ca
 	} else if (map == KM_LISTENERS) {
 		memcpy(&netns, key, sizeof(netns));
 		(void)snprintf(dst, cap, "the listener of network namespace %" PRIu64, netns);
+	} else if (map == KM_RESOLVERS) {
+		memcpy(&netns, key, sizeof(netns));
+		(void)snprintf(dst, cap, "the resolver of network namespace %" PRIu64, netns);
+	} else if (map == KM_DNS) {
+		(void)snprintf(dst, cap, "whether look-ups are steered");
 	} else if (map == KM_CONFIG || map == KM_OPTIONS) {
 		(void)snprintf(dst, cap, "what is looked at");
 	} else if (map == KM_ALLOW) {
@@ -228,7 +233,8 @@ static void added(struct kern *k, struct copy *c, const uint8_t *key, const uint
 	struct entry *e;
 	int r;
 
-	if (c->map == KM_LISTENERS || c->map == KM_ALLOW || c->map == KM_UNIX) {
+	if (c->map == KM_LISTENERS || c->map == KM_RESOLVERS || c->map == KM_ALLOW ||
+	    c->map == KM_UNIX) {
 		r = bpf_map_delete_elem(k->map[c->map], key) ? -errno : 0;
 		tell(k, c, key, KERN_MAP_WEAKENED, r, "added");
 		return;
