@@ -30,12 +30,6 @@ static __always_inline struct tg_resolver *resolver_of(__u64 netns)
 	return bpf_map_lookup_elem(&tg_resolvers, &netns);
 }
 
-/* Cheap: whether dns_connect() has something to say. */
-static __always_inline bool dns_concerns(const struct tg_addr_key *key)
-{
-	return dns_port(key->port_be) || key_is_loopback(key);
-}
-
 static __always_inline struct bpf_sock *dns_lookup(struct bpf_sock_addr *ctx, __u16 port_be,
 						   bool v4)
 {
@@ -103,22 +97,34 @@ static __always_inline bool dns_is_mapped(const struct step *step, const struct 
 	return step->datagram && s && (s->flags & both) == both;
 }
 
-/* connect() and sendmsg() to what is no target. */
-static __always_inline int dns_connect(struct bpf_sock_addr *ctx, const struct tg_addr_key *key,
-				       struct tg_sock *s, struct step *step)
-{
-	struct tg_resolver *r = resolver_of(bpf_get_netns_cookie(ctx));
-	struct who w = {};
+enum dns_kind { DNS_NOT, DNS_OWN_PORT, DNS_ASK, DNS_ROUND };
 
-	if (r && r->port_be == key->port_be && key_is_loopback(key) && !dns_is_mapped(step, s))
-		return who_is(sock_cgroup(ctx->sk), s, &w) ?
-			       deny(TG_K_DENIED_DAEMON_PORT, -E_CONNREFUSED) :
-			       0;
-	if (!dns_port(key->port_be) || !dns_on() || !who_is(sock_cgroup(ctx->sk), s, &w))
-		return 0;
-	if (key->port_be != bpf_htons(PORT_DNS))
+/* What connect() or sendmsg() to no target has to do with names, if an agent does it. */
+static __always_inline enum dns_kind dns_kind(const struct tg_addr_key *key, __u64 netns,
+					      const struct tg_sock *s, const struct step *step)
+{
+	struct tg_resolver *r;
+
+	if (key_is_loopback(key)) {
+		r = resolver_of(netns);
+		if (r && r->port_be == key->port_be && !dns_is_mapped(step, s))
+			return DNS_OWN_PORT;
+	}
+	if (!dns_port(key->port_be) || !dns_on())
+		return DNS_NOT;
+	return key->port_be == bpf_htons(PORT_DNS) ? DNS_ASK : DNS_ROUND;
+}
+
+/* It is an agent. */
+static __always_inline int dns_connect(struct bpf_sock_addr *ctx, const struct tg_addr_key *key,
+				       enum dns_kind kind, __u64 netns, __u32 agent,
+				       struct step *step)
+{
+	if (kind == DNS_OWN_PORT)
+		return deny(TG_K_DENIED_DAEMON_PORT, -E_CONNREFUSED);
+	if (kind == DNS_ROUND)
 		return deny(TG_K_DENIED_DNS, -E_CONNREFUSED);
-	return dns_steer(ctx, key, r, w.agent, step);
+	return dns_steer(ctx, key, resolver_of(netns), agent, step);
 }
 
 /* recvmsg(): the answer comes from the server that was asked. */

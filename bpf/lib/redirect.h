@@ -96,20 +96,17 @@ static __always_inline int connect_other(struct bpf_sock_addr *ctx, const struct
 	__u64 netns = bpf_get_netns_cookie(ctx);
 	struct tg_listener *l = NULL;
 	bool rules = rules_in_use();
+	enum dns_kind kind = dns_kind(key, netns, s, step);
 	struct who w = {};
-	int err;
 
-	if (dns_concerns(key)) {
-		err = dns_connect(ctx, key, s, step);
-		if (err || step->steer)
-			return err;
-	}
 	if (key_is_loopback(key))
 		l = bpf_map_lookup_elem(&tg_listeners, &netns);
 	if (l && l->port_be != key->port_be)
 		l = NULL;
-	if ((!l && !rules) || !who_is(sock_cgroup(ctx->sk), s, &w))
+	if ((!l && !rules && !kind) || !who_is(sock_cgroup(ctx->sk), s, &w))
 		return 0;
+	if (kind)
+		return dns_connect(ctx, key, kind, netns, w.agent, step);
 	if (l)
 		return deny(TG_K_DENIED_DAEMON_PORT, -E_CONNREFUSED);
 	return rules_refuse(w.agent, key) ? deny(TG_K_DENIED_DEFAULT, -E_PERM) : 0;
@@ -123,15 +120,13 @@ static __always_inline int datagram(struct bpf_sock_addr *ctx, struct tg_addr_ke
 	struct who w = {};
 	__u8 mode;
 
-	int err;
+	__u64 netns = bpf_get_netns_cookie(ctx);
+	enum dns_kind kind = target ? DNS_NOT : dns_kind(key, netns, s, step);
 
-	if (!target && dns_concerns(key)) {
-		err = dns_connect(ctx, key, s, step);
-		if (err || step->steer)
-			return err;
-	}
-	if ((!target && !rules_in_use()) || !who_is(NULL, s, &w))
+	if ((!target && !kind && !rules_in_use()) || !who_is(NULL, s, &w))
 		return 0;
+	if (kind)
+		return dns_connect(ctx, key, kind, netns, w.agent, step);
 	if (!target)
 		return rules_refuse(w.agent, key) ? deny(TG_K_DENIED_DEFAULT, -E_PERM) : 0;
 	mode = mode_now(bpf_map_lookup_elem(&tg_targets, target));
