@@ -4,10 +4,11 @@
 # reach something new are minimised into tests/fuzz/corpus/X, one that breaks a target
 # is left in build/fuzz/X/.
 #   fuzz.sh SECONDS [TARGET...]     seconds for each target; TARGET as `config`
+# An input may take FUZZ_TIMEOUT seconds (10): more where something else has the machine.
 set -u
 cd "$(dirname "$0")/.." || exit 1
-[ $# -ge 1 ] || { sed -n '3,6s/^# \{0,1\}//p' "$0"; exit 2; }
-seconds=$1
+[ $# -ge 1 ] || { sed -n '3,7s/^# \{0,1\}//p' "$0"; exit 2; }
+seconds=$1 timeout=${FUZZ_TIMEOUT:-10}
 shift
 O=${O:-build}
 jobs=$(nproc)
@@ -28,7 +29,7 @@ fuzz_one()
 	local before after
 	mkdir -p "$dir/found" "$corpus"
 	before=$(find "$corpus" -type f | wc -l)
-	if ! "$engine" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 \
+	if ! "$engine" -max_total_time="$seconds" -timeout="$timeout" -rss_limit_mb=2048 -print_final_stats=1 \
 		-artifact_prefix="$dir/" "$dir/found" "$corpus" >"$dir/log" 2>&1; then
 		grep -aE 'ERROR|SUMMARY|BUG|Test unit' "$dir/log" | head -n 8 | sed 's/^/          /'
 		printf '  FAIL    %s: see %s\n' "$name" "$dir/log"
@@ -39,7 +40,7 @@ fuzz_one()
 	rm -rf "$dir/few"
 	mkdir -p "$dir/few"
 	find "$corpus" -type f -regextype posix-egrep ! -regex '.*/[0-9a-f]{40}' -exec cp -t "$dir/few" {} +
-	"$engine" -set_cover_merge=1 -timeout=10 -rss_limit_mb=2048 "$dir/few" "$corpus" "$dir/found" \
+	"$engine" -set_cover_merge=1 -timeout="$timeout" -rss_limit_mb=2048 "$dir/few" "$corpus" "$dir/found" \
 		>"$dir/merge.log" 2>&1 || {
 		printf '  FAIL    %s: merging, see %s\n' "$name" "$dir/merge.log"
 		return 1
@@ -53,7 +54,7 @@ fuzz_one()
 		"$(sed -n 's/^stat::number_of_executed_units: *//p' "$dir/log")" "$before" "$after"
 }
 export -f fuzz_one
-export O seconds failures=$O/fuzz.failed.$$
+export O seconds timeout failures=$O/fuzz.failed.$$
 printf '%s\n' "$@" | xargs -P "$jobs" -I{} bash -c 'fuzz_one {} || echo {} >>"$failures"'
 failed=0
 [ -f "$failures" ] && failed=$(wc -l <"$failures") && rm -f "$failures"
