@@ -16,22 +16,7 @@ enum { COPY_ENTRIES = 256 };
 
 bool kern_accel_refused;
 
-/* What the two programs of a copy touch. */
-static bool map_needed(const char *name)
-{
-	static const char *const names[] = {"tg_targets", "tg_socks",  "tg_records",
-					    "tg_tuples",  "tg_listeners", "tg_counters",
-#define X(id, name) name,
-					    KERN_ACCEL_MAPS(X)
-#undef X
-	};
-
-	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
-		if (strcmp(names[i], name) == 0)
-			return true;
-	return false;
-}
-
+/* All maps, but small: a list of those that are needed would be one more thing to keep right. */
 static int shrink(struct tidegate_bpf *skel)
 {
 	struct bpf_program *p;
@@ -45,11 +30,9 @@ static int shrink(struct tidegate_bpf *skel)
 	}
 	bpf_object__for_each_map(m, skel->obj)
 	{
-		if (r || bpf_map__is_internal(m))
-			continue;
-		if (!map_needed(bpf_map__name(m)))
-			r = bpf_map__set_autocreate(m, false);
-		else if (bpf_map__max_entries(m) > COPY_ENTRIES)
+		if (!r && !bpf_map__is_internal(m) &&
+		    bpf_map__type(m) != BPF_MAP_TYPE_RINGBUF && /* in whole pages */
+		    bpf_map__max_entries(m) > COPY_ENTRIES)
 			r = bpf_map__set_max_entries(m, COPY_ENTRIES);
 	}
 	return r;
