@@ -118,29 +118,6 @@ enum tg_netns_how { TG_NETNS_JOINED, TG_NETNS_EXEC, TG_NETNS_FORK, TG_NETNS_SOCK
 /* The next event of a namespace comes no sooner: one task makes several of them. */
 #define TG_NETNS_AGAIN_NS 2000000
 
-/* The daemon's resolver in one network namespace, UDP and TCP; keyed by netns cookie. */
-struct tg_resolver {
-	tg_u16 port_be;
-	tg_u16 pad;
-	tg_u32 pad2;
-};
-
-/* One element. */
-enum tg_dns_flag { TG_DNS_STEER = 1 }; /* agents' look-ups go to the resolver or nowhere */
-struct tg_dns {
-	tg_u32 flags; /* enum tg_dns_flag */
-	tg_u32 pad;
-};
-
-/* Where a datagram to the resolver came from; the value is the record of who sent it. */
-struct tg_asker {
-	tg_u8 addr[16];
-	tg_u16 port; /* host order */
-	tg_u16 pad;
-	tg_u32 pad2;
-	tg_u64 netns_cookie;
-};
-
 /* A connection between its two ends, from ACTIVE to PASSIVE_ESTABLISHED. */
 struct tg_tuple {
 	tg_u8 client[16];
@@ -253,9 +230,6 @@ _Static_assert(sizeof(struct tg_accel) == 104, "layout");
 _Static_assert(sizeof(struct tg_pair) == 24, "layout");
 _Static_assert(sizeof(struct tg_path) == TG_PATH_LEN, "layout");
 _Static_assert(sizeof(struct tg_config) == 32, "layout");
-_Static_assert(sizeof(struct tg_resolver) == 8, "layout");
-_Static_assert(sizeof(struct tg_dns) == 8, "layout");
-_Static_assert(sizeof(struct tg_asker) == 32, "layout");
 _Static_assert(TG_K_COUNT <= TG_COUNTER_MAX, "room");
 
 #endif

@@ -8,6 +8,7 @@
 #define TIDEGATE_BPF_MAPS_H
 
 #include "lib/compat.h"
+#include "tidegate_dns.h"
 #include "tidegate_rules.h"
 
 /* {protocol, port, address prefix} -> target */

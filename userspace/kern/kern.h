@@ -11,6 +11,7 @@
 #include "base/compiler.h"
 #include "base/jsonw.h"
 #include "tidegate_abi.h"
+#include "tidegate_dns.h"
 #include "tidegate_rules.h"
 
 struct kern;
