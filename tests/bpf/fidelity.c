@@ -344,6 +344,7 @@ static bool streams(void)
 
 	if (!getenv("TIDEGATE_FULL"))
 		return true;
+	limit_begin("fidelity: more than 4 GiB", 900);
 	hop = hop_start();
 	CHECK(hop > 0);
 	ok = huge(STEERED) && huge(ACCEL_REQUESTS) && huge(ACCEL_BOTH);

@@ -19,7 +19,9 @@ static void run(const struct row *rows, const char *only)
 		if (only && !strstr(r->name, only))
 			continue;
 		env.skip = NULL;
+		limit_begin(r->name, 0);
 		ok = env_reset() && r->fn();
+		ok = limit_kept() && ok;
 		if (ok && env.skip)
 			printf("  skip    bpf: %s: %s\n", r->name, env.skip);
 		else
@@ -32,7 +34,7 @@ static void run(const struct row *rows, const char *only)
 /* For a reader: -m and -j, the matrix as a table and as JSON; -b, lines of verifier.baseline. */
 static int show(char what)
 {
-	bool ok = env_init();
+	bool ok = limit_init() && env_init();
 
 	if (ok && what == 'b')
 		ok = verifier_lines();
@@ -55,11 +57,12 @@ int main(int argc, char **argv)
 	}
 	if (only && only[0] == '-' && only[1] && strchr("mjb", only[1]))
 		return show(only[1]);
-	if (!env_init()) {
+	if (!limit_init() || !env_init()) {
 		env_done();
 		printf("bpf: 0 passed, 1 failed, 0 skipped\n");
 		return 1;
 	}
+	run(limit_rows, only);
 	run(steer_rows, only);
 	run(deny_rows, only);
 	run(agent_rows, only);
