@@ -399,6 +399,41 @@ def test_ddl_of_one_session_voids_what_another_remembers(shop):
         d.stop()
 
 
+COPY_OUT = "COPY customers TO STDOUT"
+MOVE = "ALTER TABLE customers DROP COLUMN email, ADD COLUMN z int"
+BLOCK = [Wire.query("BEGIN")]
+LATE = [Wire.bind(name="s"), Wire.execute()]  # what was asked about before
+COPIED = [Wire.parse(COPY_OUT), Wire.bind(portal="c"), Wire.execute(portal="c"), SYNC]
+CHANGES = {
+    "in a block": [BLOCK, LATE + [SYNC], [Wire.query(COPY_OUT)]],
+    "in one batch": [LATE + COPIED],
+    "parsed in it": [[Wire.parse(MOVE), Wire.bind(), Wire.execute()] + COPIED],
+    "in one text": [[Wire.query(f"{MOVE}; {COPY_OUT}")]],
+    "by a function": [BLOCK, [Wire.query("SELECT move()")], [Wire.query(COPY_OUT)]],
+    "by a function, suspended": [BLOCK, [Wire.parse("SELECT move() FROM generate_series(1, 2)"), Wire.bind(),
+                                         Wire.execute(rows=1)] + COPIED],
+}
+
+
+@pytest.mark.parametrize("way", CHANGES)
+def test_copy_after_a_change_that_comes_late(shop, gate, way):
+    """Changes that no other session can see yet, however they are wrapped."""
+    fresh(shop)
+    shop.sql(f"CREATE FUNCTION move() RETURNS int LANGUAGE plpgsql AS $$BEGIN {MOVE}; RETURN 1; "
+             "EXCEPTION WHEN OTHERS THEN RETURN 2; END$$", db="evade", user="agent")
+    w = Wire(gate[1])
+    try:
+        clear_of_secrets(w.ask(w.query(COPY_OUT)))
+        w.ask(w.parse(MOVE, name="s"), SYNC)
+        w.ask(w.query("SELECT 1"))
+        for messages in CHANGES[way]:
+            got = w.ask(*messages)
+            clear_of_secrets(got)
+        assert sum(kind == "d" for kind, _ in got) == 2, got
+    finally:
+        w.close()
+
+
 def test_function_call_shows_nothing(shop, gate):
     """pg_read_file, lo_get, current_setting: nothing says what the value is made of."""
     fresh(shop)

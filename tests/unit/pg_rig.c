@@ -99,6 +99,9 @@ static enum insp_verdict on_event(void *ctx, const struct event *ev, struct insp
 		    ev->result.tag.p, (unsigned long)ev->result.rows,
 		    (unsigned long)ev->result.statement_seq);
 		break;
+	case EV_SETTLED:
+		r->settled++;
+		break;
 	case EV_ERROR:
 		say(r, "%lu error %.*s %.*s\n", seq, (int)ev->error.code.n, ev->error.code.p,
 		    (int)min_size(ev->error.message.n, 200), ev->error.message.p);
@@ -131,6 +134,7 @@ static enum insp_verdict on_columns(void *ctx, const struct sql_info *info, bool
 	struct rig *r = ctx;
 
 	r->column_calls++;
+	r->tainted = tainted;
 	if (r->wait_columns) {
 		r->wait_columns--;
 		return INSP_V_WAIT;

@@ -39,6 +39,8 @@ struct rig {
 	const uint32_t *copy_types;
 	bool hide_texts;
 	uint32_t mask_calls, masked_values, column_calls;
+	uint32_t settled;
+	bool tainted; /* what columns() was told last */
 	size_t peak; /* of unused input */
 };
 

@@ -137,10 +137,69 @@ static int teardown(void **state)
 	return 0;
 }
 
+/*
+ * The host hears when others can see what was defined: not before, and not of anything else. Until
+ * then it is told so by a COPY's question.
+ */
+static void test_definitions(void **state)
+{
+	static const struct {
+		const char *text, *tag;
+		char status;
+		uint32_t settled;
+		bool tainted;
+	} rows[] = {
+		{"SET x.y = 1", "SET", 'I', 0, false},
+		{"CREATE TABLE n (i int)", "CREATE TABLE", 'I', 1, false},
+		{"COPY t TO STDOUT", "COPY 0", 'I', 0, false},
+		{"BEGIN", "BEGIN", 'T', 0, false},
+		{"COPY t TO STDOUT", "COPY 0", 'T', 0, false},
+		{"CREATE TABLE n (i int)", "CREATE TABLE", 'T', 0, false},
+		{"COPY t TO STDOUT", "COPY 0", 'T', 0, true},
+		{"COMMIT", "COMMIT", 'I', 1, false},
+		{"COPY t TO STDOUT", "COPY 0", 'I', 0, false},
+		{"BEGIN", "BEGIN", 'T', 0, false},
+		{"SELECT some_function()", "SELECT 1", 'T', 0, false},
+		{"COPY t TO STDOUT", "COPY 0", 'T', 0, true},
+		{"ROLLBACK", "ROLLBACK", 'I', 0, false},
+	};
+	struct buf b;
+	struct rig r;
+
+	(void)state;
+	begin(&r, &b, &ones[0]);
+	msg_empty(&b, 'c');
+	msg_str(&b, 'C', "COPY 0");
+	msg_ready(&b, 'I');
+	feed(&r, INSP_S2C, &b);
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		bool copy = strncmp(rows[i].tag, "COPY", 4) == 0;
+
+		r.settled = 0;
+		msg_str(&b, 'Q', rows[i].text);
+		feed(&r, INSP_C2S, &b);
+		if (copy) {
+			msg_add(&b, 'H', L("\0\0\1\0\0"));
+			msg_empty(&b, 'c');
+		}
+		msg_str(&b, 'C', rows[i].tag);
+		msg_ready(&b, rows[i].status);
+		feed(&r, INSP_S2C, &b);
+		if (r.status != INSP_MORE || r.settled != rows[i].settled ||
+		    (copy && r.tainted != rows[i].tainted)) {
+			print_error("case %zu: settled %u, tainted %d\n", i, r.settled, r.tainted);
+			fail();
+		}
+	}
+	rig_done(&r);
+	buf_done(&b);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_types),
+		cmocka_unit_test(test_definitions),
 	};
 
 	return cmocka_run_group_tests_name("pg_copy", tests, setup, teardown);

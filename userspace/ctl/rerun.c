@@ -301,6 +301,7 @@ static enum insp_verdict host_event(void *ctx, const struct event *ev, struct in
 	case EV_CANCEL:
 	case EV_BACKEND_KEY:
 	case EV_READY:
+	case EV_SETTLED:
 	case EV_MASKED:
 	case EV_GLITCH:
 		break;

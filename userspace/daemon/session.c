@@ -385,6 +385,8 @@ static void destroy(struct session *s)
 
 	s->state = SESSION_DEAD;
 	catalog_drop_session(s);
+	if (s->ddl)
+		catalog_changed(s);
 	if (s->st)
 		s->insp->close(s->st);
 	s->st = NULL;

@@ -35,8 +35,6 @@ struct leg {
 	struct buf out; /* not yet taken by the kernel */
 };
 
-enum ddl_state { DDL_NONE, DDL_STATEMENT, DDL_TRANSACTION };
-
 enum ask_kind { ASK_NONE, ASK_ACCESS, ASK_STATEMENT, ASK_CATALOG };
 
 /* The one question that is open, and its answer. */
@@ -79,7 +77,7 @@ struct session {
 	bool steered;
 	bool in_netns; /* the sockets of upstream_fd and no others, if they are -1: none */
 	bool login_due; /* the parent does not know yet who has logged in */
-	uint8_t ddl;	     /* enum ddl_state: may not be visible to others yet */
+	bool ddl; /* it was asked for: what the server does with it may come after our end */
 	char grant[HANDLE_TEXT];
 	uint16_t fatal;	     /* found inside a callback of the inspector: ends the session after it */
 	uint16_t end_reason;

@@ -324,8 +324,7 @@ static enum insp_verdict on_statement(struct session *s, const struct event *ev,
 		s->fatal = TG_R_RECORD_FAILED;
 	if (s->fatal)
 		return refuse(s, ret, ev->seq, s->fatal, reason_what(s->fatal), NULL);
-	if (info->effects & SQL_DDL)
-		s->ddl = ev->statement.in_transaction ? DDL_TRANSACTION : DDL_STATEMENT;
+	s->ddl |= !!(info->effects & (SQL_DDL | SQL_UNKNOWN));
 	if (d.observe || d.what == RULE_ALLOW)
 		return allow(ret);
 	if (d.what == RULE_DENY) {
@@ -343,21 +342,15 @@ static enum insp_verdict on_statement(struct session *s, const struct event *ev,
 
 /* ------------------------------------------------------------ other events */
 
-/* Snapshots are void when a change becomes visible to others, not when it is asked for. */
 static enum insp_verdict on_result(struct session *s, const struct event *ev)
 {
-	struct slice tag = ev->result.tag;
-
 	s->commands++;
 	s->w->stats->commands++;
 	if (!srec_result(s, ev))
 		s->fatal = TG_R_RECORD_FAILED;
-	if (s->ddl == DDL_NONE)
-		return INSP_V_ALLOW;
-	catalog_changed(s);
-	if (s->ddl == DDL_STATEMENT || (tag.n >= 6 && (memcmp(tag.p, "COMMIT", 6) == 0 ||
-						       memcmp(tag.p, "ROLLBA", 6) == 0)))
-		s->ddl = DDL_NONE;
+	/* Some changes are seen at once, the others when EV_SETTLED comes. */
+	if (ev->result.defines)
+		catalog_changed(s);
 	return INSP_V_ALLOW;
 }
 
@@ -421,6 +414,9 @@ static enum insp_verdict host_event(void *ctx, const struct event *ev, struct in
 		return INSP_V_ALLOW;
 	case EV_RESULT:
 		return on_result(s, ev);
+	case EV_SETTLED:
+		catalog_changed(s);
+		return INSP_V_ALLOW;
 	case EV_READY:
 		s->result_at = s->bytes[INSP_S2C] + s->w->out[INSP_TO_CLIENT].bytes;
 		return INSP_V_ALLOW;
@@ -436,7 +432,7 @@ static enum insp_verdict host_event(void *ctx, const struct event *ev, struct in
  * snapshot loaded from now on has its columns, unless this very transaction changed them: then
  * none does.
  */
-static enum catalog_status want_catalog(struct session *s, const struct sql_info *info,
+static enum catalog_status want_catalog(struct session *s, const struct sql_info *info, bool tainted,
 					const struct catalog **ret)
 {
 	bool copy = info && info->copy && !info->copy->query && info->flags & SQL_F_COPY_OUT;
@@ -445,7 +441,7 @@ static enum catalog_status want_catalog(struct session *s, const struct sql_info
 	if (!copy)
 		return catalog_want(s, false, ret);
 	*ret = NULL;
-	if (s->ddl == DDL_TRANSACTION)
+	if (tainted)
 		return CATALOG_NONE;
 	if (!s->copy_boot_ns)
 		s->copy_boot_ns = clock_boot_ns();
@@ -465,7 +461,7 @@ static enum insp_verdict host_columns(void *ctx, const struct sql_info *info, bo
 	struct insp_answer unused;
 	bool stale = false;
 
-	if (mask_set_needs_catalog(m) && want_catalog(s, info, &c) == CATALOG_LOADING) {
+	if (mask_set_needs_catalog(m) && want_catalog(s, info, tainted, &c) == CATALOG_LOADING) {
 		/* Both directions may wait for the snapshot; a held statement keeps its own. */
 		if (s->ask.kind == ASK_NONE)
 			(void)wait_for(s, ASK_CATALOG, 0, &unused);

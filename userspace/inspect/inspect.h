@@ -69,6 +69,8 @@ enum event_kind {
 	EV_STATEMENT,	/* question: a text, before it reaches the server (also PREPARE-like) */
 	EV_EXECUTE,	/* question: about to run; digest covers text, parameters and their types */
 	EV_RESULT,	/* statement: a command finished: tag and rows */
+	EV_SETTLED,	/* statement: no transaction is open any more, and one had changed
+			   definitions; without a number */
 	EV_ERROR,	/* statement: the server reported an error */
 	EV_MASKED,	/* statement: what masks did to one result */
 	EV_GLITCH,	/* statement: odd but tolerated; the host counts against a threshold */
@@ -101,6 +103,7 @@ struct event {
 			uint64_t rows;
 			uint64_t statement_seq;
 			uint32_t plan; /* insp_shape.id of its rows */
+			bool defines;  /* it may have changed definitions */
 		} result;
 		struct {
 			struct slice code, message; /* as the client will see it */
@@ -146,7 +149,8 @@ struct insp_host {
 	 * column of type text and no origin when only the texts matter (an error before any
 	 * row): its plan's detectors are what texts are scanned for.
 	 * COPY: @info->copy names the relation; columns come in the order of the stream, with
-	 * `name` if the statement lists them.
+	 * `name` if the statement lists them. There @tainted says that this very transaction may
+	 * have changed them.
 	 */
 	enum insp_verdict (*columns)(void *ctx, const struct sql_info *info, bool tainted,
 				     const struct insp_column *cols, uint32_t n,

@@ -56,7 +56,7 @@ static enum pg_step ask_plans(struct pg *st, struct pg_copy *c, const struct pg_
 		if (k && k->ncolumns == n)
 			cols[i].label = cols[i].name = k->columns[i];
 	}
-	step = pg_ask_columns(st, stmt, false, cols, n, (struct slice){0}, &c->desc);
+	step = pg_ask_columns(st, stmt, st->unsettled, cols, n, (struct slice){0}, &c->desc);
 	free(cols);
 	return step;
 }

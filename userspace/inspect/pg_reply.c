@@ -158,8 +158,10 @@ void pg_pop(struct pg *st, enum pg_outcome how)
 	uncount(st, r, q->serial);
 	if (r->kind == PG_R_SYNC || r->kind == PG_R_QUERY || r->kind == PG_R_FUNCTION)
 		st->syncs--;
-	if (r->flags & PG_RF_DDL)
+	if (r->flags & PG_RF_DDL) {
 		st->epoch++;
+		st->unsettled = true;
+	}
 	if ((r->flags & PG_RF_FORGET) && how == PG_DONE_OK)
 		pg_names_forget(st, &st->stmts);
 	if (r->flags & PG_RF_CHANGE)

@@ -36,11 +36,20 @@ static enum pg_step complete(struct pg *st, const struct pg_msg *m, enum pg_repl
 
 /* ---------------------------------------------------------------- results */
 
+static bool defines(const struct pg_stmt *s)
+{
+	return s && (s->info->effects | (s->via ? s->via->info->effects : 0)) & (SQL_DDL | SQL_UNKNOWN);
+}
+
 static void command_event(struct pg *st, const struct pg_reply *h, struct slice tag)
 {
 	struct event ev = {.kind = EV_RESULT};
 	uint64_t rows = 0, unit = 1;
 
+	/* Of a text with several commands the later ones see what this one has done. */
+	st->unsettled |= !!(h->flags & PG_RF_DDL);
+	ev.result.defines = defines(h->stmt);
+	st->defined |= ev.result.defines;
 	ev.result.tag = tag;
 	ev.result.statement_seq = h->stmt ? h->stmt->seq : 0;
 	ev.result.plan = st->rows.plan;
@@ -104,6 +113,19 @@ static enum pg_step portal_suspended(struct pg *st, const struct pg_msg *m)
 	return complete(st, m, PG_R_EXECUTE);
 }
 
+/* No transaction is open. */
+static void settle(struct pg *st)
+{
+	struct event ev = {.kind = EV_SETTLED};
+	struct insp_answer none = {0};
+
+	/* The end of a transaction is the end of its portals. */
+	pg_names_forget(st, &st->portals);
+	if (st->defined)
+		(void)st->env->host->event(st->env->ctx, &ev, &none);
+	st->defined = st->unsettled = false;
+}
+
 static enum pg_step ready_for_query(struct pg *st, const struct pg_msg *m)
 {
 	struct pg_reply *h = pg_head(st);
@@ -123,9 +145,8 @@ static enum pg_step ready_for_query(struct pg *st, const struct pg_msg *m)
 	st->status = m->body.p[0];
 	(void)pg_pass(st, INSP_S2C, m);
 	pg_pop(st, failed ? PG_DONE_ERROR : PG_DONE_OK);
-	/* The end of a transaction is the end of its portals. */
 	if (st->status == PG_STATUS_IDLE)
-		pg_names_forget(st, &st->portals);
+		settle(st);
 	return PG_OK;
 }
 

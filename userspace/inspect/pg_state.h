@@ -220,8 +220,8 @@ struct pg {
 	uint16_t why;	 /* of PG_BAD and PG_END */
 
 	bool ssl_asked, gss_asked, said_terminate;
-	bool auth_seen, auth_due; /* the server asked; the client's answer is due */
-	bool auth_ok;
+	bool auth_seen, auth_due, auth_ok; /* the server asked; the client's answer is due */
+	bool defined, unsettled; /* definitions changed, or may have: others may not see it yet */
 	bool skip;	   /* client's messages up to Sync are void */
 	bool copy_in;	   /* the server takes CopyData */
 	bool sync_in_hand; /* a Sync in COPY: goes on only if the COPY fails */
