@@ -357,6 +357,9 @@ def test_flood_of_questions(daemon, pg, names):
             "  while n < 100: s.recv(512); n+=1\n"
             "except TimeoutError: pass\n"
             "print(n)\n")
-    assert int(d.run(["/usr/bin/python3", "-c", code]).stdout) >= 100
+    for _ in range(4):  # on a busy host the kernel drops what is not read in time
+        assert int(d.run(["/usr/bin/python3", "-c", code]).stdout) >= 100
+        if d.counters()["overload"]:
+            break
     assert d.counters()["overload"] >= 1
     wait_for("an ordinary answer", lambda: ask(d, "db.internal").get("addresses") == ["127.0.0.1"], 30)
