@@ -215,6 +215,47 @@ def test_decision_point(guarded, pg, pdp):
         assert words in d.psql(pg.port, "-c", "CREATE TABLE never_by_pdp (a int)"), words
 
 
+def test_a_grant_is_for_what_was_asked(guarded, pg, pdp):
+    """Who said yes to one database said nothing about another, nor about another user."""
+    d = guarded({"oncall": f"{{ by: authzen, url: '{pdp.url}' }}"}, access="{ approval: oncall }")
+    pdp.say = lambda body: (200, {"decision": body["resource"]["properties"]["database"] == "shop" and
+                                  body["subject"]["properties"]["user"] == "agent"})
+    for _ in range(2):
+        assert d.psql(pg.port, "-A", "-t", "-c", "SELECT 1") == "1\n"
+    assert len(pdp.asked) == 1, "a grant asks nobody"
+    for who in ({"db": "postgres"}, {"user": "postgres"}):
+        assert "decision point refused" in d.psql(pg.port, "-c", "SELECT 1", **who), who
+    assert [(g["user"], g["database"]) for g in d.ctl("grant.list")] == [("agent", "shop")]
+
+
+LONG = "SELECT 1 -- " + "harmless " * 2000 + "\n; CREATE TABLE hidden_behind (a int)"
+SHOWN = [
+    (LONG.encode(), f"[Tidegate: cut; {len(LONG) - 8112} more bytes are not shown]"),
+    (("CREATE TABLE " + "\u20ac" * 5000 + " (a int)").encode(), "more bytes are not shown]"),
+    (b"SET client_encoding = 'latin1'; CREATE TABLE caf\xe9 (a int)", "caf? (a int)"),
+]
+
+
+@pytest.mark.parametrize("row", range(len(SHOWN)))
+def test_approvers_see_what_they_do_not_see(daemon, pg, row):
+    """A text that is long or not UTF-8 is listed like others, and says that it is cut."""
+    text, ending = SHOWN[row]
+    d = daemon(policy(pg.port, access="none", commands=["{ effect: ddl, do: approve }",
+                                                        "{ effect: any, do: allow }"]), workers=1)
+    with open(f"{d.dir}/script.sql", "wb") as f:
+        f.write(text)
+    os.chmod(f.name, 0o644)
+    psql = d.popen(["sh", "-c", f"exec psql -X -h 127.0.0.1 -p {pg.port} -U agent -d shop "
+                    f"-c \"$(cat {f.name})\""])
+    try:
+        a = d.approval()
+        assert a["text"].endswith(ending), a["text"][-200:]
+        assert len(a["text"].encode()) <= 8192
+    finally:
+        psql.kill()
+        psql.communicate()
+
+
 def test_a_person_and_then_a_decision_point(guarded, pg, idp, pdp):
     d = guarded({"oncall": ONCALL.replace("poll", "then: pdp, poll"),
                  "pdp": f"{{ by: authzen, url: '{pdp.url}' }}"}, commands=DDL)

@@ -60,6 +60,7 @@ static void test_binding(void **state)
 	q.text = text;
 	ways_binding(BINDING_LONG, &q, dst);
 	assert_int_equal(strlen(dst), BINDING_MAX);
+	assert_string_equal(dst + BINDING_MAX - 4, "x...");
 }
 
 static struct config *chain(struct cfg_way *ways, uint32_t n)

@@ -34,6 +34,12 @@ static const char *via_of(const struct approval *a)
 	return a->ways[0] ? a->ways : "builtin";
 }
 
+/* Whoever said yes was told these. */
+static bool same_login(const struct approval *a, const char *user, const char *database)
+{
+	return strcmp(a->user, user) == 0 && strcmp(a->database, database) == 0;
+}
+
 /* A grant serves only where the same ways would be asked for the same; "*" serves everywhere. */
 static struct grant *grant_for(struct parent *p, const struct approval *a)
 {
@@ -45,7 +51,8 @@ static struct grant *grant_for(struct parent *p, const struct approval *a)
 		if (g->until_boot_ns > now && strcmp(g->agent, a->agent) == 0 &&
 		    strcmp(g->target, a->target) == 0 &&
 		    (strcmp(g->scope, "*") == 0 ||
-		     (strcmp(g->scope, a->scope) == 0 && strcmp(g->via, via_of(a)) == 0)))
+		     (strcmp(g->scope, a->scope) == 0 && strcmp(g->via, via_of(a)) == 0 &&
+		      same_login(a, g->user, g->database))))
 			return g;
 	}
 	return NULL;
@@ -74,6 +81,18 @@ struct grant *grant_new(struct parent *p, const char *agent, const char *target,
 	(void)audit_write(p, AUDIT_NOTE, "grant.new", "{s:s, s:s, s:s, s:s, s:s, s:s, s:I}", "grant",
 			  g->id, "agent", agent, "target", target, "scope", scope, "via", via, "by", by,
 			  "for_ms", (json_int_t)ms);
+	return g;
+}
+
+static struct grant *grant_given(struct parent *p, const struct approval *a, const char *by,
+				 uint64_t ms, const char *reason)
+{
+	struct grant *g = grant_new(p, a->agent, a->target, a->scope, via_of(a), by, ms, reason);
+
+	if (!g)
+		return NULL;
+	memcpy(g->user, a->user, sizeof(g->user));
+	memcpy(g->database, a->database, sizeof(g->database));
 	return g;
 }
 
@@ -198,6 +217,18 @@ static bool take_approvers(struct approval *a, struct ipc_msg *m)
 	return ipc_end(m);
 }
 
+/* What is not UTF-8 (a name or a text that was cut, another encoding) JSON could not tell anyone. */
+static void make_valid(char *s)
+{
+	size_t n;
+
+	for (; s && *s; s += n ? n : 1) {
+		n = utf8_length(slice_str(s));
+		if (!n)
+			*s = '?';
+	}
+}
+
 static struct approval *approval_new(struct parent *p, struct psession *s, bool statement)
 {
 	struct approval *a = calloc(1, sizeof(*a));
@@ -212,6 +243,8 @@ static struct approval *approval_new(struct parent *p, struct psession *s, bool 
 	(void)snprintf(a->target, sizeof(a->target), "%s", s->target->name);
 	(void)snprintf(a->user, sizeof(a->user), "%s", s->user ? s->user : "");
 	(void)snprintf(a->database, sizeof(a->database), "%s", s->database ? s->database : "");
+	make_valid(a->user);
+	make_valid(a->database);
 	a->agent_uid = s->uid;
 	a->has_uid = s->uid != (uint32_t)-1;
 	list_init(&a->waiters);
@@ -258,7 +291,8 @@ static struct approval *same_access(struct parent *p, const struct approval *b)
 		struct approval *a = container_of(it, struct approval, link);
 
 		if (!a->statement && strcmp(a->ways, b->ways) == 0 && strcmp(a->agent, b->agent) == 0 &&
-		    strcmp(a->target, b->target) == 0 && strcmp(a->scope, b->scope) == 0)
+		    strcmp(a->target, b->target) == 0 && strcmp(a->scope, b->scope) == 0 &&
+		    same_login(a, b->user, b->database))
 			return a;
 	}
 	return NULL;
@@ -380,6 +414,7 @@ void statement_ask(struct parent *p, struct child *c, struct ipc_msg *m)
 	a->in_transaction = in_tx;
 	(void)snprintf(a->ways, sizeof(a->ways), "%.*s", (int)way.n, (const char *)way.p);
 	a->text = strndup((const char *)text.p, min_size(text.n, STATEMENT_SHOWN));
+	make_valid(a->text);
 	memcpy(a->digest, digest.p, sizeof(a->digest));
 	(void)snprintf(a->effect, sizeof(a->effect), "%.*s", (int)effect.n, (const char *)effect.p);
 	(void)snprintf(a->rule, sizeof(a->rule), "%.*s", (int)rule.n, (const char *)rule.p);
@@ -521,7 +556,7 @@ int approval_approve(struct parent *p, struct approval *a, uint32_t uid, uint64_
 	if (!a->statement) {
 		if (for_ms && for_ms < ms)
 			ms = for_ms;
-		g = grant_new(p, a->agent, a->target, a->scope, "builtin", by, ms, reason);
+		g = grant_given(p, a, by, ms, reason);
 		if (!g)
 			return -ENOMEM;
 	}
@@ -564,8 +599,7 @@ void idp_answer(struct parent *p, struct ipc_msg *m)
 		if (!a->ways[0] || a->idp_id != m->id)
 			continue;
 		if (!reason && !a->statement) {
-			g = grant_new(p, a->agent, a->target, a->scope, via_of(a), by,
-				      ttl_ms < a->max_ms ? ttl_ms : a->max_ms, "");
+			g = grant_given(p, a, by, ttl_ms < a->max_ms ? ttl_ms : a->max_ms, "");
 			if (!g)
 				reason = TG_R_NO_MEMORY;
 		}
@@ -664,8 +698,9 @@ json_t *grant_json(struct parent *p, const struct grant *g)
 
 	HASH_ITER(hh, p->sessions, s, tmp)
 		n += strcmp(s->grant, g->id) == 0;
-	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:o, s:o, s:i, s:o}", "id", g->id, "agent",
-			 g->agent, "target", g->target, "scope", g->scope, "via", g->via, "by",
+	return json_pack("{s:s, s:s, s:s, s:o, s:o, s:s, s:s, s:s, s:o, s:o, s:i, s:o}", "id", g->id,
+			 "agent", g->agent, "target", g->target, "user", text_or_null(g->user),
+			 "database", text_or_null(g->database), "scope", g->scope, "via", g->via, "by",
 			 g->by, "since", when_json(g->since_wall_ns), "until",
 			 when_json(g->until_wall_ns), "sessions", (int)n, "reason",
 			 text_or_null(g->reason));

@@ -12,6 +12,7 @@ struct grant {
 	struct list link;
 	char id[HANDLE_TEXT];
 	char agent[NAME_MAX_LEN], target[NAME_MAX_LEN];
+	char user[128], database[128]; /* that were asked for; break-glass: "", any */
 	char scope[256]; /* "*": any (break-glass) */
 	char via[256], by[192], reason[256];
 	uint64_t since_wall_ns, until_wall_ns, until_boot_ns;

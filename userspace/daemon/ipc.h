@@ -20,6 +20,7 @@ enum {
 	IPC_MAX = 60 * 1024, /* bytes of one message */
 	IPC_MAX_FDS = 4,
 	IPC_CHILD_FD = 3, /* where a child finds its end */
+	STATEMENT_SHOWN = 8192, /* bytes of a statement that approvers see */
 };
 
 /*

@@ -26,7 +26,7 @@ struct learned_state;
 struct parent;
 struct psession;
 
-enum { WORKERS_MAX = 64, NAME_MAX_LEN = 64, STATEMENT_SHOWN = 8192 };
+enum { WORKERS_MAX = 64, NAME_MAX_LEN = 64 };
 
 /* ------------------------------------------------------------- children */
 

@@ -10,7 +10,10 @@
 #include "daemon/session.h"
 #include "inspect/sql/sql.h"
 
-enum { NAME_SHOWN = 128 }; /* bytes of an object's name; PostgreSQL cuts at 63 */
+enum {
+	NAME_SHOWN = 128, /* bytes of an object's name; PostgreSQL cuts at 63 */
+	CUT_WORDS = 80,
+};
 
 /* A failed recording ends the session unless the administrator said otherwise. */
 static bool failed(struct session *s, int error)
@@ -158,9 +161,22 @@ static struct slice shown_text(struct session *s, const struct event *ev, const 
 	return buf_slice(b);
 }
 
+/* Who approves must see that he does not see all: harmless lines may be in front of others. */
 void srec_put_text(struct session *s, struct ipc *ipc, const struct event *ev)
 {
-	ipc_put_slice(ipc, shown_text(s, ev, "\n-- parameters: "));
+	struct slice text = shown_text(s, ev, "\n-- parameters: ");
+	size_t n = STATEMENT_SHOWN - CUT_WORDS;
+	char *at;
+
+	if (text.n > STATEMENT_SHOWN) {
+		while (n && (text.p[n] & 0xc0) == 0x80)
+			n--;
+		at = (char *)buf_data(&s->w->scratch) + n;
+		n += (size_t)snprintf(at, CUT_WORDS, "\n[Tidegate: cut; %zu more bytes are not shown]",
+				      text.n - n);
+		text.n = n;
+	}
+	ipc_put_slice(ipc, text);
 }
 
 static void put_effects(struct jsonw *j, const struct sql_info *info)

@@ -113,13 +113,14 @@ static void plain(const char *text, char *dst, size_t cap)
 	dst[n] = 0;
 }
 
-/* What is too long is cut: the digest, not the message, is what is approved. */
+/* What is too long is cut, and says so: the digest, not the message, is what is approved. */
 static void PRINTF(2, 3) put_line(char dst[BINDING_MAX + 1], const char *fmt, ...)
 {
 	va_list ap;
 
 	va_start(ap, fmt);
-	(void)vsnprintf(dst, BINDING_MAX + 1, fmt, ap);
+	if (vsnprintf(dst, BINDING_MAX + 1, fmt, ap) > BINDING_MAX)
+		memcpy(dst + BINDING_MAX - 3, "...", 3);
 	va_end(ap);
 }
 
