@@ -32,14 +32,17 @@ say = $(if $(V)$(SILENT),,@printf '  %-8s%s\n' '$(1)' '$(2)')
 
 CHECKS := $(filter-out clean help,$(or $(MAKECMDGOALS),all))
 PKGS := libbpf libelf libuv libcares libcurl jansson libzstd openssl libfyaml libseccomp cjose libhs libxxhash
+# Their flags define macros: seen by the files alone that need them.
+SAML_PKGS := xmlsec1-openssl libxml-2.0
 
 ifneq ($(CHECKS),)
-MISSING := $(shell $(PKGCONF) --exists $(PKGS) 2>/dev/null || for p in $(PKGS); do $(PKGCONF) --exists $$p || echo $$p; done)
+MISSING := $(shell $(PKGCONF) --exists $(PKGS) $(SAML_PKGS) 2>/dev/null || for p in $(PKGS) $(SAML_PKGS); do $(PKGCONF) --exists $$p || echo $$p; done)
 ifneq ($(MISSING),)
 $(error missing libraries: $(MISSING) -- run scripts/setup.sh)
 endif
 PKG_CFLAGS := $(shell $(PKGCONF) --cflags $(PKGS))
-PKG_LIBS   := $(shell $(PKGCONF) --libs $(PKGS)) -lpg_query
+PKG_LIBS   := $(shell $(PKGCONF) --libs $(PKGS) $(SAML_PKGS)) -lpg_query
+SAML_CFLAGS := $(patsubst -I%,-isystem %,$(shell $(PKGCONF) --cflags $(SAML_PKGS)))
 endif
 
 # The grammar that libpg_query was made from; node headers must be of the same major.
@@ -100,6 +103,7 @@ $(O)/gen/tidegate.skel.h: $(O)/bpf/tidegate.bpf.o
 
 # -------------------------------------------------------------- userspace
 $(O)/userspace/kern/%.o: CPPFLAGS += -Wno-unused-function
+$(foreach d,$(O) $(O)/fuzz-obj,$(d)/userspace/ident/saml.o $(d)/userspace/ident/saml_%.o $(d)/tests/unit/saml_%.o): CPPFLAGS += $(SAML_CFLAGS)
 $(O)/userspace/inspect/sql/tree.o $(O)/userspace/inspect/sql/tree_%.o: CPPFLAGS += -isystem $(PG_INC)
 
 $(O)/%.o: %.c Makefile | $(SKEL)
@@ -172,7 +176,7 @@ check-fuzz: $(REPLAYS)
 
 .PHONY: check-layers
 check-layers:
-	$(Q)CC="$(CC)" CPPFLAGS="$(CPPFLAGS) -isystem $(PG_INC)" scripts/check-layers.sh
+	$(Q)CC="$(CC)" CPPFLAGS="$(CPPFLAGS) -isystem $(PG_INC) $(SAML_CFLAGS)" scripts/check-layers.sh
 
 .PHONY: check
 check: all check-layers check-unit check-fuzz

@@ -21,7 +21,7 @@ die() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 build_packages=(
 	gcc make pkgconf clang llvm libc6-dev
 	libbpf-dev libelf-dev libuv1-dev libc-ares-dev libcurl4-openssl-dev libjansson-dev libzstd-dev libssl-dev
-	libfyaml-dev libseccomp-dev libcjose-dev libvectorscan-dev libxxhash-dev libpg-query-dev
+	libfyaml-dev libseccomp-dev libcjose-dev libxml2-dev libxmlsec1-dev libvectorscan-dev libxxhash-dev libpg-query-dev
 	uthash-dev postgresql-server-dev-@PG@ @BPFTOOL@
 )
 demo_packages=(postgresql-@PG@ postgresql-client-@PG@ iproute2)
