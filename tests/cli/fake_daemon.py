@@ -102,6 +102,11 @@ def status(args):
                     {"id": 1, "pid": 4002, "sessions": 1, "restarts": 1}],
         "idp": {"issuer": "https://login.example.com", "ok": False,
                 "detail": "no answer for 42 s"},
+        "approvals": [
+            {"name": "cerbos", "by": "authzen", "url": "https://pdp.example.com/access/v1/evaluation",
+             "ok": True},
+            {"name": "own", "by": "saml", "issuer": "https://idp.example.com/saml", "ok": False,
+             "detail": "its certificate_file cannot be used"}],
         "kernel": {"steered": 12, "denied_blocked": 0, "denied_no_listener": 3},
         "counters": {"none": 0, "rule_deny": 2, "not_a_reason_yet": 1, "approval_expired": 1},
         "namespaces": [

@@ -4,7 +4,7 @@
  * test_ident.py. Lines on standard input, one JSON object a line for each answer.
  *
  *   authd_probe CONFIG
- *   lines: ask ID AGENT SCOPE WORDS... | cancel ID | state | config FILE | keyd stop | keyd start
+ *   lines: ask ID AGENT SCOPE WORDS... | way ID WAY,... TOKEN | cancel ID | state | ways | config FILE | keyd stop | keyd start
  *          | quit
  */
 #include <errno.h>
@@ -37,9 +37,9 @@ struct parent {
 	uv_poll_t in;
 	struct child authd, keyd;
 	char config[200];
-	char line[4096];
+	char line[32768]; /* with a token */
 	size_t n;
-	bool quitting;
+	bool quitting, wants_ways;
 };
 
 static void print_line(struct buf *out)
@@ -112,10 +112,10 @@ static void on_message(void *ctx, struct ipc *ipc, struct ipc_msg *m)
 		print_answer(m);
 		break;
 	case IPC_IDP_STATE: {
-		struct slice json = ipc_get_str(m);
+		struct slice json = ipc_get_str(m), ways = ipc_get_str(m);
 
 		buf_init(&out, 65536);
-		if (buf_append_slice(&out, json) == 0)
+		if (buf_append_slice(&out, c->p->wants_ways ? ways : json) == 0)
 			print_line(&out);
 		break;
 	}
@@ -225,6 +225,24 @@ static void ask(struct parent *p, char *rest)
 	ipc_send(p->authd.ipc);
 }
 
+/* By ways of `approvals:`, with the agent's own token. */
+static void way(struct parent *p, char *rest)
+{
+	char *id = strsep(&rest, " "), *ways = strsep(&rest, " ");
+
+	struct idp_ask q = {
+		.ways = ways, .scope = "", .agent = "agent", .target = "db", .effect = "", .text = "",
+		.user = "", .database = "", .request = id, .session = "", .facts = "",
+		.max_ms = 60 * 60 * 1000, .token = slice_str(rest ? rest : ""),
+	};
+
+	for (char *c = ways; (c = strchr(c, ','));)
+		*c = ' ';
+	ipc_begin(p->authd.ipc, IPC_IDP_ASK, strtoull(id, NULL, 10));
+	idp_ask_put(p->authd.ipc, &q);
+	ipc_send(p->authd.ipc);
+}
+
 static void keyd(struct parent *p, const char *what)
 {
 	if (strcmp(what, "start") == 0)
@@ -239,12 +257,15 @@ static void command(struct parent *p, char *line)
 
 	if (!p->authd.ipc) {
 		quit(p);
-	} else if (strcmp(verb, "state") == 0) {
+	} else if (strcmp(verb, "state") == 0 || strcmp(verb, "ways") == 0) {
+		p->wants_ways = verb[0] == 'w';
 		simple(p, IPC_IDP_STATE, "1");
 	} else if (!rest) {
 		quit(p);
 	} else if (strcmp(verb, "ask") == 0) {
 		ask(p, rest);
+	} else if (strcmp(verb, "way") == 0) {
+		way(p, rest);
 	} else if (strcmp(verb, "cancel") == 0) {
 		simple(p, IPC_IDP_CANCEL, rest);
 	} else if (strcmp(verb, "keyd") == 0) {

@@ -9,10 +9,23 @@ import time
 import urllib.request
 
 
+def assertions(installed, keys, **env):
+    """The cases of idp/saml-make.mjs by name; key and certificate of the issuer lie in KEYS."""
+    with tempfile.TemporaryDirectory(prefix="tidegate-saml-") as out:
+        subprocess.run(["node", os.path.join(installed, "saml-make.mjs"), keys, out],
+                       env={**os.environ, **env}, check=True, stderr=subprocess.PIPE)
+        cases = {}
+        for name in sorted(os.listdir(out)):
+            with open(os.path.join(out, name), encoding="utf-8") as f:
+                cases[name.removesuffix(".xml")] = f.read()
+    return cases
+
+
 class Idp:
     """Runs op.mjs out of INSTALLED (where npm put oidc-provider)."""
 
     def __init__(self, installed, **env):
+        self.installed = installed
         self.dir = tempfile.mkdtemp(prefix="tidegate-idp-")
         self.proc = subprocess.Popen(
             ["node", os.path.join(installed, "op.mjs")],
@@ -50,6 +63,10 @@ class Idp:
 
     def token(self, **more):
         return self.admin_call("/token", more)["token"]
+
+    def assertions(self, **env):
+        """SAML assertions by name, signed by saml-idp.crt.pem in dir; see idp/saml-make.mjs."""
+        return assertions(self.installed, self.dir, **env)
 
     def faults(self, *rows):
         self.admin_call("/faults", list(rows))

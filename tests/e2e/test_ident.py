@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 """The OpenID Connect client against a real provider: what it grants, and all it refuses.
 
-    test_ident.py PROBES INSTALLED_IDP
+    test_ident.py PROBES INSTALLED_IDP [TEST...]
 
 PROBES is the folder with oidc_probe and authd_probe.
 """
@@ -682,13 +682,15 @@ def processes_take_a_new_configuration(idp):
 
 import test_ident_ways  # noqa: E402: more tests, of the ways that need a person or a token
 TESTS += test_ident_ways.tests(Probe, expect)
+import test_ident_saml  # noqa: E402: and of assertions
+TESTS += test_ident_saml.tests(Daemon, expect, INSTALLED)
 
 
 def main():
     passed = failed = 0
     idp = Idp(INSTALLED)
     try:
-        for f in TESTS:
+        for f in [f for f in TESTS if f.__name__ in (sys.argv[3:] or [f.__name__])]:
             t = time.monotonic()
             try:
                 idp.faults()

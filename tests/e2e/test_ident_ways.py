@@ -1,12 +1,17 @@
 # SPDX-License-Identifier: MIT
 """Approvals by a person (CIBA, device) and about the agent's own token (exchange, introspection),
 asked of a real provider by the OpenID Connect client. Run by test_ident.py."""
+import base64
 import json
 import time
 
-CREDENTIALS, EXCHANGE, CIBA, DEVICE, INTROSPECTION = range(5)
+CREDENTIALS, EXCHANGE, CIBA, DEVICE, INTROSPECTION, SAML = range(6)
 RS = "https://db.example/"
 DIGEST = "ab" * 32
+
+
+def b64url(text):
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
 def tests(Probe, expect):
@@ -268,6 +273,32 @@ def tests(Probe, expect):
             p.next_id += 1
             p.send(f'put {p.next_id} {{"flow": 1, "scope": "db.ddl"}}')
             assert "error" in p.read()  # no token, no question
+
+    @test
+    def saml_bearer(idp):
+        cases = idp.assertions(AUDIENCE=idp.issuer, RECIPIENT=idp.issuer + "/token", SUBJECT="alice")
+        with probe(idp) as p:
+            ask = {"scope": "db.ddl", "target": "db", "action": "ddl", "details": True}
+            good = b64url(cases["good"])
+            put(p, SAML, token=good, **ask)
+            r = p.read()
+            expect(r, "none")
+            assert r["subject"] == "alice" and r["approver"] == "" and r["scope"] == "db.ddl", r
+            put(p, SAML, token=good, **ask)
+            expect(p.read(), "idp_denied", "invalid_grant")
+            for name, xml in cases.items():
+                if name not in ("good", "comment-in-subject"):
+                    put(p, SAML, token=b64url(xml), **ask)
+                    expect(p.read(), "idp_denied", "invalid_grant")
+            # A token of it that says less than was asked for is none.
+            idp.admin_call("/config", {"details": "drop"})
+            fresh = idp.assertions(AUDIENCE=idp.issuer, RECIPIENT=idp.issuer + "/token",
+                                   SUBJECT="alice", ONLY="good")["good"]
+            put(p, SAML, token=b64url(fresh), **ask)
+            expect(p.read(), "idp_denied", "authorization details")
+            put(p, SAML, token="no assertion", **ask)
+            expect(p.read(), "idp_denied", "invalid_grant")
+            idp.admin_call("/config", {"details": ""})
 
     @test
     def introspection(idp):

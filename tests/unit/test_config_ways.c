@@ -9,6 +9,8 @@
 
 #define WAY(x) "idp: {issuer: \"https://i\", client: {id: c, key_file: /k}}\napprovals: " x "\n" A T P
 
+#define SAML "issuer: i, certificate_file: /c, audience: a, recipient: r"
+
 static void test_way_errors(void **state)
 {
 	static const struct config_bad rows[] = {
@@ -16,9 +18,10 @@ static void test_way_errors(void **state)
 		 "1:16: approval `w` asks the identity provider: it needs the section `idp`"},
 		{WAY("{w: {scope: s}}"), "2:16: approval `w` lacks the key `by` (how is asked: "
 					   "client_credentials, token_exchange, ciba, device, "
-					   "introspection or authzen)"},
+					   "introspection, authzen, saml_bearer or saml)"},
 		{WAY("{w: {by: phone, scope: s}}"), "2:21: `by` takes `client_credentials`, `token_exchange`, "
-					  "`ciba`, `device`, `introspection` or `authzen`, not `phone`"},
+					  "`ciba`, `device`, `introspection`, `authzen`, `saml_bearer` "
+					  "or `saml`, not `phone`"},
 		{WAY("{idp: {by: device, scope: s}}"),
 		 "2:13: `idp` has a meaning of its own: choose another name"},
 		{WAY("{w: {by: ciba, scope: openid}}"),
@@ -38,6 +41,23 @@ static void test_way_errors(void **state)
 		 "2:39: `url` has a meaning only with `by: authzen`"},
 		{WAY("{w: {by: authzen, url: \"https://u\", scope: s}}"),
 		 "2:48: `scope` has no meaning with `by: authzen`"},
+		{WAY("{w: {by: saml_bearer}}"), "2:16: approval `w` lacks `scope`"},
+		{WAY("{w: {by: device, scope: s, saml: {" SAML "}}}"),
+		 "2:39: `saml` has a meaning only with `by: saml`"},
+		{WAY("{w: {by: saml}}"), "2:16: approval `w` lacks `saml`: whose assertions, for whom?"},
+		{WAY("{w: {by: saml, saml: {issuer: i}}}"),
+		 "2:33: `saml` of approval `w` lacks the key `certificate_file` (PEM file with the issuer's "
+		 "certificates; their keys verify, what an assertion says of its key is not read)\n"
+		 "2:33: `saml` of approval `w` lacks the key `audience` (what the assertion's "
+		 "AudienceRestriction has to name)\n"
+		 "2:33: `saml` of approval `w` lacks the key `recipient` (what the Recipient of "
+		 "its bearer confirmation has to be)"},
+		{WAY("{w: {by: saml, scope: s, saml: {" SAML "}}}"),
+		 "2:27: `scope` has no meaning with `by: saml`"},
+		{WAY("{w: {by: saml, audience: s, saml: {" SAML "}}}"),
+		 "2:27: `audience` has no meaning with `by: saml`"},
+		{WAY("{w: {by: saml, poll: 5s, saml: {" SAML "}}}"),
+		 "2:27: `poll` has a meaning only where a person is asked (`by: ciba` or `device`)"},
 		{WAY("{w: {by: device, scope: s, then: v}}"), "2:45: no approval is called `v`"},
 		{WAY("{w: {by: device, scope: s, then: w}}"),
 		 "2:45: approval `w` comes back to itself through `then`"},
@@ -66,6 +86,31 @@ static void test_ways(void **state)
 	config_free(c);
 }
 
+/* Assertions need no provider. */
+static void test_saml(void **state)
+{
+	struct config *c = config_good("approvals: {w: {by: saml, groups: g, acr: x, max_age: 1h, saml: "
+				       "{" SAML "}}, v: {by: saml, saml: {" SAML ", form: response, "
+				       "once: false, lifetime: 5m, clock_skew: 0s}}}\n" A T P);
+	const struct cfg_way *w = config_way(c, SLICE_LIT("w")), *v = config_way(c, SLICE_LIT("v"));
+
+	assert_null(c->idp);
+	assert_int_equal(w->kind, WAY_SAML);
+	assert_string_equal(w->saml.issuer, "i");
+	assert_string_equal(w->saml.certificate_file, "/c");
+	assert_string_equal(w->saml.audience, "a");
+	assert_string_equal(w->saml.recipient, "r");
+	assert_true(w->saml.once);
+	assert_false(w->saml.response);
+	assert_int_equal(w->saml.lifetime_ms, 3600000);
+	assert_int_equal(w->saml.skew_ms, 30000);
+	assert_false(v->saml.once);
+	assert_true(v->saml.response);
+	assert_int_equal(v->saml.lifetime_ms, 300000);
+	assert_int_equal(v->saml.skew_ms, 0);
+	config_free(c);
+}
+
 /* Who is asked is a name of `approvals`, wherever in the file that section stands. */
 static void test_named(void **state)
 {
@@ -88,6 +133,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_way_errors),
 		cmocka_unit_test(test_ways),
+		cmocka_unit_test(test_saml),
 		cmocka_unit_test(test_named),
 	};
 

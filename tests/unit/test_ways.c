@@ -133,6 +133,21 @@ static void test_question(void **state)
 	q.token = slice_str("t");
 	assert_int_equal(ways_oidc(&w, &q, &a, &o), 0);
 	assert_true(slice_eq_str(o.token, "t"));
+	/* An assertion goes as base64url, whatever form the agent has it in. */
+	w.kind = WAY_SAML_BEARER;
+	for (size_t i = 0; i < 3; i++) {
+		static const char *const forms[] = {"<a?>\n", "PGE/Pg==", "PGE_Pg"};
+
+		q.token = slice_str(forms[i]);
+		assert_int_equal(ways_oidc(&w, &q, &a, &o), 0);
+		assert_int_equal(o.flow, OIDC_SAML_BEARER);
+		assert_true(slice_eq_str(o.token, "PGE_Pg"));
+	}
+	q.token = slice_str("no!assertion");
+	assert_int_equal(ways_oidc(&w, &q, &a, &o), 0);
+	assert_true(slice_eq_str(o.token, "no!assertion"));
+	q.token = slice_of("", 0);
+	assert_int_equal(ways_oidc(&w, &q, &a, &o), -ENODATA);
 	/* `idp`: the policy's scope, by client_credentials. */
 	assert_int_equal(ways_oidc(NULL, &q, &a, &o), 0);
 	assert_int_equal(o.flow, OIDC_CLIENT_CREDENTIALS);

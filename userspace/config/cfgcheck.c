@@ -479,7 +479,9 @@ static bool has_scope(const char *list, const char *word)
 static void check_way_person(struct loader *l, const struct cfg_way *w, const struct ynode *map)
 {
 	bool person = w->kind == WAY_CIBA || w->kind == WAY_DEVICE;
-	static const char *const keys[] = {"approvers", "groups", "acr", "max_age", "poll"};
+	static const char *const keys[] = {"poll", "approvers", "groups", "acr", "max_age"};
+	/* An assertion names somebody, too, but nobody is waited for. */
+	size_t n = w->kind == WAY_SAML ? 1 : ARRAY_SIZE(keys);
 
 	if (w->kind == WAY_CIBA && !w->login_hint)
 		cfg_fail(l, map, "approval `%s` lacks `login_hint`: whom is the provider to ask?", w->name);
@@ -488,32 +490,50 @@ static void check_way_person(struct loader *l, const struct cfg_way *w, const st
 			 "`openid` (CIBA Core section 7.1)", w->name);
 	if (w->kind != WAY_CIBA && w->login_hint)
 		cfg_fail(l, yaml_key(map, "login_hint"), "`login_hint` has a meaning only with `by: ciba`");
-	for (size_t i = 0; !person && i < ARRAY_SIZE(keys); i++)
+	for (size_t i = 0; !person && i < n; i++)
 		if (yaml_get(map, keys[i]))
 			cfg_fail(l, yaml_key(map, keys[i]), "`%s` has a meaning only where a person is "
 				 "asked (`by: ciba` or `device`)", keys[i]);
 }
 
+static void check_way_saml(struct loader *l, const struct cfg_way *w, const struct ynode *map)
+{
+	static const char *const not_here[] = {"scope", "audience", "resource", "details"};
+
+	if (w->kind != WAY_SAML) {
+		if (yaml_get(map, "saml"))
+			cfg_fail(l, yaml_key(map, "saml"), "`saml` has a meaning only with `by: saml`");
+		return;
+	}
+	if (!yaml_get(map, "saml"))
+		cfg_fail(l, map, "approval `%s` lacks `saml`: whose assertions, for whom?", w->name);
+	for (size_t i = 0; i < ARRAY_SIZE(not_here); i++)
+		if (yaml_get(map, not_here[i]))
+			cfg_fail(l, yaml_key(map, not_here[i]), "`%s` has no meaning with `by: saml`",
+				 not_here[i]);
+}
+
 static void check_way(struct loader *l, const struct cfg_way *w, const struct ynode *map)
 {
-	bool pdp = w->kind == WAY_AUTHZEN;
+	bool pdp = w->kind == WAY_AUTHZEN, oauth = !pdp && w->kind != WAY_SAML;
 
 	if (map->kind != YNODE_MAP || !yaml_get(map, "by"))
 		return;
-	if (!pdp && !l->c->idp)
+	if (oauth && !l->c->idp)
 		cfg_fail(l, map, "approval `%s` asks the identity provider: it needs the section `idp`",
 			 w->name);
 	if (pdp && !w->url)
 		cfg_fail(l, map, "approval `%s` lacks `url`, the evaluation endpoint", w->name);
 	if (pdp && w->url && !endpoint_url(w->url))
 		cfg_fail(l, place_of(map, "url"), "`url` is an https URL (http on a loopback address only)");
-	if (!pdp && !w->scope && w->kind != WAY_INTROSPECTION)
+	if (oauth && !w->scope && w->kind != WAY_INTROSPECTION)
 		cfg_fail(l, map, "approval `%s` lacks `scope`", w->name);
 	if (!pdp && w->url)
 		cfg_fail(l, yaml_key(map, "url"), "`url` has a meaning only with `by: authzen`");
 	if (pdp && w->scope)
 		cfg_fail(l, yaml_key(map, "scope"), "`scope` has no meaning with `by: authzen`");
 	check_way_person(l, w, map);
+	check_way_saml(l, w, map);
 	if (w->then && !config_way(l->c, slice_str(w->then)))
 		cfg_fail(l, place_of(map, "then"), "no approval is called `%s`",
 			 cfg_show(l, slice_str(w->then)));

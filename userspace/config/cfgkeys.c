@@ -44,6 +44,8 @@ static const char *const way_words[] = {
 	[WAY_DEVICE] = "device",
 	[WAY_INTROSPECTION] = "introspection",
 	[WAY_AUTHZEN] = "authzen",
+	[WAY_SAML_BEARER] = "saml_bearer",
+	[WAY_SAML] = "saml",
 	NULL,
 };
 static const char *const binding_words[] = {
@@ -174,10 +176,33 @@ static const struct cfg_key agent_keys[] = {
 };
 const struct cfg_section cfg_agent_section = SECTION("agent", agent_keys);
 
+static const char *const saml_form_words[] = {[false] = "assertion", [true] = "response", NULL};
+static const struct cfg_key saml_keys[] = {
+	{.name = "issuer", .kind = KEY_STRING, AT(cfg_way, saml.issuer), .required = true,
+	 .help = "entity identifier of who signs the assertions"},
+	{.name = "certificate_file", .kind = KEY_PATH, AT(cfg_way, saml.certificate_file),
+	 .required = true, .help = "PEM file with the issuer's certificates; their keys verify, what "
+				   "an assertion says of its key is not read"},
+	{.name = "audience", .kind = KEY_STRING, AT(cfg_way, saml.audience), .required = true,
+	 .help = "what the assertion's AudienceRestriction has to name"},
+	{.name = "recipient", .kind = KEY_STRING, AT(cfg_way, saml.recipient), .required = true,
+	 .help = "what the Recipient of its bearer confirmation has to be"},
+	{.name = "form", .kind = KEY_FLAG, AT(cfg_way, saml.response), .words = saml_form_words,
+	 .dflt = "assertion", .help = "what the agent's token is: an assertion, or a response that "
+				      "holds one"},
+	{.name = "once", .kind = KEY_BOOL, AT(cfg_way, saml.once), .dflt = "true",
+	 .help = "an assertion approves one time only; false: until it ends, unless it says OneTimeUse"},
+	{.name = "lifetime", DURATION(SECOND, DAY), AT(cfg_way, saml.lifetime_ms), .dflt = "1h",
+	 .help = "longest time from the issue of an assertion to its end"},
+	{.name = "clock_skew", DURATION(0, 10 * MINUTE), AT(cfg_way, saml.skew_ms), .dflt = "30s",
+	 .help = "tolerance when the times in an assertion are checked"},
+};
+static const struct cfg_section saml_section = SECTION("saml", saml_keys);
+
 static const struct cfg_key way_keys[] = {
 	{.name = "by", .kind = KEY_ENUM, AT(cfg_way, kind), .words = way_words, .required = true,
-	 .help = "how is asked: client_credentials, token_exchange, ciba, device, introspection or "
-		 "authzen"},
+	 .help = "how is asked: client_credentials, token_exchange, ciba, device, introspection, "
+		 "authzen, saml_bearer or saml"},
 	{.name = "scope", .kind = KEY_STRING, AT(cfg_way, scope),
 	 .help = "scope to ask the provider for; a policy entry's own scope comes first"},
 	{.name = "audience", .kind = KEY_STRING, AT(cfg_way, audience),
@@ -211,6 +236,7 @@ static const struct cfg_key way_keys[] = {
 	 .help = "authzen: longest duration of one question"},
 	{.name = "ca_file", .kind = KEY_PATH, AT(cfg_way, ca_file),
 	 .help = "authzen: PEM file with the authorities to trust instead of the system's"},
+	{.name = "saml", SUB(saml_section), .help = "saml: what the agent's assertion has to say"},
 	{.name = "then", .kind = KEY_STRING, AT(cfg_way, then),
 	 .help = "name of another way that has to say yes, too, asked after this one"},
 };

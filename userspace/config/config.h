@@ -53,8 +53,19 @@ enum way_kind {
 	WAY_DEVICE,		/* RFC 8628: a person, with a code */
 	WAY_INTROSPECTION,	/* RFC 7662: the agent's own token is still good */
 	WAY_AUTHZEN,		/* a policy decision point */
+	WAY_SAML_BEARER,	/* RFC 7522: as token exchange, the agent's token is an assertion */
+	WAY_SAML,		/* the agent's own SAML assertion, verified here */
 };
 enum way_binding { BINDING_LONG, BINDING_SHORT, BINDING_NONE };
+
+/* Of `by: saml`: what its assertions must say. */
+struct cfg_saml {
+	const char *issuer, *audience, *recipient; /* NULL: not `by: saml` */
+	const char *certificate_file; /* PEM, the issuer's, one or more */
+	bool once;     /* an assertion approves one time only */
+	bool response; /* it comes in a samlp:Response */
+	uint64_t lifetime_ms, skew_ms;
+};
 
 /* One element of `approvals:`. */
 struct cfg_way {
@@ -74,6 +85,7 @@ struct cfg_way {
 	const char *url;	/* AuthZEN: the evaluation endpoint */
 	uint64_t timeout_ms;	/* AuthZEN: of a question */
 	const char *ca_file;	/* AuthZEN; NULL: the system's */
+	struct cfg_saml saml;
 	const char *then;	/* another way that has to say yes after this one, or NULL */
 	uint32_t line;
 };

@@ -95,6 +95,32 @@ static void print_idp(const json_t *idp)
 	(void)putchar('\n');
 }
 
+/* Decision points, and issuers of assertions. */
+static void print_ways(const json_t *list)
+{
+	const json_t *way, *ok, *where;
+	size_t i;
+
+	json_array_foreach((json_t *)(uintptr_t)list, i, way)
+	{
+		where = json_object_get(way, "url");
+		label(i ? "" : "approvals");
+		put(json_object_get(way, "name"));
+		(void)fputs(" by ", stdout);
+		put(json_object_get(way, "by"));
+		(void)fputs(", ", stdout);
+		put(where ? where : json_object_get(way, "issuer"));
+		ok = json_object_get(way, "ok");
+		if (json_is_boolean(ok))
+			(void)fputs(json_is_true(ok) ? ": ok" : ": NOT USABLE", stdout);
+		if (json_is_string(json_object_get(way, "detail"))) {
+			(void)fputs(", ", stdout);
+			put(json_object_get(way, "detail"));
+		}
+		(void)putchar('\n');
+	}
+}
+
 /* Network namespaces of agents besides the daemon's own; one without lo reaches nothing. */
 static void print_namespaces(const json_t *list)
 {
@@ -286,6 +312,7 @@ static void print_status(const json_t *s)
 	(void)putchar('\n');
 	print_workers(json_object_get(s, "workers"));
 	print_idp(json_object_get(s, "idp"));
+	print_ways(json_object_get(s, "approvals"));
 	print_namespaces(json_object_get(s, "namespaces"));
 	print_accelerator(json_object_get(s, "accelerator"));
 	print_warnings(json_object_get(s, "warnings"));

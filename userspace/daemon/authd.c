@@ -8,21 +8,25 @@
 #include <jansson.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/list.h"
 #include "base/log.h"
 #include "base/text.h"
 #include "config/config.h"
+#include "daemon/cfgsame.h"
 #include "daemon/ipc.h"
 #include "daemon/memfd.h"
+#include "daemon/saml_way.h"
 #include "daemon/sandbox.h"
 #include "daemon/ways.h"
 #include "ident/authzen.h"
 #include "ident/oidc.h"
+#include "ident/saml.h"
 
 enum {
 	KEYD_RETRY_MS = 250,
 	KEYD_RETRIES = 40, /* longer than any question lives by default */
-	STATE_MAX = 16 << 10,
+	STATE_MAX = 28 << 10, /* of the provider, and of the ways: they share a message */
 	ERRNO_MAX = 4095,
 	QUESTION_BYTES = 512 << 10,
 };
@@ -55,12 +59,19 @@ struct credential {
 	uv_timer_t retry;
 };
 
+/* What a way needs besides the provider; all NULL: nothing, or it cannot be used. */
+struct way_state {
+	struct authzen *pdp;
+	struct saml_way *saml;
+};
+
 struct authd {
 	uv_loop_t loop;
 	struct ipc *ipc;
 	struct config *cfg;
 	struct oidc *oidc; /* NULL: no identity provider is configured */
-	struct authzen **pdps; /* beside cfg->ways; NULL where there is none */
+	struct way_state *ways; /* beside cfg->ways */
+	struct useonce *used;	/* assertions */
 	unsigned provider; /* counts the changes of that */
 	struct list questions, credentials;
 	uint64_t next_credential;
@@ -263,6 +274,9 @@ static const char *words_of(int err, enum tg_reason *ret)
 	case -EINVAL:
 		*ret = TG_R_IDP_DENIED;
 		return "the scope is no scope";
+	case -ENOTSUP:
+		*ret = TG_R_INTERNAL;
+		return "the approval cannot be used: see the journal of tidegated";
 	case -ENODATA:
 		*ret = TG_R_NO_TOKEN;
 		return reason_what(TG_R_NO_TOKEN);
@@ -274,7 +288,7 @@ static const char *words_of(int err, enum tg_reason *ret)
 static int ask_pdp(struct question *q, const struct cfg_way *w)
 {
 	struct authd *a = q->a;
-	struct authzen *z = a->pdps[w - a->cfg->ways];
+	struct authzen *z = a->ways[w - a->cfg->ways].pdp;
 	char hex[65] = "";
 	struct authzen_ask ask = {
 		.agent = q->ask.agent,
@@ -289,13 +303,28 @@ static int ask_pdp(struct question *q, const struct cfg_way *w)
 	};
 
 	if (!z)
-		return -ENOENT;
+		return -ENOTSUP;
 	if (q->ask.has_digest) {
 		text_hex(q->ask.digest, sizeof(q->ask.digest), hex);
 		ask.digest = hex;
 	}
 	q->asked_pdp = z;
 	return authzen_request(z, q->id, &ask, on_decision, q);
+}
+
+/* Decided at once: the answer, yes or no, is given from here. */
+static int ask_saml(struct question *q, const struct cfg_way *w)
+{
+	struct saml_way *s = q->a->ways[w - q->a->cfg->ways].saml;
+	struct oidc_result r;
+
+	if (!s)
+		return -ENOTSUP;
+	if (!q->ask.token.n)
+		return -ENODATA;
+	saml_way_ask(s, w, &q->ask, q->a->used, q->id, clock_wall_ns() / 1000000000, &q->arena, &r);
+	on_done(q, q->id, &r);
+	return 0;
 }
 
 static void ask_way(struct question *q)
@@ -309,6 +338,10 @@ static void ask_way(struct question *q)
 
 	if (w && w->kind == WAY_AUTHZEN) {
 		err = ask_pdp(q, w);
+	} else if (w && w->kind == WAY_SAML) {
+		err = ask_saml(q, w);
+		if (!err)
+			return; /* and @q may be gone */
 	} else {
 		err = a->oidc ? ways_oidc(w, &q->ask, &q->arena, &ask) : -ENOENT;
 		if (!err)
@@ -391,6 +424,27 @@ static void idp_cancel(struct authd *a, struct ipc_msg *m)
 	}
 }
 
+/* Those with something of their own to be up or down. */
+static void describe_ways(const struct authd *a, struct jsonw *w)
+{
+	jsonw_array(w);
+	for (uint32_t i = 0; a->cfg && i < a->cfg->nways; i++) {
+		const struct cfg_way *way = &a->cfg->ways[i];
+
+		if (way->kind != WAY_AUTHZEN && way->kind != WAY_SAML)
+			continue;
+		jsonw_object(w);
+		jsonw_kv_string(w, "name", way->name);
+		jsonw_kv_string(w, "by", way->kind == WAY_SAML ? "saml" : "authzen");
+		if (way->kind == WAY_SAML)
+			saml_way_describe(a->ways[i].saml, way, w);
+		else if (a->ways[i].pdp)
+			authzen_describe(a->ways[i].pdp, w);
+		jsonw_object_end(w);
+	}
+	jsonw_array_end(w);
+}
+
 static void idp_state(struct authd *a, struct ipc_msg *m)
 {
 	struct buf out;
@@ -399,6 +453,7 @@ static void idp_state(struct authd *a, struct ipc_msg *m)
 
 	if (!ipc_end(m))
 		return;
+	ipc_begin(a->ipc, IPC_IDP_STATE, m->id);
 	buf_init(&out, STATE_MAX);
 	jsonw_init(&w, &out, false);
 	if (a->oidc)
@@ -406,42 +461,17 @@ static void idp_state(struct authd *a, struct ipc_msg *m)
 	else
 		jsonw_null(&w);
 	err = jsonw_end(&w);
-	ipc_begin(a->ipc, IPC_IDP_STATE, m->id);
 	ipc_put_slice(a->ipc, err ? slice_str("null") : buf_slice(&out));
+	buf_reset(&out);
+	jsonw_init(&w, &out, false);
+	describe_ways(a, &w);
+	err = jsonw_end(&w);
+	ipc_put_slice(a->ipc, err ? slice_str("[]") : buf_slice(&out));
 	ipc_send(a->ipc);
 	buf_done(&out);
 }
 
 /* ------------------------------------------------------------ configuration */
-
-static bool same_text(const char *a, const char *b)
-{
-	return a == b || (a && b && strcmp(a, b) == 0);
-}
-
-static bool same_list(const char *const *a, const char *const *b)
-{
-	if (!a || !b)
-		return a == b;
-	while (*a && *b && strcmp(*a, *b) == 0) {
-		a++;
-		b++;
-	}
-	return !*a && !*b;
-}
-
-/* What authd uses of it; a change of the secret is keyd's business. */
-static bool same_idp(const struct cfg_idp *a, const struct cfg_idp *b)
-{
-	if (!a || !b)
-		return a == b;
-	return same_text(a->issuer, b->issuer) && same_text(a->client_id, b->client_id) &&
-	       a->auth == b->auth && same_text(a->audience, b->audience) &&
-	       same_text(a->resource, b->resource) && same_text(a->details_type, b->details_type) &&
-	       same_text(a->ca_file, b->ca_file) && same_list(a->algorithms, b->algorithms) &&
-	       a->timeout_ms == b->timeout_ms && a->skew_ms == b->skew_ms &&
-	       a->allow_http == b->allow_http;
-}
 
 static int open_provider(struct authd *a, const struct cfg_idp *idp, struct oidc **ret)
 {
@@ -451,7 +481,7 @@ static int open_provider(struct authd *a, const struct cfg_idp *idp, struct oidc
 		.issuer = idp->issuer,
 		.client_id = idp->client_id,
 		/* The client's own id is expected without being asked for. */
-		.audience = same_text(idp->audience, idp->client_id) ? NULL : idp->audience,
+		.audience = cfgsame_text(idp->audience, idp->client_id) ? NULL : idp->audience,
 		.resource = idp->resource,
 		.details_type = idp->details_type,
 		.ca_file = idp->ca_file,
@@ -489,29 +519,6 @@ static void use_provider(struct authd *a, const struct cfg_idp *idp)
 	oidc_free(old);
 }
 
-static bool same_way(const struct cfg_way *a, const struct cfg_way *b)
-{
-	return strcmp(a->name, b->name) == 0 && a->kind == b->kind &&
-	       same_text(a->scope, b->scope) && same_text(a->audience, b->audience) &&
-	       same_text(a->resource, b->resource) && same_text(a->login_hint, b->login_hint) &&
-	       a->binding == b->binding && a->details == b->details &&
-	       same_list(a->approvers, b->approvers) && same_list(a->groups, b->groups) &&
-	       same_text(a->groups_claim, b->groups_claim) && same_list(a->acr, b->acr) &&
-	       a->max_age_ms == b->max_age_ms && a->poll_ms == b->poll_ms &&
-	       a->timeout_ms == b->timeout_ms && same_text(a->url, b->url) && same_text(a->ca_file, b->ca_file) &&
-	       same_text(a->then, b->then);
-}
-
-static bool same_ways(const struct config *a, const struct config *b)
-{
-	if (a->nways != b->nways)
-		return false;
-	for (uint32_t i = 0; i < a->nways; i++)
-		if (!same_way(&a->ways[i], &b->ways[i]))
-			return false;
-	return true;
-}
-
 static struct authzen *open_pdp(struct authd *a, const struct config *cfg, const struct cfg_way *w)
 {
 	struct authzen_config c = {
@@ -533,20 +540,61 @@ static struct authzen *open_pdp(struct authd *a, const struct config *cfg, const
 	return NULL;
 }
 
+static struct saml_way *open_saml(struct authd *a, const struct cfg_way *w)
+{
+	struct saml_way *s = NULL;
+	char why[200];
+	int err = saml_way_new(w, &s, why, sizeof(why));
+
+	if (!err)
+		return s;
+	log_error("approval %s: certificate_file %s cannot be used: %s", w->name,
+		  w->saml.certificate_file, why);
+	/* As with ca_file. A broken file is no better in a new process. */
+	if (a->sandboxed && err == -EACCES)
+		exit(1);
+	return NULL;
+}
+
 static void use_ways(struct authd *a, const struct config *old, const struct config *cfg)
 {
-	struct authzen **pdps = calloc(cfg->nways + 1, sizeof(struct authzen *));
+	struct way_state *ways = calloc(cfg->nways + 1, sizeof(*ways));
 
-	if (!pdps)
+	if (!ways)
 		exit(1);
-	for (uint32_t i = 0; i < cfg->nways; i++)
+	for (uint32_t i = 0; i < cfg->nways; i++) {
 		if (cfg->ways[i].kind == WAY_AUTHZEN)
-			pdps[i] = open_pdp(a, cfg, &cfg->ways[i]);
+			ways[i].pdp = open_pdp(a, cfg, &cfg->ways[i]);
+		else if (cfg->ways[i].kind == WAY_SAML)
+			ways[i].saml = open_saml(a, &cfg->ways[i]);
+	}
 	list_each(it, &a->questions) container_of(it, struct question, link)->asked_pdp = NULL;
-	for (uint32_t i = 0; old && i < old->nways; i++)
-		authzen_free(a->pdps[i]);
-	free(a->pdps);
-	a->pdps = pdps;
+	for (uint32_t i = 0; old && i < old->nways; i++) {
+		authzen_free(a->ways[i].pdp);
+		saml_way_free(a->ways[i].saml);
+	}
+	free(a->ways);
+	a->ways = ways;
+}
+
+/* A reload is how an issuer's new certificate comes in: the file's name stays. */
+static void renew_certificates(struct authd *a, const struct config *cfg)
+{
+	for (uint32_t i = 0; i < cfg->nways; i++) {
+		struct saml_way *s = NULL;
+		char why[200];
+
+		if (cfg->ways[i].kind != WAY_SAML)
+			continue;
+		if (saml_way_new(&cfg->ways[i], &s, why, sizeof(why)) != 0) {
+			log_error("approval %s: certificate_file %s cannot be read again: %s; what it "
+				  "held before stays in force", cfg->ways[i].name,
+				  cfg->ways[i].saml.certificate_file, why);
+			continue;
+		}
+		saml_way_free(a->ways[i].saml);
+		a->ways[i].saml = s;
+	}
 }
 
 /* What waits goes on where it is if it is asked as before, and begins anew if not. */
@@ -603,11 +651,13 @@ static void take_config(struct authd *a, struct ipc_msg *m)
 	cfg = parse_config(fd);
 	(void)close(fd);
 	a->cfg = cfg;
-	as_before = old && same_idp(old->idp, cfg->idp) && same_ways(old, cfg);
-	if (!old || !same_idp(old->idp, cfg->idp))
+	as_before = old && cfgsame_idp(old->idp, cfg->idp) && cfgsame_ways(old, cfg);
+	if (!old || !cfgsame_idp(old->idp, cfg->idp))
 		use_provider(a, cfg->idp);
-	if (!old || !same_ways(old, cfg))
+	if (!old || !cfgsame_ways(old, cfg))
 		use_ways(a, old, cfg);
+	else
+		renew_certificates(a, cfg);
 	go_on_with(a, old, cfg, as_before);
 	config_free(old);
 	if (a->sandboxed)
@@ -659,6 +709,9 @@ int authd_main(void)
 
 	list_init(&a.questions);
 	list_init(&a.credentials);
+	/* The libraries are made ready here: later there is a sandbox. */
+	a.used = saml_init() == 0 ? useonce_new() : NULL;
+	BUG_ON(!a.used);
 	BUG_ON(uv_loop_init(&a.loop));
 	BUG_ON(ipc_new(&a.loop, IPC_CHILD_FD, &ops, &a, &a.ipc));
 	(void)uv_run(&a.loop, UV_RUN_DEFAULT);

@@ -346,6 +346,12 @@ void children_tidy(const struct parent *p)
 	}
 }
 
+/* Decision points and assertions need no provider. */
+static bool wants_authd(const struct parent *p)
+{
+	return p->cfg->idp || p->cfg->nways;
+}
+
 int children_start(struct parent *p)
 {
 	int rc = prepare(p, &p->keyd, ROLE_KEYD, 0);
@@ -359,7 +365,7 @@ int children_start(struct parent *p)
 		rc = prepare(p, &p->workers[i], ROLE_WORKER, i);
 	if (!rc)
 		rc = start(&p->keyd);
-	if (!rc && p->cfg->idp)
+	if (!rc && wants_authd(p))
 		rc = start(&p->authd);
 	if (!rc && learned_needed(p))
 		rc = start(&p->named);
@@ -376,7 +382,7 @@ void children_config(struct parent *p)
 	child_send_config(&p->keyd);
 	if (p->authd.ipc)
 		child_send_config(&p->authd);
-	else if (p->cfg->idp && !p->authd.pid && start(&p->authd))
+	else if (wants_authd(p) && !p->authd.pid && start(&p->authd))
 		log_error("authd cannot be started");
 	if (p->named.ipc)
 		child_send_config(&p->named);

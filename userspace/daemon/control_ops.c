@@ -458,7 +458,7 @@ static json_t *warnings_json(struct parent *p)
 			       (unsigned long long)p->audit_lost, p->cfg->state_dir);
 		(void)json_array_append_new(list, json_string(text));
 	}
-	if (p->cfg->idp && !p->authd.ready)
+	if ((p->cfg->idp || p->cfg->nways) && !p->authd.ready)
 		(void)json_array_append_new(list, json_string("authd is not running"));
 	if (learned_needed(p) && !p->named.ready)
 		(void)json_array_append_new(list, json_string("named is not running: names cannot be "
@@ -489,18 +489,13 @@ static json_t *gaps_json(struct parent *p)
 }
 
 /* What authd said a second ago, and whether that is good. */
-static json_t *idp_json(struct parent *p)
+static json_t *judged(const struct parent *p, json_t *o)
 {
-	json_t *o = p->idp_state ? json_loads(p->idp_state, 0, NULL) : NULL;
-	const char *state, *error, *todo;
+	const char *state = json_string_value(json_object_get(o, "state"));
+	const char *error = json_string_value(json_object_get(o, "last_error"));
+	const char *todo = json_string_value(json_object_get(o, "todo"));
 	char detail[512];
 
-	if (!o)
-		o = json_object();
-	state = json_string_value(json_object_get(o, "state"));
-	error = json_string_value(json_object_get(o, "last_error"));
-	todo = json_string_value(json_object_get(o, "todo"));
-	(void)json_object_set_new(o, "issuer", json_string(p->cfg->idp->issuer));
 	if (!p->authd.ready || (state && strcmp(state, "unknown") != 0))
 		(void)json_object_set_new(o, "ok",
 					  json_boolean(p->authd.ready && strcmp(state, "up") == 0));
@@ -510,6 +505,27 @@ static json_t *idp_json(struct parent *p)
 		(void)json_object_set_new(o, "detail", json_string(detail));
 	}
 	return o;
+}
+
+static json_t *idp_json(struct parent *p)
+{
+	json_t *o = p->idp_state ? json_loads(p->idp_state, 0, NULL) : NULL;
+
+	if (!json_is_object(o)) {
+		json_decref(o);
+		o = json_object();
+	}
+	(void)json_object_set_new(o, "issuer", json_string(p->cfg->idp->issuer));
+	return judged(p, o);
+}
+
+static json_t *ways_json(struct parent *p)
+{
+	json_t *list = p->ways_state ? json_loads(p->ways_state, 0, NULL) : NULL;
+
+	for (size_t i = 0; i < json_array_size(list); i++)
+		(void)judged(p, json_array_get(list, i));
+	return list ? list : json_array();
 }
 
 static json_t *op_status(struct call *c)
@@ -530,7 +546,7 @@ static json_t *op_status(struct call *c)
 	}
 	if (p->cfg->idp)
 		idp = idp_json(p);
-	return json_pack("{s:s, s:i, s:o, s:I, s:o, s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "version",
+	return json_pack("{s:s, s:i, s:o, s:I, s:o, s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "version",
 			 TIDEGATE_VERSION, "pid", (int)getpid(), "since", when(p->since_wall_ns),
 			 "uptime_ms",
 			 (json_int_t)((clock_wall_ns() - p->since_wall_ns) / 1000000), "workers",
@@ -538,7 +554,7 @@ static json_t *op_status(struct call *c)
 			 p->kern ? "on" : p->bpf_why, "counters", counters, "namespaces",
 			 netns_json(p), "warnings",
 			 warnings_json(p), "gaps", gaps_json(p), "targets_off", off, "accelerator", accel_json(p),
-			 "integrity", integrity_json(p));
+			 "integrity", integrity_json(p), "approvals", ways_json(p));
 }
 
 static const struct {

@@ -479,10 +479,14 @@ static void from_authd(struct parent *p, struct child *c, struct ipc_msg *m)
 		idp_pending(p, m);
 		break;
 	case IPC_IDP_STATE: {
-		struct slice json = ipc_get_str(m);
+		struct slice json = ipc_get_str(m), ways = ipc_get_str(m);
 
+		if (!ipc_end(m))
+			break;
 		free(p->idp_state);
+		free(p->ways_state);
 		p->idp_state = strndup((const char *)json.p, json.n);
+		p->ways_state = strndup((const char *)ways.p, ways.n);
 		break;
 	}
 	default:

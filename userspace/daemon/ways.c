@@ -5,6 +5,8 @@
 #include <stdarg.h>
 
 #include "base/text.h"
+#include "ident/b64.h"
+#include "ident/saml.h"
 
 static bool have(const struct cfg_way **list, int n, const struct cfg_way *w)
 {
@@ -169,6 +171,23 @@ static bool fill_person(const struct cfg_way *w, const struct idp_ask *q, struct
 	return true;
 }
 
+/* The agent may hold its assertion in another form than RFC 7522 section 2.1 wants it. */
+static bool assertion(const struct idp_ask *q, struct arena *a, struct slice *ret)
+{
+	struct buf xml;
+	char *text;
+	bool ok;
+
+	buf_init(&xml, SAML_MAX);
+	ok = saml_decode(q->token, &xml) == 0;
+	text = ok ? arena_alloc(a, B64_TEXT(xml.n)) : NULL;
+	if (text)
+		*ret = slice_of(text, b64_url_encode(buf_slice(&xml), text));
+	/* What is no assertion in any form goes as it is: the provider will say so. */
+	buf_wipe(&xml);
+	return text || !ok;
+}
+
 int ways_oidc(const struct cfg_way *w, const struct idp_ask *q, struct arena *a,
 	      struct oidc_ask *ret)
 {
@@ -178,6 +197,7 @@ int ways_oidc(const struct cfg_way *w, const struct idp_ask *q, struct arena *a,
 		[WAY_CIBA] = OIDC_CIBA,
 		[WAY_DEVICE] = OIDC_DEVICE,
 		[WAY_INTROSPECTION] = OIDC_INTROSPECTION,
+		[WAY_SAML_BEARER] = OIDC_SAML_BEARER,
 	};
 
 	*ret = (struct oidc_ask){
@@ -198,7 +218,10 @@ int ways_oidc(const struct cfg_way *w, const struct idp_ask *q, struct arena *a,
 	};
 	if (q->has_digest && !ret->digest)
 		return -ENOMEM;
-	if ((ret->flow == OIDC_TOKEN_EXCHANGE || ret->flow == OIDC_INTROSPECTION) && !q->token.n)
+	if ((ret->flow == OIDC_TOKEN_EXCHANGE || ret->flow == OIDC_INTROSPECTION ||
+	     ret->flow == OIDC_SAML_BEARER) && !q->token.n)
 		return -ENODATA;
+	if (ret->flow == OIDC_SAML_BEARER && !assertion(q, a, &ret->token))
+		return -ENOMEM;
 	return w && !fill_person(w, q, a, ret) ? -ENOMEM : 0;
 }

@@ -254,7 +254,6 @@ void authzen_free(struct authzen *z)
 
 void authzen_describe(const struct authzen *z, struct jsonw *w)
 {
-	jsonw_object(w);
 	jsonw_kv_string(w, "url", z->url);
 	health_describe(&z->health, clock_boot_ns() / 1000000, w);
 	jsonw_kv_u64(w, "waiting", z->waiting);
@@ -262,5 +261,4 @@ void authzen_describe(const struct authzen *z, struct jsonw *w)
 	jsonw_kv_u64(w, "allowed", z->allowed);
 	jsonw_kv_u64(w, "denied", z->denied);
 	jsonw_kv_u64(w, "failed", z->failed);
-	jsonw_object_end(w);
 }

@@ -55,6 +55,7 @@ void authzen_cancel(struct authzen *z, uint64_t id);
 char *authzen_body(const struct authzen_ask *ask);
 /* True: yes. False with words. For tests and fuzzing. */
 bool authzen_decision(struct slice body, char **ret_evidence, char *error, size_t error_cap);
+/* Members for `status`, into an open object. */
 void authzen_describe(const struct authzen *z, struct jsonw *w);
 
 #endif

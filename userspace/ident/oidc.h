@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * OpenID Connect client for approvals: discovery, JWKS, one of five ways to ask,
+ * OpenID Connect client for approvals: discovery, JWKS, one of six ways to ask,
  * and complete verification of the token that is the answer. Runs in authd, on a libuv loop, through libcurl's multi interface: nothing
  * blocks, every request has a deadline.
  */
@@ -46,6 +46,7 @@ enum oidc_flow {
 	OIDC_CIBA,		 /* CIBA Core 1.0, poll mode: a person on a device of theirs */
 	OIDC_DEVICE,		 /* RFC 8628: a person, with a code */
 	OIDC_INTROSPECTION,	 /* RFC 7662: the agent's own token is good */
+	OIDC_SAML_BEARER,	 /* RFC 7522: about the agent's own SAML assertion */
 };
 
 /* What is asked. Copied by oidc_request(). NULL and 0: none, or the configuration's. */
@@ -54,7 +55,7 @@ struct oidc_ask {
 	const char *scope; /* may be NULL with OIDC_INTROSPECTION only */
 	const char *audience, *resource;
 	const char *login_hint, *binding_message; /* OIDC_CIBA */
-	struct slice token; /* the agent's; OIDC_TOKEN_EXCHANGE and OIDC_INTROSPECTION need it */
+	struct slice token; /* the agent's; the flows about it need it */
 
 	/*
 	 * With @details the request carries authorization_details that say the following, and

@@ -52,13 +52,11 @@ static bool copy_token(struct arena *a, struct slice *token)
 
 static bool usable(const struct oidc_ask *a)
 {
-	bool about_token = a->flow == OIDC_TOKEN_EXCHANGE || a->flow == OIDC_INTROSPECTION;
-
 	if (!a->agent || !*a->agent)
 		return false;
 	if (a->scope && *a->scope ? !scope_valid(a->scope) : a->flow != OIDC_INTROSPECTION)
 		return false;
-	if (about_token && !a->token.n)
+	if (oidc_ask_of_token(a) && !a->token.n)
 		return false;
 	return a->flow != OIDC_CIBA || (a->login_hint && *a->login_hint);
 }

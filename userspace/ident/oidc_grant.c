@@ -288,6 +288,11 @@ static bool put_token(const struct oidc_grant *g, struct params *p)
 		put_str(p, "grant_type", "client_credentials");
 		return put_ask(g, p);
 	}
+	if (g->ask.flow == OIDC_SAML_BEARER) {
+		put_str(p, "grant_type", "urn:ietf:params:oauth:grant-type:saml2-bearer");
+		put(p, "assertion", g->ask.token);
+		return put_ask(g, p);
+	}
 	put_str(p, "grant_type", "urn:ietf:params:oauth:grant-type:token-exchange");
 	put(p, "subject_token", g->ask.token);
 	put_str(p, "subject_token_type", jwt_shaped(g->ask.token) ? type_jwt : type_access_token);

@@ -145,6 +145,11 @@ static inline bool oidc_ask_of_person(const struct oidc_ask *a)
 {
 	return a->flow == OIDC_CIBA || a->flow == OIDC_DEVICE;
 }
+static inline bool oidc_ask_of_token(const struct oidc_ask *a)
+{
+	return a->flow == OIDC_TOKEN_EXCHANGE || a->flow == OIDC_INTROSPECTION ||
+	       a->flow == OIDC_SAML_BEARER;
+}
 /* @scope without the words that OpenID Connect itself means: in @a, NULL: no memory. */
 const char *oidc_ask_scope(struct arena *a, const char *scope);
 /* The value of authorization_details; NULL: no memory. */

@@ -15,5 +15,8 @@ if [ ! -d "$dir/node_modules/oidc-provider" ]; then
 	mv -T "$new" "$dir" 2>/dev/null || rm -rf "$new"
 fi
 # Modules are looked for beside the file that asks for them.
-cmp -s "$here/op.mjs" "$dir/op.mjs" || { cp "$here/op.mjs" "$dir/op.mjs.$$" && mv "$dir/op.mjs.$$" "$dir/op.mjs"; } || exit 1
+for f in "$here"/*.mjs; do
+	to=$dir/$(basename "$f")
+	cmp -s "$f" "$to" || { cp "$f" "$to.$$" && mv "$to.$$" "$to"; } || exit 1
+done
 printf '%s\n' "$dir"

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // A real identity provider for the end-to-end tests: npm oidc-provider behind a small harness.
-// The protocol is the library's own. Ours: clients, accounts, keys, the token exchange grant, the
-// answer slow_down, and an admin port that decides for people, rotates keys, injects faults and
+// The protocol is the library's own. Ours: clients, accounts, keys, the grants of RFC 8693 and
+// RFC 7522 (assertions signed by saml-idp.crt.pem in OP_DIR), the answer slow_down, and an admin port that decides for people, rotates keys, injects faults and
 // counts calls.
 //
 //   OP_DIR=run node op.mjs     keys, certificates and ready.json are made in OP_DIR
@@ -31,6 +31,7 @@ import { execFileSync } from 'node:child_process';
 // oidc-provider 9 calls URL.parse(), which Node has from 22.1 and in late releases of 20.
 URL.parse ??= (url, base) => { try { return new URL(url, base); } catch { return null; } };
 const { Provider, errors } = await import('oidc-provider');
+const { verifyAssertion } = await import('./saml-verify.mjs');
 
 const env = process.env;
 const dir = env.OP_DIR || path.join(process.cwd(), 'run');
@@ -82,11 +83,12 @@ makeCertificates();
 const CIBA = 'urn:openid:params:grant-type:ciba';
 const DEVICE = 'urn:ietf:params:oauth:grant-type:device_code';
 const EXCHANGE = 'urn:ietf:params:oauth:grant-type:token-exchange';
+const SAML = 'urn:ietf:params:oauth:grant-type:saml2-bearer';
 const people = {
   alice: { name: 'Alice', email: 'alice@example.com', groups: ['dba', 'staff'] },
   bob: { name: 'Bob', email: 'bob@example.com', groups: ['staff'] },
 };
-const base = { grant_types: ['client_credentials', CIBA, DEVICE, EXCHANGE], backchannel_token_delivery_mode: 'poll', response_types: [], redirect_uris: [], authorization_details_types: ['agent_access', 'other'] };
+const base = { grant_types: ['client_credentials', CIBA, DEVICE, EXCHANGE, SAML], backchannel_token_delivery_mode: 'poll', response_types: [], redirect_uris: [], authorization_details_types: ['agent_access', 'other'] };
 const parseDetails = (text) => (text === undefined ? undefined : JSON.parse(text));
 const secret = (id, method, value, more) => ({ ...base, client_id: id, client_secret: value, token_endpoint_auth_method: method, ...more });
 const signed = (id, alg) => ({ ...base, client_id: id, token_endpoint_auth_method: 'private_key_jwt', token_endpoint_auth_signing_alg: alg, jwks: { keys: [clientKey(id, alg)] } });
@@ -180,6 +182,7 @@ function build() {
   provider.on('grant.error', (ctx, e) => console.error('grant.error', e.message, e.error_detail || ''));
   provider.use(tell);
   provider.registerGrantType(EXCHANGE, exchange, ['subject_token', 'subject_token_type', 'requested_token_type', 'audience', 'resource', 'scope', 'authorization_details'], ['resource', 'audience']);
+  provider.registerGrantType(SAML, samlBearer, ['assertion', 'resource', 'audience', 'scope', 'authorization_details'], ['resource', 'audience']);
   op = provider;
   handle = provider.callback();
 }
@@ -224,6 +227,25 @@ async function exchange(ctx) {
   token.resourceServer = new op.ResourceServer(resource, resourceServer(resource));
   ctx.oidc.entity('AccessToken', token);
   ctx.body = { access_token: await token.save(), issued_token_type: config.issued || 'urn:ietf:params:oauth:token-type:access_token', token_type: 'Bearer', expires_in: token.expiration, scope: token.scope };
+}
+
+// RFC 7522, which the library does not have either.
+const assertionsUsed = new Set();
+async function samlBearer(ctx) {
+  const { params, client } = ctx.oidc;
+  const xml = Buffer.from(params.assertion || '', 'base64url').toString('utf8');
+  const cert = fs.readFileSync(file('saml-idp.crt.pem'), 'utf8');
+  const said = await verifyAssertion(xml, { cert, audience: issuer, recipient: `${issuer}/token` }).catch((e) => { throw new errors.InvalidGrant(`assertion: ${e.message}`); });
+  if (assertionsUsed.has(said.id)) throw new errors.InvalidGrant('assertion: used before');
+  assertionsUsed.add(said.id);
+  if (!Object.hasOwn(people, said.nameId)) throw new errors.InvalidGrant('assertion: nobody of that name');
+  const resource = [].concat(params.resource || `${resources}rs256`)[0];
+  const grant = new op.Grant({ clientId: client.clientId, accountId: said.nameId });
+  grant.addResourceScope(resource, params.scope || '');
+  const token = new op.AccessToken({ client, scope: params.scope, accountId: said.nameId, grantId: await grant.save(), gty: 'saml2-bearer', rar: config.details === 'drop' ? undefined : parseDetails(params.authorization_details) });
+  token.resourceServer = new op.ResourceServer(resource, resourceServer(resource));
+  ctx.oidc.entity('AccessToken', token);
+  ctx.body = { access_token: await token.save(), token_type: 'Bearer', expires_in: token.expiration, scope: token.scope };
 }
 
 async function decide(id, verdict, body) {
