@@ -45,6 +45,14 @@ enum {
 };
 
 /*
+ * Functions that are __noinline and not static are verified by themselves, once for each
+ * program, instead of again and again for every way that leads to a call. Such a one knows
+ * nothing of its arguments: pointers may be NULL, kernel addresses come as numbers, and until
+ * 6.2 what they point to is no key or value for a map's helper: keys are copied. It returns a
+ * number.
+ */
+
+/*
  * Turns 0 or -errno into a hook's verdict. Before 5.18 there is no way to choose
  * the error and the caller sees EPERM.
  */

@@ -31,7 +31,7 @@ static __always_inline int create_socket(struct bpf_sock *ctx)
 	struct tg_sock *s;
 	int err;
 
-	if (!who_is(NULL, NULL, &w))
+	if (!who_is(0, NULL, &w))
 		return 0;
 	err = create_errno(ctx->type, ctx->protocol);
 	if (err)
@@ -67,7 +67,7 @@ static __always_inline int create_bound(struct bpf_sock *ctx, bool reaches_loopb
 		if (!d || bpf_ntohs(d->port_be) != ctx->src_port)
 			return 0;
 	}
-	if (!who_is(NULL, NULL, &w) && !w.uid)
+	if (!who_is(0, NULL, &w) && !w.uid)
 		return 0;
 	return deny(TG_K_DENIED_BIND, -E_ADDRINUSE);
 }

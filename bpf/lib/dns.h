@@ -7,6 +7,7 @@
 #ifndef TIDEGATE_BPF_DNS_H
 #define TIDEGATE_BPF_DNS_H
 
+#include "lib/listener.h"
 #include "lib/record.h"
 
 enum { PORT_DNS = 53, PORT_DOT = 853, PORT_MDNS = 5353, PORT_LLMNR = 5355 };
@@ -30,47 +31,19 @@ static __always_inline struct tg_resolver *resolver_of(__u64 netns)
 	return bpf_map_lookup_elem(&tg_resolvers, &netns);
 }
 
-static __always_inline struct bpf_sock *dns_lookup(struct bpf_sock_addr *ctx, __u16 port_be,
-						   bool v4)
+/* A question of an agent, in either protocol. */
+__noinline int dns_steer(struct bpf_sock_addr *ctx, const struct tg_addr_key *key, __u32 agent,
+			 struct step *step)
 {
-	struct bpf_sock_tuple tuple = {};
-
-	if (v4) {
-		tuple.ipv4.saddr = tuple.ipv4.daddr = V4_LOOPBACK;
-		tuple.ipv4.dport = port_be;
-		if (ctx->protocol == PROTO_TCP)
-			return bpf_sk_lookup_tcp(ctx, &tuple, sizeof(tuple.ipv4),
-						 BPF_F_CURRENT_NETNS, 0);
-		return bpf_sk_lookup_udp(ctx, &tuple, sizeof(tuple.ipv4), BPF_F_CURRENT_NETNS, 0);
-	}
-	tuple.ipv6.saddr[3] = tuple.ipv6.daddr[3] = bpf_htonl(1);
-	tuple.ipv6.dport = port_be;
-	if (ctx->protocol == PROTO_TCP)
-		return bpf_sk_lookup_tcp(ctx, &tuple, sizeof(tuple.ipv6), BPF_F_CURRENT_NETNS, 0);
-	return bpf_sk_lookup_udp(ctx, &tuple, sizeof(tuple.ipv6), BPF_F_CURRENT_NETNS, 0);
-}
-
-/* 0, or the counter that says why: nobody else on that port gets an agent's questions. */
-static __always_inline int dns_check(struct bpf_sock_addr *ctx, __u16 port_be, bool v4)
-{
-	struct bpf_sock *sk = dns_lookup(ctx, port_be, v4);
-	struct tg_sock *mark;
-	bool ours;
-
-	if (!sk)
-		return TG_K_DENIED_NO_LISTENER;
-	mark = bpf_sk_storage_get(&tg_socks, sk, 0, 0);
-	ours = mark && mark->flags & TG_SOCK_LISTENER;
-	bpf_sk_release(sk);
-	return ours ? 0 : TG_K_DENIED_FOREIGN_LISTENER;
-}
-
-static __always_inline int dns_steer(struct bpf_sock_addr *ctx, const struct tg_addr_key *key,
-				     const struct tg_resolver *r, __u32 agent, struct step *step)
-{
-	int why = r ? dns_check(ctx, r->port_be, key_is_v4(key)) : TG_K_DENIED_NO_LISTENER;
+	__u64 netns = bpf_get_netns_cookie(ctx);
+	struct tg_resolver *r = resolver_of(netns);
+	int why = TG_K_DENIED_NO_LISTENER;
 	struct tg_sock *s;
 
+	if (!key || !step)
+		return -E_PERM;
+	if (r)
+		why = daemon_check(ctx, r->port_be, key_is_v4(key));
 	if (!r || why)
 		return deny(why, -E_CONNREFUSED);
 	s = bpf_sk_storage_get(&tg_socks, ctx->sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
@@ -89,25 +62,32 @@ static __always_inline int dns_steer(struct bpf_sock_addr *ctx, const struct tg_
 	return 0;
 }
 
-/* A connected socket's send() to a v4-mapped peer comes by sendmsg4, as it was rewritten. */
-static __always_inline bool dns_is_mapped(const struct step *step, const struct tg_sock *s)
+/*
+ * A connected socket's send() to a v4-mapped peer comes by sendmsg4, as it was rewritten: it has
+ * been judged.
+ */
+static __always_inline bool dns_is_mapped(const struct tg_addr_key *key, __u64 netns,
+					  const struct tg_sock *s)
 {
 	__u32 both = TG_SOCK_DNS | TG_SOCK_STEERED;
+	struct tg_resolver *r;
 
-	return step->datagram && s && (s->flags & both) == both;
+	if (!s || (s->flags & both) != both || !key_is_loopback(key))
+		return false;
+	r = resolver_of(netns);
+	return r && r->port_be == key->port_be;
 }
 
 enum dns_kind { DNS_NOT, DNS_OWN_PORT, DNS_ASK, DNS_ROUND };
 
 /* What connect() or sendmsg() to no target has to do with names, if an agent does it. */
-static __always_inline enum dns_kind dns_kind(const struct tg_addr_key *key, __u64 netns,
-					      const struct tg_sock *s, const struct step *step)
+static __always_inline enum dns_kind dns_kind(const struct tg_addr_key *key, __u64 netns)
 {
 	struct tg_resolver *r;
 
 	if (key_is_loopback(key)) {
 		r = resolver_of(netns);
-		if (r && r->port_be == key->port_be && !dns_is_mapped(step, s))
+		if (r && r->port_be == key->port_be)
 			return DNS_OWN_PORT;
 	}
 	if (!dns_port(key->port_be) || !dns_on())
@@ -117,14 +97,13 @@ static __always_inline enum dns_kind dns_kind(const struct tg_addr_key *key, __u
 
 /* It is an agent. */
 static __always_inline int dns_connect(struct bpf_sock_addr *ctx, const struct tg_addr_key *key,
-				       enum dns_kind kind, __u64 netns, __u32 agent,
-				       struct step *step)
+				       enum dns_kind kind, __u32 agent, struct step *step)
 {
 	if (kind == DNS_OWN_PORT)
 		return deny(TG_K_DENIED_DAEMON_PORT, -E_CONNREFUSED);
 	if (kind == DNS_ROUND)
 		return deny(TG_K_DENIED_DNS, -E_CONNREFUSED);
-	return dns_steer(ctx, key, resolver_of(netns), agent, step);
+	return dns_steer(ctx, key, agent, step);
 }
 
 /* recvmsg(): the answer comes from the server that was asked. */
@@ -177,14 +156,18 @@ static __always_inline void dns_source6(struct bpf_sock_addr *ctx)
  * A datagram has no accepted socket that could carry who sent it: its source is written
  * down here, where a connected socket's is known at last.
  */
-static __always_inline void dns_note(struct __sk_buff *skb, struct bpf_sock *sk,
-				     const struct tg_sock *s)
+static __always_inline void dns_note(struct __sk_buff *skb)
 {
-	struct tg_asker asker = {.port = (__u16)sk->src_port,
-				 .netns_cookie = s->record.netns_cookie};
+	struct bpf_sock *sk = skb->sk ? bpf_sk_fullsock(skb->sk) : NULL;
+	struct tg_sock *s = sk ? bpf_sk_storage_get(&tg_socks, sk, 0, 0) : NULL;
+	struct tg_asker asker = {};
 	__u32 *a = (__u32 *)asker.addr;
 	long err;
 
+	if (!s)
+		return;
+	asker.port = (__u16)sk->src_port;
+	asker.netns_cookie = s->record.netns_cookie;
 	if (skb->protocol == bpf_htons(0x0800)) {
 		a[2] = V4_MAPPED;
 		err = bpf_skb_load_bytes(skb, 12, &a[3], 4);
@@ -198,7 +181,7 @@ static __always_inline void dns_note(struct __sk_buff *skb, struct bpf_sock *sk,
 
 /* Packets: a steered question goes on, whatever target covers loopback. */
 static __always_inline bool dns_egress(struct __sk_buff *skb, const struct tg_addr_key *key,
-				       struct bpf_sock *sk, const struct tg_sock *s)
+				       const struct tg_sock *s)
 {
 	struct tg_resolver *r;
 
@@ -208,7 +191,7 @@ static __always_inline bool dns_egress(struct __sk_buff *skb, const struct tg_ad
 	if (!r || r->port_be != key->port_be)
 		return false;
 	if (key->protocol == PROTO_UDP)
-		dns_note(skb, sk, s);
+		dns_note(skb);
 	return true;
 }
 

@@ -70,12 +70,14 @@ static __always_inline int drop(void)
 }
 
 /* The socket's cgroup, for sockets that are older than their agent. No process's context. */
-static __always_inline bool who_by_skb(struct __sk_buff *skb, struct who *w)
+__noinline int who_by_skb(struct __sk_buff *skb, struct who *w)
 {
 	struct tg_config *c = config();
-	bool found = false;
+	int found = 0;
 	__u64 id;
 
+	if (!w)
+		return 0;
 	for (int i = 1; c && i <= TG_MAX_LEVEL; i++) {
 		if (!(c->level_mask & 1u << i))
 			continue;
@@ -124,6 +126,24 @@ static __always_inline int egress_target(const struct tg_addr_key *key, __u32 ta
 	return drop();
 }
 
+/* Where an agent's packet goes is known: 1 lets it go, 0 drops it. */
+__noinline int egress_judge(struct __sk_buff *skb, const struct tg_addr_key *to,
+			    const struct tg_sock *s, struct who *w)
+{
+	struct tg_addr_key key;
+	__u32 *target;
+
+	if (!to || !w)
+		return 0;
+	key = *to;
+	if (dns_egress(skb, &key, s))
+		return 1;
+	target = key.protocol == PROTO_UDP ? target_find_udp(&key) : target_find(&key);
+	if (target)
+		return egress_target(&key, *target, s);
+	return dns_backstop(&key) ? drop() : egress_other(skb, &key, s, w);
+}
+
 /* 1: let it go, 0: drop. @sk belongs to an agent: @w if that is known. */
 static __always_inline int egress_agent(struct __sk_buff *skb, struct bpf_sock *sk,
 					const struct tg_sock *s, struct who *w)
@@ -131,7 +151,6 @@ static __always_inline int egress_agent(struct __sk_buff *skb, struct bpf_sock *
 	bool v4 = skb->protocol == bpf_htons(0x0800);
 	struct tg_addr_key key;
 	enum skb_dest dest;
-	__u32 *target;
 
 	key_init(&key, PROTO_TCP, 0);
 	dest = v4 ? dest4(skb, &key) : dest6(skb, &key);
@@ -140,12 +159,7 @@ static __always_inline int egress_agent(struct __sk_buff *skb, struct bpf_sock *
 		return 1; /* already inside IPsec: judged when it was connected */
 	if (dest != DEST_OK)
 		return drop();
-	if (dns_egress(skb, &key, sk, s))
-		return 1;
-	target = key.protocol == PROTO_UDP ? target_find_udp(&key) : target_find(&key);
-	if (target)
-		return egress_target(&key, *target, s);
-	return dns_backstop(&key) ? drop() : egress_other(skb, &key, s, w);
+	return egress_judge(skb, &key, s, w) ? 1 : 0;
 }
 
 static __always_inline struct bpf_sock *egress_sock(struct __sk_buff *skb)

@@ -45,7 +45,7 @@ static __always_inline bool watched_uid(__u32 uid, struct who *w)
 	return true;
 }
 
-static __always_inline __u64 ancestor_id(struct cgroup *cg, int level)
+static __always_inline __u64 ancestor_id(const struct cgroup *cg, int level)
 {
 	struct cgroup *ancestor = NULL;
 	__u64 id = 0;
@@ -53,11 +53,11 @@ static __always_inline __u64 ancestor_id(struct cgroup *cg, int level)
 
 	if (bpf_core_field_exists(cg->ancestors)) {
 		off = bpf_core_field_offset(cg->ancestors) + level * sizeof(void *);
-		bpf_probe_read_kernel(&ancestor, sizeof(ancestor), (char *)cg + off);
+		bpf_probe_read_kernel(&ancestor, sizeof(ancestor), (const char *)cg + off);
 		return BPF_CORE_READ(ancestor, kn, id);
 	}
 	off = bpf_core_field_offset(((struct cgroup___ids *)cg)->ancestor_ids);
-	bpf_probe_read_kernel(&id, sizeof(id), (char *)cg + off + level * sizeof(id));
+	bpf_probe_read_kernel(&id, sizeof(id), (const char *)cg + off + level * sizeof(id));
 	return id;
 }
 
@@ -65,11 +65,14 @@ static __always_inline __u64 ancestor_id(struct cgroup *cg, int level)
  * From the root down, so that nesting cgroups deeper than the loop reaches does not
  * lead out of a watched one. The innermost watched cgroup names the agent.
  */
-static __always_inline bool who_by_cgroup(struct cgroup *cg, __u32 mask, struct who *w)
+__noinline int who_by_cgroup(__u64 cgroup, __u32 mask, struct who *w)
 {
+	const struct cgroup *cg = (const struct cgroup *)cgroup;
 	int level = BPF_CORE_READ(cg, level);
-	bool found = false;
+	int found = 0;
 
+	if (!w)
+		return 0;
 	for (int i = 1; i <= TG_MAX_LEVEL; i++) {
 		if (i > level)
 			break;
@@ -79,11 +82,13 @@ static __always_inline bool who_by_cgroup(struct cgroup *cg, __u32 mask, struct 
 	return found;
 }
 
-static __always_inline bool who_by_task(__u32 mask, struct who *w)
+__noinline int who_by_task(__u32 mask, struct who *w)
 {
-	bool found = false;
+	int found = 0;
 	__u64 id;
 
+	if (!w)
+		return 0;
 	for (int i = 1; i <= TG_MAX_LEVEL; i++) {
 		if (!(mask & 1u << i))
 			continue;
@@ -103,30 +108,33 @@ static __always_inline bool who_by_mark(const struct tg_sock *s, struct who *w)
 	return s->watched ? watched_cgroup(s->watched, w) : watched_uid(s->uid, w);
 }
 
-static __always_inline struct cgroup *sock_cgroup(struct bpf_sock *sk)
+/* Address of a TCP socket's cgroup; 0: not TCP. */
+static __always_inline __u64 sock_cgroup(struct bpf_sock *sk)
 {
 	struct sock *tcp = (struct sock *)bpf_skc_to_tcp_sock(sk);
 
-	return tcp ? BPF_CORE_READ(tcp, sk_cgrp_data.cgroup) : NULL;
+	return tcp ? (__u64)BPF_CORE_READ(tcp, sk_cgrp_data.cgroup) : 0;
 }
 
-/* In a process's context only. @cg is the socket's cgroup if it is known, @s its mark. */
-static __always_inline bool who_is(struct cgroup *cg, const struct tg_sock *s, struct who *w)
+/* In a process's context only. @cg is the socket's cgroup or 0, @s the socket's mark or NULL. */
+__noinline int who_is(__u64 cg, const struct tg_sock *s, struct who *w)
 {
 	struct tg_config *c = config();
 
+	if (!w)
+		return 0;
 	w->watched = 0;
 	w->uid = (__u32)bpf_get_current_uid_gid();
 	if (!c)
-		return false;
+		return 0;
 	if (c->level_mask) {
 		if (cg && who_by_cgroup(cg, c->level_mask, w))
-			return true;
+			return 1;
 		if (who_by_mark(s, w) || who_by_task(c->level_mask, w))
-			return true;
+			return 1;
 	}
 	if (!c->uid_agents)
-		return false;
+		return 0;
 	return who_by_mark(s, w) || watched_uid(w->uid, w);
 }
 

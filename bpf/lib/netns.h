@@ -33,7 +33,7 @@ static __always_inline void netns_tell(__u64 cookie, struct task_struct *t, cons
 		count(TG_K_NETNS_TOLD);
 }
 
-static __always_inline bool task_is_agent(struct task_struct *t, struct cgroup *cg, struct who *w)
+static __always_inline bool task_is_agent(struct task_struct *t, __u64 cg, struct who *w)
 {
 	struct tg_config *c = config();
 
@@ -52,7 +52,7 @@ static __always_inline int netns_task(struct task_struct *t, __u32 how)
 
 	if (!cookie || bpf_map_lookup_elem(&tg_listeners, &cookie))
 		return 0;
-	if (task_is_agent(t, BPF_CORE_READ(t, cgroups, dfl_cgrp), &w))
+	if (task_is_agent(t, (__u64)BPF_CORE_READ(t, cgroups, dfl_cgrp), &w))
 		netns_tell(cookie, t, &w, how);
 	return 0;
 }

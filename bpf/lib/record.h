@@ -7,8 +7,9 @@
 #include "lib/target.h"
 
 static __always_inline void record_fill(struct bpf_sock_addr *ctx, struct tg_record *r,
-					const struct tg_addr_key *key, struct cgroup *cg)
+					const struct tg_addr_key *key, __u64 cgroup)
 {
+	const struct cgroup *cg = (const struct cgroup *)cgroup;
 	__u64 id = bpf_get_current_pid_tgid();
 
 	memcpy(r->addr, key->addr, sizeof(r->addr));

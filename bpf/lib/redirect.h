@@ -4,34 +4,9 @@
 #define TIDEGATE_BPF_REDIRECT_H
 
 #include "lib/dns.h"
+#include "lib/listener.h"
 #include "lib/record.h"
 #include "lib/rules.h"
-
-/* 0, or the counter that says why the daemon cannot be used. */
-static __always_inline int listener_check(struct bpf_sock_addr *ctx, const struct tg_listener *l,
-					  bool v4)
-{
-	struct bpf_sock_tuple tuple = {};
-	struct bpf_sock *sk;
-	struct tg_sock *mark;
-	bool ours;
-
-	if (v4) {
-		tuple.ipv4.saddr = tuple.ipv4.daddr = V4_LOOPBACK;
-		tuple.ipv4.dport = l->port_be;
-		sk = bpf_sk_lookup_tcp(ctx, &tuple, sizeof(tuple.ipv4), BPF_F_CURRENT_NETNS, 0);
-	} else {
-		tuple.ipv6.saddr[3] = tuple.ipv6.daddr[3] = bpf_htonl(1);
-		tuple.ipv6.dport = l->port_be;
-		sk = bpf_sk_lookup_tcp(ctx, &tuple, sizeof(tuple.ipv6), BPF_F_CURRENT_NETNS, 0);
-	}
-	if (!sk)
-		return TG_K_DENIED_NO_LISTENER;
-	mark = bpf_sk_storage_get(&tg_socks, sk, 0, 0);
-	ours = mark && mark->flags & TG_SOCK_LISTENER;
-	bpf_sk_release(sk);
-	return ours ? 0 : TG_K_DENIED_FOREIGN_LISTENER;
-}
 
 /*
  * A namespace that has no listener because it is new is no daemon that is down: nobody gets
@@ -47,7 +22,7 @@ static __always_inline bool has_served(void)
 static __always_inline int connect_target(struct bpf_sock_addr *ctx, const struct tg_addr_key *key,
 					  __u32 target, struct tg_sock *s, struct step *step)
 {
-	struct cgroup *cg = sock_cgroup(ctx->sk);
+	__u64 cg = sock_cgroup(ctx->sk);
 	__u64 netns = bpf_get_netns_cookie(ctx);
 	int why = TG_K_DENIED_NO_LISTENER;
 	struct tg_target_state *state;
@@ -70,7 +45,7 @@ static __always_inline int connect_target(struct bpf_sock_addr *ctx, const struc
 		return deny(TG_K_STORAGE_FAILED, -E_CONNREFUSED);
 	l = bpf_map_lookup_elem(&tg_listeners, &netns);
 	if (l)
-		why = listener_check(ctx, l, key_is_v4(key));
+		why = daemon_check(ctx, l->port_be, key_is_v4(key));
 	if (!l || why) {
 		if (!(state->flags & TG_TARGET_FAIL_OPEN) || (!l && has_served()))
 			return deny(why, -E_CONNREFUSED);
@@ -96,7 +71,7 @@ static __always_inline int connect_other(struct bpf_sock_addr *ctx, const struct
 	__u64 netns = bpf_get_netns_cookie(ctx);
 	struct tg_listener *l = NULL;
 	bool rules = rules_in_use();
-	enum dns_kind kind = dns_kind(key, netns, s, step);
+	enum dns_kind kind = dns_kind(key, netns);
 	struct who w = {};
 
 	if (key_is_loopback(key))
@@ -106,29 +81,36 @@ static __always_inline int connect_other(struct bpf_sock_addr *ctx, const struct
 	if ((!l && !rules && !kind) || !who_is(sock_cgroup(ctx->sk), s, &w))
 		return 0;
 	if (kind)
-		return dns_connect(ctx, key, kind, netns, w.agent, step);
+		return dns_connect(ctx, key, kind, w.agent, step);
 	if (l)
 		return deny(TG_K_DENIED_DAEMON_PORT, -E_CONNREFUSED);
 	return rules_refuse(w.agent, key) ? deny(TG_K_DENIED_DEFAULT, -E_PERM) : 0;
 }
 
 /* UDP and whatever else reaches these hooks cannot be steered, but for name look-ups. */
-static __always_inline int datagram(struct bpf_sock_addr *ctx, struct tg_addr_key *key,
-				    struct tg_sock *s, struct step *step)
+__noinline int datagram(struct bpf_sock_addr *ctx, const struct tg_addr_key *to,
+			struct tg_sock *s, struct step *step)
 {
-	__u32 *target = target_find_udp(key);
+	struct tg_addr_key key;
+	__u64 netns = bpf_get_netns_cookie(ctx);
+	enum dns_kind kind;
 	struct who w = {};
+	__u32 *target;
 	__u8 mode;
 
-	__u64 netns = bpf_get_netns_cookie(ctx);
-	enum dns_kind kind = target ? DNS_NOT : dns_kind(key, netns, s, step);
-
-	if ((!target && !kind && !rules_in_use()) || !who_is(NULL, s, &w))
+	if (!to || !step)
+		return -E_PERM;
+	key = *to;
+	if (step->datagram && dns_is_mapped(&key, netns, s))
+		return 0;
+	target = target_find_udp(&key);
+	kind = target ? DNS_NOT : dns_kind(&key, netns);
+	if ((!target && !kind && !rules_in_use()) || !who_is(0, s, &w))
 		return 0;
 	if (kind)
-		return dns_connect(ctx, key, kind, netns, w.agent, step);
+		return dns_connect(ctx, &key, kind, w.agent, step);
 	if (!target)
-		return rules_refuse(w.agent, key) ? deny(TG_K_DENIED_DEFAULT, -E_PERM) : 0;
+		return rules_refuse(w.agent, &key) ? deny(TG_K_DENIED_DEFAULT, -E_PERM) : 0;
 	mode = mode_now(bpf_map_lookup_elem(&tg_targets, target));
 	if (mode == TG_MODE_OFF) {
 		count(TG_K_PASSED_OFF);
@@ -141,20 +123,24 @@ static __always_inline int datagram(struct bpf_sock_addr *ctx, struct tg_addr_ke
 	return deny(TG_K_DENIED_PROTOCOL, -E_CONNREFUSED);
 }
 
-static __always_inline int redirect_connect(struct bpf_sock_addr *ctx, struct tg_addr_key *key,
-					    struct step *step)
+__noinline int redirect_connect(struct bpf_sock_addr *ctx, const struct tg_addr_key *to,
+				struct step *step)
 {
 	struct tg_sock *s = bpf_sk_storage_get(&tg_socks, ctx->sk, 0, 0);
+	struct tg_addr_key key;
 	__u32 *target;
 
+	if (!to || !step)
+		return -E_PERM;
+	key = *to;
 	/* What an earlier connect() of this socket left behind is over. */
 	if (s)
 		s->flags &= ~(TG_SOCK_STEERED | TG_SOCK_LET_THROUGH | TG_SOCK_DNS);
 	if (ctx->protocol != PROTO_TCP)
-		return datagram(ctx, key, s, step);
-	target = target_find(key);
-	return target ? connect_target(ctx, key, *target, s, step) :
-			connect_other(ctx, key, s, step);
+		return datagram(ctx, &key, s, step);
+	target = target_find(&key);
+	return target ? connect_target(ctx, &key, *target, s, step) :
+			connect_other(ctx, &key, s, step);
 }
 
 static __always_inline void rewrite4(struct bpf_sock_addr *ctx, const struct step *step)

@@ -63,7 +63,7 @@ static __always_inline bool sweep_agent(const struct sock *sk, const struct tg_s
 	if (!c)
 		return false;
 	if (c->level_mask &&
-	    who_by_cgroup(BPF_CORE_READ(sk, sk_cgrp_data.cgroup), c->level_mask, w))
+	    who_by_cgroup((__u64)BPF_CORE_READ(sk, sk_cgrp_data.cgroup), c->level_mask, w))
 		return true;
 	return who_by_mark(s, w) || (c->uid_agents && watched_uid(uid, w));
 }
@@ -84,7 +84,7 @@ static __always_inline int sweep_held(struct task_struct *task, struct file *fil
 	if (BPF_CORE_READ(socket, sk, sk_protocol) != PROTO_TCP || !sweep_state(socket->sk))
 		return 0;
 	if (!(c->level_mask &&
-	      who_by_cgroup(BPF_CORE_READ(task, cgroups, dfl_cgrp), c->level_mask, &w)) &&
+	      who_by_cgroup((__u64)BPF_CORE_READ(task, cgroups, dfl_cgrp), c->level_mask, &w)) &&
 	    !(c->uid_agents && watched_uid(BPF_CORE_READ(task, cred, uid.val), &w)))
 		return 0;
 	sweep_key(socket->sk, &key);

@@ -106,7 +106,7 @@ static __always_inline int unix_connect(struct bpf_sock_addr *ctx)
 	if (!o || !o->unix_agents)
 		return 0;
 	k = bpf_cast_to_kern_ctx(ctx);
-	if (!who_is(BPF_CORE_READ(k, sk, sk_cgrp_data.cgroup), NULL, &w))
+	if (!who_is((__u64)BPF_CORE_READ(k, sk, sk_cgrp_data.cgroup), NULL, &w))
 		return 0;
 	a = bpf_map_lookup_elem(&tg_agents, &w.agent);
 	if (!a || !(a->flags & TG_AGENT_UNIX))

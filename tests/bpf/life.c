@@ -411,17 +411,19 @@ static bool stale_tuple(void)
 {
 	struct sockaddr_storage ss, from;
 	struct tg_record r = {.target = TARGET, .agent = AGENT};
-	struct tg_tuple t = {.client_port = 45454, .server_port = env.port};
+	struct tg_tuple t = {.server_port = env.port};
 	socklen_t len, from_len, n = sizeof(t.netns_cookie);
 	int c, fd = socket(AF_INET, SOCK_STREAM, 0), map = pinned("maps", "tg_tuples");
 
 	memcpy(t.client, key_of("127.0.0.1", 0, IPPROTO_TCP, 32).addr, 16);
 	memcpy(t.server, t.client, 16);
 	CHECK(getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, &t.netns_cookie, &n) == 0);
-	CHECK(map >= 0 && bpf_map_update_elem(map, &t, &r, BPF_ANY) == 0);
-	from = addr_of("127.0.0.1", t.client_port, &from_len);
+	from = addr_of("127.0.0.1", 0, &from_len);
 	ss = addr_of("127.0.0.1", env.port, &len);
 	CHECK(bind(fd, (struct sockaddr *)&from, from_len) == 0);
+	CHECK(getsockname(fd, (struct sockaddr *)&from, &from_len) == 0);
+	t.client_port = ntohs(((struct sockaddr_in *)&from)->sin_port);
+	CHECK(map >= 0 && bpf_map_update_elem(map, &t, &r, BPF_ANY) == 0);
 	CHECK(connect(fd, (struct sockaddr *)&ss, len) == 0);
 	c = accept_in(env.listen4, 1000);
 	CHECK(c >= 0);
