@@ -16,6 +16,7 @@ enum outcome {
 	GAP,	 /* the same, and it is named */
 	ABSENT,	 /* not on this kernel */
 	BROKEN,	 /* the attempt failed by itself */
+	UNSEEN,	 /* it says that it got somewhere, and nobody has seen it yet */
 };
 
 enum how {

@@ -143,6 +143,8 @@ struct kern_shadow;
 int kern_shadow_new(struct kern *k, struct kern_shadow **ret);
 void kern_shadow_check(struct kern *k, struct kern_shadow *all);
 void kern_shadow_free(struct kern_shadow *all);
+/* For tests: how often the maps were looked at, and not passed over because there is much. */
+unsigned int kern_shadow_looks(const struct kern *k);
 struct kern_shadow *kern_watch_shadow(const struct kern_watch *w);
 
 /* --- kern_accel.c */

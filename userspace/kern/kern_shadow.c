@@ -43,6 +43,7 @@ struct kern_shadow {
 	struct copy copy[ARRAY_SIZE(watched)];
 	uint8_t *keys, *values; /* CHUNK of each, of the largest map */
 	uint64_t next_boot_ns;
+	unsigned int looks; /* how often the maps were gone through since */
 };
 
 static struct copy *copy_of(const struct kern *k, enum kern_map map)
@@ -286,6 +287,7 @@ void kern_shadow_check(struct kern *k, struct kern_shadow *s)
 
 	if (now < s->next_boot_ns)
 		return;
+	s->looks++;
 	for (size_t i = 0; i < ARRAY_SIZE(watched); i++) {
 		struct copy *c = &s->copy[i];
 
@@ -295,6 +297,13 @@ void kern_shadow_check(struct kern *k, struct kern_shadow *s)
 	}
 	now = clock_boot_ns() - now;
 	s->next_boot_ns = now < QUICK_NS ? 0 : clock_boot_ns() + now * REST;
+}
+
+unsigned int kern_shadow_looks(const struct kern *k)
+{
+	const struct kern_shadow *s = kern_watch_shadow(k->watch);
+
+	return s ? s->looks : 0;
 }
 
 static void keep_one(struct kern *k, struct copy *c, const uint8_t *key, const uint8_t *value)
