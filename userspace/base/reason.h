@@ -117,7 +117,13 @@
 	X(DNS_REBIND, "dns_rebind", "a target's name led to an address that it must not have",     \
 	  "see the journal of tidegated; allow it with dns: allow_special: if that is meant")      \
 	X(DNS_FULL, "dns_full", "targets' names have more addresses than can be guarded",          \
-	  "give the targets fewer names, or shorten dns: keep:")
+	  "give the targets fewer names, or shorten dns: keep:") \
+	X(RECEIPT_FAILED, "receipt_failed", "the decision could not be signed for the recording",  \
+	  "see the journal of tidegated for what keyd says of its key")                            \
+	X(IDP_REVOKED, "idp_revoked", "the identity provider ended what it had granted",           \
+	  "ask the identity provider's administrator, then connect again")                         \
+	X(AGENT_GONE, "agent_gone", "the process that opened the session has ended",               \
+	  "let the process that uses the connection open it")
 
 enum tg_reason {
 #define X(name, label, what, todo) TG_R_##name,

@@ -121,6 +121,18 @@ static void print_ways(const json_t *list)
 	}
 }
 
+/* Which key signs what is decided; it lies beside the recordings under this name. */
+static void print_receipts(const json_t *key)
+{
+	if (!json_is_string(key))
+		return;
+	label("receipts");
+	if (json_string_length(key))
+		(void)printf("signed with %s\n", json_string_value(key));
+	else
+		(void)puts("NOT SIGNED, so nothing is approved: see the journal of tidegated for keyd");
+}
+
 /* Network namespaces of agents besides the daemon's own; one without lo reaches nothing. */
 static void print_namespaces(const json_t *list)
 {
@@ -313,6 +325,7 @@ static void print_status(const json_t *s)
 	print_workers(json_object_get(s, "workers"));
 	print_idp(json_object_get(s, "idp"));
 	print_ways(json_object_get(s, "approvals"));
+	print_receipts(json_object_get(s, "receipt_key"));
 	print_namespaces(json_object_get(s, "namespaces"));
 	print_accelerator(json_object_get(s, "accelerator"));
 	print_warnings(json_object_get(s, "warnings"));

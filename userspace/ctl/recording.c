@@ -7,6 +7,7 @@
 
 #include "base/text.h"
 #include "ctl/ctl.h"
+#include "ctl/proofs.h"
 #include "ctl/recdir.h"
 #include "ctl/replay.h"
 #include "ctl/rerun.h"
@@ -286,23 +287,88 @@ static void print_rerun(struct ctl *c, const json_t *o)
 			 json_integer_value(json_object_get(o, "errors")));
 }
 
-/* 0 if it is as it was written. Appends to @list. @sql NULL: the chain only. */
-static int verify_one(struct ctl *c, const char *dir, const char *word, struct sql *sql,
-		      json_t *list)
+static int check_all(struct reader *r, struct proofs *p, struct verdict *v)
+{
+	struct reader_record rec;
+	int err;
+
+	while ((err = reader_next(r, &rec)) == 1 || err == -EBADMSG) {
+		const char *why = err == 1 ? proofs_record(p, &rec) : NULL;
+		char *text;
+
+		if (!why || asprintf(&text, "holds a receipt that %s", why) < 0)
+			continue;
+		on_fault(v, &(struct reader_fault){.frame = rec.frame, .what = text});
+		free(text);
+	}
+	return err;
+}
+
+/* Takes over @fd. What the receipts are worth; NULL: there is none, or none could be looked at. */
+static json_t *check_receipts(int fd, const char *name, const char *key_file, struct verdict *v)
+{
+	struct proofs_counts n = {0};
+	struct proofs *p = NULL;
+	struct reader *r = NULL;
+	int err = reader_new(fd, &r);
+
+	if (err)
+		(void)close(fd);
+	else
+		err = proofs_new(key_file, name, &p);
+	if (!err) {
+		err = check_all(r, p, v);
+		n = proofs_counts(p);
+	}
+	reader_free(r);
+	json_t *o = n.good + n.bad + n.none
+			    ? json_pack("{s:I, s:I, s:I, s:s?}", "good", (json_int_t)n.good, "bad",
+					(json_int_t)n.bad, "none", (json_int_t)n.none, "key", n.key)
+			    : NULL;
+	proofs_free(p);
+	/* What is no recording has been said. */
+	if (err && err != -ENODATA && err != -EBADMSG)
+		on_fault(v, &(struct reader_fault){.frame = VERIFY_FILE,
+						   .what = "has receipts that cannot be looked at"});
+	return o;
+}
+
+static void print_receipts(struct ctl *c, const json_t *o)
+{
+	json_int_t good = json_integer_value(json_object_get(o, "good"));
+	json_int_t none = json_integer_value(json_object_get(o, "none"));
+
+	if (good)
+		out_text(c, "  receipts: %lld, signed with %s\n", good,
+			 json_string_value(json_object_get(o, "key")));
+	if (none)
+		out_text(c, "  decisions without a receipt: %lld\n", none);
+}
+
+/* What is asked of each recording. */
+struct verify_how {
+	const char *dir, *key_file;
+	struct sql *sql; /* NULL: not run again */
+};
+
+/* 0 if it is as it was written. Appends to @list. */
+static int verify_one(struct ctl *c, const struct verify_how *how, const char *word, json_t *list)
 {
 	bool same_again = true;
 	struct verdict v = {.faults = json_array()};
 	struct verify_result res;
 	char *name, id[UUID_TEXT], hash[65];
-	json_t *o;
-	int fd, err, rc = recdir_open(c, dir, word, &fd, &name);
+	json_t *o, *receipts;
+	int fd, err, again_fd = -1, rc = recdir_open(c, how->dir, word, &fd, &name);
 
 	if (rc) {
 		json_decref(v.faults);
 		return rc;
 	}
 	err = verify_file(fd, on_fault, &v, &res);
-	if (err || !sql)
+	if (!err && how->sql)
+		again_fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	if (err)
 		(void)close(fd);
 	if (err) {
 		rc = out_error(c, "failed", NULL, "%s: %s", name, strerror(-err));
@@ -311,6 +377,7 @@ static int verify_one(struct ctl *c, const char *dir, const char *word, struct s
 		return rc;
 	}
 	check_name(name, &res, &v);
+	receipts = check_receipts(fd, name, how->key_file, &v);
 	uuid_format(&res.session, id);
 	text_hex(res.hash, sizeof(res.hash), hash);
 	o = json_pack("{s:s, s:s, s:b, s:s, s:I, s:I, s:I, s:s, s:I, s:o}", "id", id, "file", name,
@@ -321,8 +388,12 @@ static int verify_one(struct ctl *c, const char *dir, const char *word, struct s
 		(void)json_object_set_new(o, "torn_bytes",
 					  json_integer((json_int_t)res.torn_bytes));
 	print_verdict(c, res.frames ? id : name, o);
-	if (sql) {
-		json_t *again = rerun_one(fd, sql);
+	if (receipts) {
+		print_receipts(c, receipts);
+		(void)json_object_set_new(o, "receipts", receipts);
+	}
+	if (how->sql) {
+		json_t *again = rerun_one(again_fd, how->sql);
 
 		print_rerun(c, again);
 		same_again = json_is_true(json_object_get(again, "ok"));
@@ -333,13 +404,25 @@ static int verify_one(struct ctl *c, const char *dir, const char *word, struct s
 	return v.n || !same_again ? CTL_FAILED : CTL_OK;
 }
 
+static int check_key(struct ctl *c, const char *key_file)
+{
+	struct proofs *p = NULL;
+	int err = key_file ? proofs_new(key_file, "", &p) : 0;
+
+	proofs_free(p);
+	return !err ? 0
+		    : out_error(c, "failed", NULL, "%s: %s", key_file,
+				err == -EINVAL ? "it is no Ed25519 public key in PEM form"
+					       : strerror(-err));
+}
+
 static int do_verify(struct ctl *c, int argc, char **argv)
 {
-	const char *dir = NULL;
+	struct verify_how how = {0};
 	bool rerun = false;
-	const struct ctl_opt opts[] = {{.name = "dir", .value = &dir},
+	const struct ctl_opt opts[] = {{.name = "dir", .value = &how.dir},
+				       {.name = "key", .value = &how.key_file},
 				       {.name = "rerun", .flag = &rerun}};
-	struct sql *sql = NULL;
 	json_t *list;
 	char **names = NULL;
 	size_t n = 0;
@@ -347,31 +430,34 @@ static int do_verify(struct ctl *c, int argc, char **argv)
 
 	if (rc)
 		return rc;
+	rc = check_key(c, how.key_file);
+	if (rc)
+		return rc;
 	if (argc == 0) {
-		rc = recdir_list(c, recdir_path(c, dir), &names, &n);
+		rc = recdir_list(c, recdir_path(c, how.dir), &names, &n);
 		if (rc)
 			return rc;
 	}
-	if (rerun && sql_new(NULL, &sql)) {
+	if (rerun && sql_new(NULL, &how.sql)) {
 		recdir_list_free(names, n);
 		return out_error(c, "failed", NULL, "out of memory");
 	}
 	list = json_array();
 	for (int i = 0; i < argc; i++) {
-		rc = verify_one(c, dir, argv[i], sql, list);
+		rc = verify_one(c, &how, argv[i], list);
 		worst = rc ? rc : worst;
 	}
 	for (size_t i = 0; i < n; i++) {
 		char *path = NULL;
 
-		if (asprintf(&path, "%s/%s", recdir_path(c, dir), names[i]) < 0)
+		if (asprintf(&path, "%s/%s", recdir_path(c, how.dir), names[i]) < 0)
 			break;
-		rc = verify_one(c, dir, path, sql, list);
+		rc = verify_one(c, &how, path, list);
 		worst = rc ? rc : worst;
 		free(path);
 	}
 	recdir_list_free(names, n);
-	sql_free(sql);
+	sql_free(how.sql);
 	if (c->json && (json_array_size(list) || !worst))
 		rc = out_json(c, list);
 	else if (!json_array_size(list) && !worst)
@@ -568,7 +654,7 @@ static const struct ctl_cmd cmds[] = {
 	{"show", do_show, "RECORDING", "who, what, how it ended, totals"},
 	{"replay", do_replay, "RECORDING [--speed N | --no-delay] [--rows N]",
 	 "the session again, as the client saw it"},
-	{"verify", do_verify, "[RECORDING...] [--rerun]", "is it as it was written? (all, if none is named)"},
+	{"verify", do_verify, "[RECORDING...] [--key FILE] [--rerun]", "is it as it was written? (all, if none is named)"},
 	{"export", do_export, "RECORDING [--format jsonl]", "its records, a JSON object a line"},
 };
 

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "daemon/audit.h"
+#include "daemon/decisions.h"
 #include "daemon/grants.h"
 #include "daemon/integrity.h"
 #include "daemon/learned.h"
@@ -264,6 +265,7 @@ static json_t *op_grant_create(struct call *c)
 	const char *agent = arg(c, "agent"), *target = arg(c, "target"), *reason = arg(c, "reason");
 	uint64_t ms = arg_ms(c, "for_ms");
 	struct grant *g;
+	json_t *o;
 	char by[32];
 
 	if (c->uid != 0)
@@ -281,7 +283,11 @@ static json_t *op_grant_create(struct call *c)
 		return fail(c, "failed", "see `tidegate status`",
 			    "it would not be on record: the audit log cannot be written");
 	g = grant_new(c->p, agent, target, "*", "break-glass", by, ms, reason);
-	return g ? grant_json(c->p, g) : fail(c, "failed", NULL, "no memory");
+	if (!g)
+		return fail(c, "failed", NULL, "no memory");
+	o = grant_json(c->p, g);
+	decision_of_root(c->p, g);
+	return o;
 }
 
 static json_t *op_grant_revoke(struct call *c)
@@ -302,13 +308,16 @@ static json_t *op_approval_list(struct call *c)
 {
 	json_t *list = json_array();
 
-	list_each(it, &c->p->approvals)
-		(void)json_array_append_new(list,
-					    approval_json(container_of(it, struct approval, link)));
+	list_each(it, &c->p->approvals) {
+		const struct approval *a = container_of(it, struct approval, link);
+
+		if (!a->signing)
+			(void)json_array_append_new(list, approval_json(a));
+	}
 	return list;
 }
 
-static json_t *decide(struct call *c, bool approve)
+static json_t *give_answer(struct call *c, bool approve)
 {
 	const char *id = arg(c, "id"), *reason = arg(c, "reason");
 	struct approval *a = id ? approval_find(c->p, id) : NULL;
@@ -344,12 +353,12 @@ static json_t *decide(struct call *c, bool approve)
 
 static json_t *op_approval_approve(struct call *c)
 {
-	return decide(c, true);
+	return give_answer(c, true);
 }
 
 static json_t *op_approval_deny(struct call *c)
 {
-	return decide(c, false);
+	return give_answer(c, false);
 }
 
 /* ----------------------------------------------------------------- policy */
@@ -546,7 +555,7 @@ static json_t *op_status(struct call *c)
 	}
 	if (p->cfg->idp)
 		idp = idp_json(p);
-	return json_pack("{s:s, s:i, s:o, s:I, s:o, s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "version",
+	return json_pack("{s:s, s:i, s:o, s:I, s:o, s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:s}", "version",
 			 TIDEGATE_VERSION, "pid", (int)getpid(), "since", when(p->since_wall_ns),
 			 "uptime_ms",
 			 (json_int_t)((clock_wall_ns() - p->since_wall_ns) / 1000000), "workers",
@@ -554,7 +563,8 @@ static json_t *op_status(struct call *c)
 			 p->kern ? "on" : p->bpf_why, "counters", counters, "namespaces",
 			 netns_json(p), "warnings",
 			 warnings_json(p), "gaps", gaps_json(p), "targets_off", off, "accelerator", accel_json(p),
-			 "integrity", integrity_json(p), "approvals", ways_json(p));
+			 "integrity", integrity_json(p), "approvals", ways_json(p), "receipt_key",
+			 p->receipt_key);
 }
 
 static const struct {

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "daemon/audit.h"
+#include "daemon/decisions.h"
 #include "daemon/grants.h"
 #include "daemon/idp_ask.h"
 #include "daemon/registry.h"
@@ -29,7 +30,7 @@ struct grant *grant_find(struct parent *p, const char *id)
 	return NULL;
 }
 
-static const char *via_of(const struct approval *a)
+const char *approval_via(const struct approval *a)
 {
 	return a->ways[0] ? a->ways : "builtin";
 }
@@ -51,7 +52,7 @@ static struct grant *grant_for(struct parent *p, const struct approval *a)
 		if (g->until_boot_ns > now && strcmp(g->agent, a->agent) == 0 &&
 		    strcmp(g->target, a->target) == 0 &&
 		    (strcmp(g->scope, "*") == 0 ||
-		     (strcmp(g->scope, a->scope) == 0 && strcmp(g->via, via_of(a)) == 0 &&
+		     (strcmp(g->scope, a->scope) == 0 && strcmp(g->via, approval_via(a)) == 0 &&
 		      same_login(a, g->user, g->database))))
 			return g;
 	}
@@ -87,7 +88,7 @@ struct grant *grant_new(struct parent *p, const char *agent, const char *target,
 static struct grant *grant_given(struct parent *p, const struct approval *a, const char *by,
 				 uint64_t ms, const char *reason)
 {
-	struct grant *g = grant_new(p, a->agent, a->target, a->scope, via_of(a), by, ms, reason);
+	struct grant *g = grant_new(p, a->agent, a->target, a->scope, approval_via(a), by, ms, reason);
 
 	if (!g)
 		return NULL;
@@ -116,41 +117,13 @@ uint32_t grant_end(struct parent *p, struct grant *g, uint16_t reason, const cha
 			  "agent", g->agent, "target", g->target, "reason", reason_label(reason),
 			  "sessions", (json_int_t)n);
 	list_del(&g->link);
+	free(g->receipt);
+	json_decref(g->evidence);
 	free(g);
 	return n;
 }
 
-/* ---------------------------------------------------------------- answers */
-
-struct verdict {
-	enum insp_verdict v;
-	uint16_t reason;
-	const char *by, *request, *detail;
-	const struct grant *grant;
-};
-
-static void answer(struct parent *p, struct child *c, uint64_t ask, const struct uuid *session,
-		   const struct verdict *v)
-{
-	struct psession *s = registry_find(p, session);
-
-	if (!c->ipc)
-		return;
-	if (s && v->grant)
-		(void)snprintf(s->grant, sizeof(s->grant), "%s", v->grant->id);
-	ipc_begin(c->ipc, IPC_ANSWER, ask);
-	ipc_put_uuid(c->ipc, session);
-	ipc_put_u32(c->ipc, v->v);
-	ipc_put_u32(c->ipc, v->reason);
-	ipc_put_str(c->ipc, v->by);
-	ipc_put_str(c->ipc, v->request);
-	ipc_put_str(c->ipc, v->grant ? v->grant->id : "");
-	ipc_put_u64(c->ipc, v->grant ? v->grant->until_boot_ns : 0);
-	ipc_put_str(c->ipc, v->detail);
-	ipc_send(c->ipc);
-}
-
-static void approval_free(struct parent *p, struct approval *a)
+void approval_free(struct parent *p, struct approval *a)
 {
 	struct pagent *agent = agent_find(p, slice_str(a->agent));
 
@@ -163,33 +136,6 @@ static void approval_free(struct parent *p, struct approval *a)
 	free(a->approvers);
 	free(a->text);
 	free(a);
-}
-
-/* All who wait for it get the same answer. */
-static void decide(struct parent *p, struct approval *a, const struct verdict *v)
-{
-	list_each(it, &a->waiters) {
-		struct waiter *w = container_of(it, struct waiter, link);
-
-		answer(p, w->worker, w->ask, &w->session, v);
-	}
-	log_notice("approval %s (%s, agent %s, target %s): %s by %s%s%s", a->id,
-		   a->statement ? "statement" : "access", a->agent, a->target,
-		   v->v == INSP_V_ALLOW ? "approved" : "denied", v->by,
-		   v->reason ? ": " : "", v->reason ? reason_what(v->reason) : "");
-	(void)audit_write(p, AUDIT_NOTE, "approval.decided", "{s:s, s:s, s:s, s:s, s:b, s:s, s:s?}",
-			  "approval", a->id, "kind", a->statement ? "statement" : "access", "agent",
-			  a->agent, "target", a->target, "approved", v->v == INSP_V_ALLOW, "by", v->by,
-			  "reason", v->reason ? reason_label(v->reason) : NULL);
-	approval_free(p, a);
-}
-
-static void refuse_ask(struct parent *p, struct child *c, uint64_t ask, const struct uuid *session,
-		       uint16_t reason)
-{
-	answer(p, c, ask, session,
-	       &(struct verdict){.v = INSP_V_DENY, .reason = reason, .by = "tidegate",
-				 .request = "", .detail = ""});
 }
 
 /* ------------------------------------------------------------------- asks */
@@ -355,16 +301,15 @@ void access_ask(struct parent *p, struct child *c, struct ipc_msg *m)
 	(void)snprintf(a->rule, sizeof(a->rule), "%.*s", (int)rule.n, (const char *)rule.p);
 	set_times(a, hold_ms);
 	g = grant_for(p, a);
-	same = same_access(p, a);
-	if (g || (a->ways[0] && !p->authd.ipc) || too_many(p, s)) {
+	if (g && g->receipt) {
 		approval_free(p, a);
-		if (g)
-			answer(p, c, m->id, &u,
-			       &(struct verdict){.v = INSP_V_ALLOW, .by = g->by, .request = "",
-						 .detail = "", .grant = g});
-		else
-			refuse_ask(p, c, m->id, &u,
-				   ways.n ? TG_R_IDP_UNREACHABLE : TG_R_OVERLOAD);
+		decision_of_grant(p, c, m->id, &u, g);
+		return;
+	}
+	same = g ? NULL : same_access(p, a);
+	if (!g && ((a->ways[0] && !p->authd.ipc) || too_many(p, s))) {
+		approval_free(p, a);
+		decision_refuse(p, c, m->id, &u, ways.n ? TG_R_IDP_UNREACHABLE : TG_R_OVERLOAD);
 		return;
 	}
 	if (same) {
@@ -372,13 +317,15 @@ void access_ask(struct parent *p, struct child *c, struct ipc_msg *m)
 		a = same;
 	}
 	if (!add_waiter(a, c, m->id, &u)) {
-		refuse_ask(p, c, m->id, &u, TG_R_NO_MEMORY);
+		decision_refuse(p, c, m->id, &u, TG_R_NO_MEMORY);
 		return;
 	}
 	if (same)
 		return;
 	list_add_tail(&p->approvals, &a->link);
-	if (a->ways[0])
+	if (g)
+		decision_join(a, g);
+	else if (a->ways[0])
 		ask_idp(p, a, s);
 	else
 		log_notice("approval %s: agent %s asks for target %s: `tidegate approval approve %s`",
@@ -408,7 +355,7 @@ void statement_ask(struct parent *p, struct child *c, struct ipc_msg *m)
 	}
 	if (too_many(p, s) || (way.n && !p->authd.ipc) || !add_waiter(a, c, m->id, &u)) {
 		approval_free(p, a);
-		refuse_ask(p, c, m->id, &u, way.n && !p->authd.ipc ? TG_R_IDP_UNREACHABLE : TG_R_OVERLOAD);
+		decision_refuse(p, c, m->id, &u, way.n && !p->authd.ipc ? TG_R_IDP_UNREACHABLE : TG_R_OVERLOAD);
 		return;
 	}
 	a->in_transaction = in_tx;
@@ -432,7 +379,7 @@ void statement_ask(struct parent *p, struct child *c, struct ipc_msg *m)
 
 static void cancel_idp(struct parent *p, const struct approval *a)
 {
-	if (!a->ways[0] || !p->authd.ipc)
+	if (!a->ways[0] || a->signing || !p->authd.ipc)
 		return;
 	ipc_begin(p->authd.ipc, IPC_IDP_CANCEL, a->idp_id);
 	ipc_send(p->authd.ipc);
@@ -490,7 +437,7 @@ struct approval *approval_find(struct parent *p, const char *id)
 	list_each(it, &p->approvals) {
 		struct approval *a = container_of(it, struct approval, link);
 
-		if (strcmp(a->id, id) == 0)
+		if (!a->signing && strcmp(a->id, id) == 0)
 			return a;
 	}
 	return NULL;
@@ -530,7 +477,7 @@ static bool may_approve(const struct approval *a, uint32_t uid)
 	return false;
 }
 
-static void who_is(uint32_t uid, char dst[64])
+void who_is(uint32_t uid, char dst[64])
 {
 	const struct passwd *pw = getpwuid(uid);
 
@@ -560,8 +507,8 @@ int approval_approve(struct parent *p, struct approval *a, uint32_t uid, uint64_
 		if (!g)
 			return -ENOMEM;
 	}
-	decide(p, a, &(struct verdict){.v = INSP_V_ALLOW, .by = by, .request = a->id,
-				       .detail = reason, .grant = g});
+	decide(p, a, &(struct decision){.v = INSP_V_ALLOW, .by = by, .request = a->id,
+					.detail = reason, .grant = g});
 	return 0;
 }
 
@@ -572,7 +519,7 @@ int approval_deny(struct parent *p, struct approval *a, uint32_t uid, const char
 	if (a->ways[0] || !may_approve(a, uid))
 		return -EPERM;
 	who_is(uid, by);
-	decide(p, a, &(struct verdict){.v = INSP_V_DENY, .reason = TG_R_APPROVAL_DENIED, .by = by,
+	decide(p, a, &(struct decision){.v = INSP_V_DENY, .reason = TG_R_APPROVAL_DENIED, .by = by,
 				       .request = a->id, .detail = reason});
 	return 0;
 }
@@ -592,11 +539,10 @@ void idp_answer(struct parent *p, struct ipc_msg *m)
 		       (const char *)subject.p, digest.n >= 16 ? (const char *)digest.p : "");
 	(void)snprintf(why, sizeof(why), "%.*s", (int)detail.n, (const char *)detail.p);
 	(void)scope;
-	(void)evidence;
 	list_each(it, &p->approvals) {
 		struct approval *a = container_of(it, struct approval, link);
 
-		if (!a->ways[0] || a->idp_id != m->id)
+		if (!a->ways[0] || a->signing || a->idp_id != m->id)
 			continue;
 		if (!reason && !a->statement) {
 			g = grant_given(p, a, by, ttl_ms < a->max_ms ? ttl_ms : a->max_ms, "");
@@ -607,9 +553,11 @@ void idp_answer(struct parent *p, struct ipc_msg *m)
 			log_warning("identity provider: agent %s, scope %s: %s: %s", a->agent,
 				    a->scope, reason_what((uint16_t)reason), why);
 		decide(p, a,
-		       &(struct verdict){.v = reason ? INSP_V_DENY : INSP_V_ALLOW,
+		       &(struct decision){.v = reason ? INSP_V_DENY : INSP_V_ALLOW,
 					 .reason = (uint16_t)reason, .by = reason ? "idp" : by,
-					 .request = a->id, .detail = why, .grant = g});
+					 .request = a->id, .detail = why, .grant = g,
+					 .subject = subject, .token = digest,
+					 .evidence = evidence});
 		return;
 	}
 }
@@ -623,7 +571,7 @@ void idp_pending(struct parent *p, struct ipc_msg *m)
 	list_each(it, &p->approvals) {
 		struct approval *a = container_of(it, struct approval, link);
 
-		if (!a->ways[0] || a->idp_id != m->id)
+		if (!a->ways[0] || a->signing || a->idp_id != m->id)
 			continue;
 		(void)snprintf(a->asked, sizeof(a->asked), "%.*s", (int)words.n, (const char *)words.p);
 		(void)snprintf(a->code, sizeof(a->code), "%.*s", (int)code.n, (const char *)code.p);
@@ -644,9 +592,9 @@ void idp_gone(struct parent *p)
 	list_each(it, &p->approvals) {
 		struct approval *a = container_of(it, struct approval, link);
 
-		if (a->ways[0])
+		if (a->ways[0] && !a->signing)
 			decide(p, a,
-			       &(struct verdict){.v = INSP_V_DENY, .reason = TG_R_IDP_UNREACHABLE,
+			       &(struct decision){.v = INSP_V_DENY, .reason = TG_R_IDP_UNREACHABLE,
 						 .by = "tidegate", .request = "", .detail = ""});
 	}
 }
@@ -664,12 +612,12 @@ void grants_tick(struct parent *p)
 	list_each(it, &p->approvals) {
 		struct approval *a = container_of(it, struct approval, link);
 
-		if (now < a->until_boot_ns)
+		if (a->signing || now < a->until_boot_ns)
 			continue;
 		cancel_idp(p, a);
 		/* Statements in transactions: the worker, which sees the locks, is first. */
 		decide(p, a,
-			       &(struct verdict){.v = INSP_V_DENY,
+			       &(struct decision){.v = INSP_V_DENY,
 						 .reason = a->in_transaction ? TG_R_HELD_IN_TRANSACTION
 									     : TG_R_APPROVAL_EXPIRED,
 						 .by = "tidegate", .request = a->id, .detail = ""});

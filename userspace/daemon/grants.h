@@ -16,6 +16,10 @@ struct grant {
 	char scope[256]; /* "*": any (break-glass) */
 	char via[256], by[192], reason[256];
 	uint64_t since_wall_ns, until_wall_ns, until_boot_ns;
+	uint64_t signing;  /* of the receipt that is being signed; until then it serves nobody */
+	char *receipt;	   /* JSON text */
+	json_t *evidence;  /* array: what the ways said; NULL: none */
+	uint64_t idp_id;   /* of the question that it is the answer to; 0: none */
 };
 
 struct waiter { /* a session that waits for an approval */
@@ -46,6 +50,13 @@ struct approval {
 	bool in_transaction;
 	struct list waiters;
 	uint64_t idp_id;
+	/* Decided: waits for the receipt with this number. */
+	uint64_t signing;
+	struct {
+		uint32_t v; /* enum insp_verdict */
+		uint16_t reason;
+		char by[192], request[HANDLE_TEXT], detail[256], grant[HANDLE_TEXT];
+	} held;
 };
 
 void access_ask(struct parent *p, struct child *c, struct ipc_msg *m);
@@ -69,6 +80,10 @@ MUST_CHECK int approval_approve(struct parent *p, struct approval *a, uint32_t u
 				const char *reason);
 MUST_CHECK int approval_deny(struct parent *p, struct approval *a, uint32_t uid,
 			     const char *reason);
+void approval_free(struct parent *p, struct approval *a);
+/* The ways that were asked, or "builtin". */
+const char *approval_via(const struct approval *a);
+void who_is(uint32_t uid, char dst[64]);
 json_t *approval_json(const struct approval *a);
 json_t *grant_json(struct parent *p, const struct grant *g);
 

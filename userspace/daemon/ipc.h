@@ -59,7 +59,7 @@ enum {
 			 "n * str approver")                                                       \
 	X(ASK_CANCEL, "W>P id, uuid")                                                              \
 	X(ANSWER, "P>W id, uuid, u32 verdict, u32 reason, str by, str request, str grant, "        \
-		  "u64 until_boot_ns, str detail")                                                 \
+		  "u64 until_boot_ns, str detail, bytes receipt")                                  \
 	X(PENDING, "P>W id, uuid, str request, str words: a person is being waited for")           \
 	X(GRANT_END, "P>W str grant, u32 reason, str words")                                       \
 	X(CANCEL_ASK, "W>P u32 pid, u32 key, str agent")                                           \
@@ -76,6 +76,8 @@ enum {
 		     "bytes client_final_without_proof -> id, u32 error, bytes proof, "            \
 		     "bytes server_signature")                                                     \
 	X(KEY_CLIENT, "A>P>K id, str audience (empty: the secret) -> id, u32 error, bytes credential") \
+	X(RECEIPT_KEY, "K>P str name, str PEM of its public part: before READY, if there is one")  \
+	X(RECEIPT_SIGN, "P>K id, bytes body -> K>P id, u32 error, bytes signature")                \
 	/* authd */                                                                                \
 	X(IDP_ASK, "P>A id, see idp_ask.h -> A>P id, u32 reason, u64 ttl_ms, str scope, "          \
 		   "str subject, str token_digest, str detail, str evidence")                      \

@@ -21,6 +21,7 @@
 #include "daemon/ipc.h"
 #include "daemon/memfd.h"
 #include "daemon/sandbox.h"
+#include "daemon/signer.h"
 #include "daemon/vault.h"
 #include "ident/clientauth.h"
 #include "ident/pgmd5.h"
@@ -33,6 +34,7 @@ struct keyd {
 	bool has_account;
 	struct config *cfg;
 	struct list secrets;
+	struct signer signer;
 };
 
 /* ------------------------------------------------------------ set-up */
@@ -86,6 +88,39 @@ static void warm_up(struct keyd *k)
 	}
 }
 
+/* Without a key what needs a receipt is denied; what needs none goes on. */
+static void load_signer(struct keyd *k)
+{
+	static const struct slice text = {.p = (const uint8_t *)"x", .n = 1};
+	uint8_t sig[RECEIPT_SIG];
+	const char *why = "";
+	int err = signer_load(k->cfg->state_dir, &k->signer, &why);
+
+	if (!err && receipt_sign(k->signer.key, text, sig)) {
+		signer_done(&k->signer);
+		why = "it cannot sign";
+		err = -EIO;
+	}
+	if (err)
+		log_error("%s/" SIGNER_FILE ": %s: decisions are denied, because no receipt of them "
+			  "can be signed",
+			  k->cfg->state_dir, why);
+}
+
+static void tell_signer(struct keyd *k)
+{
+	struct buf pem;
+
+	buf_init(&pem, RECEIPT_KEY_FILE_MAX);
+	if (k->signer.key && signer_public(&k->signer, &pem) == 0) {
+		ipc_begin(k->ipc, IPC_RECEIPT_KEY, 0);
+		ipc_put_str(k->ipc, k->signer.name);
+		ipc_put_slice(k->ipc, buf_slice(&pem));
+		ipc_send(k->ipc);
+	}
+	buf_done(&pem);
+}
+
 static void begin(struct keyd *k)
 {
 	int err;
@@ -94,6 +129,7 @@ static void begin(struct keyd *k)
 	err = vault_load(k->cfg, k->account, &k->secrets);
 	if (err)
 		fatal("secrets", err);
+	load_signer(k);
 	warm_up(k);
 	lock_memory();
 	/* Started by somebody else than root, there is nothing to give up. */
@@ -103,6 +139,7 @@ static void begin(struct keyd *k)
 		err = sandbox_keyd();
 	if (err)
 		fatal("sandbox", err);
+	tell_signer(k);
 	ipc_begin(k->ipc, IPC_READY, 0);
 	ipc_send(k->ipc);
 }
@@ -149,6 +186,7 @@ static void take_config(struct keyd *k, struct ipc_msg *m)
 	if (!vault_same(&k->secrets, k->cfg, cfg)) {
 		log_notice("secrets may have changed: starting again to read them");
 		vault_free(&k->secrets);
+		signer_done(&k->signer);
 		_exit(0); /* what libraries do at exit() is not in the sandbox */
 	}
 	config_free(k->cfg);
@@ -294,6 +332,22 @@ static void key_client(struct keyd *k, struct ipc_msg *m)
 	buf_wipe(&b);
 }
 
+static void sign_receipt(struct keyd *k, struct ipc_msg *m)
+{
+	struct slice body = ipc_get_bytes(m);
+	uint8_t sig[RECEIPT_SIG] = {0};
+	int err;
+
+	if (!ipc_end(m))
+		return;
+	err = !k->signer.key ? -ENOKEY
+	      : body.n == 0 || body.n > RECEIPT_BODY_MAX
+		      ? -EINVAL
+		      : receipt_sign(k->signer.key, body, sig);
+	answer(k, m, err, slice_of(sig, sizeof(sig)));
+	ipc_send(k->ipc);
+}
+
 static void init(struct keyd *k, struct ipc_msg *m)
 {
 	(void)ipc_get_u32(m); /* the index */
@@ -323,6 +377,8 @@ static void on_message(void *ctx, struct ipc *ipc, struct ipc_msg *m)
 		key_scram(k, m);
 	else if (m->type == IPC_KEY_CLIENT)
 		key_client(k, m);
+	else if (m->type == IPC_RECEIPT_SIGN)
+		sign_receipt(k, m);
 	else
 		m->bad = true;
 }
@@ -335,6 +391,7 @@ static void on_parent_gone(void *ctx, struct ipc *ipc, bool bad)
 	if (bad)
 		log_error("a message of the parent could not be read");
 	vault_free(&k->secrets);
+	signer_done(&k->signer);
 	_exit(bad ? 1 : 0);
 }
 

@@ -22,6 +22,7 @@
 #include "daemon/listeners.h"
 #include "daemon/memfd.h"
 #include "daemon/netns.h"
+#include "daemon/receipts.h"
 #include "daemon/worker.h"
 #include "kern/kern.h"
 #include "kern/kern_accel.h"
@@ -273,6 +274,7 @@ static void on_tick(uv_timer_t *t)
 	static unsigned n;
 
 	grants_tick(p);
+	receipts_tick(p);
 	if (p->stopping) {
 		stop_tick(p);
 		return;
@@ -460,6 +462,7 @@ int parent_main(const char *config_path)
 	list_init(&p.agents);
 	list_init(&p.grants);
 	list_init(&p.approvals);
+	list_init(&p.receipts);
 	random_bytes(p.mask_key, sizeof(p.mask_key));
 	(void)umask(027);
 	raise_limits();

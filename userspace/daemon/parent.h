@@ -16,6 +16,7 @@
 #include "config/config.h"
 #include "daemon/ipc.h"
 #include "daemon/stats.h"
+#include "record/receipt.h"
 #include "tidegate_abi.h"
 
 struct audit;
@@ -118,6 +119,8 @@ struct parent {
 	uint32_t next_target, next_agent;
 	struct psession *sessions;
 	struct list grants, approvals;
+	struct list receipts; /* struct receipt_job, in receipts.c */
+	char receipt_key[RECEIPT_KEY_NAME]; /* that signs them; "": none is known */
 	uint32_t napprovals;
 	uint64_t next_id;
 	uint64_t reason[TG_R_COUNT]; /* counted here */

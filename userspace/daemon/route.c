@@ -13,6 +13,7 @@
 #include "daemon/grants.h"
 #include "daemon/learned.h"
 #include "daemon/netns.h"
+#include "daemon/receipts.h"
 #include "daemon/registry.h"
 #include "daemon/parent.h"
 #include "tidegate_rec.h"
@@ -454,6 +455,15 @@ static void from_keyd(struct parent *p, struct child *c, struct ipc_msg *m)
 
 	if (m->type == IPC_READY) {
 		c->ready = true;
+		receipts_keyd_ready(p);
+		return;
+	}
+	if (m->type == IPC_RECEIPT_KEY) {
+		receipts_key(p, m);
+		return;
+	}
+	if (m->type == IPC_RECEIPT_SIGN) {
+		receipts_signed(p, m);
 		return;
 	}
 	to = who == 0xff ? &p->authd : who < p->nworkers ? &p->workers[who] : NULL;

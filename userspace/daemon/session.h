@@ -56,6 +56,7 @@ struct verdict {
 	uint16_t reason;
 	uint64_t until_boot_ns; /* of the grant */
 	char by[128], request[64], grant[HANDLE_TEXT], detail[512];
+	struct slice receipt; /* borrowed, or behind this */
 };
 
 /* Idle sessions are many: what is needed seldom is allocated then, small fields stand together. */
@@ -190,12 +191,14 @@ bool srec_bytes(struct session *s, enum insp_dir dir, const uint8_t *p, size_t n
 bool srec_json(struct session *s, enum tg_rec_type type, struct slice json);
 bool srec_command(struct session *s, const struct event *ev, const char *verdict,
 		  const char *rule, uint16_t reason);
-bool srec_decision(struct session *s, const char *what, const char *verdict, const char *by,
-		   const char *request, const char *grant, uint16_t reason, const char *detail);
+/* @word: "allow", "deny", "observe". */
+bool srec_decision(struct session *s, const char *what, const char *word, const struct verdict *v);
 bool srec_login(struct session *s);
 bool srec_error(struct session *s, const char *who, struct slice code, struct slice message,
 		uint32_t plan);
 void srec_close(struct session *s);
+/* Of what is approved: the statement, with its parameters where it has some. */
+void statement_digest(const struct event *ev, uint8_t ret[32]);
 /* The text of the statement as it may be shown: secrets overwritten. */
 void srec_put_text(struct session *s, struct ipc *ipc, const struct event *ev);
 

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* What an inspector asks, answered: from the policy, from the catalog, or by asking on. */
 #include <errno.h>
-#include <openssl/sha.h>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -179,6 +178,7 @@ static enum insp_verdict let_in(struct session *s, uint64_t seq, struct insp_ans
 static enum insp_verdict on_login(struct session *s, const struct event *ev,
 				  struct insp_answer *ret)
 {
+	struct verdict by_policy = {.by = "policy"};
 	struct access_decision d;
 	enum insp_verdict v;
 	char words[512];
@@ -188,15 +188,17 @@ static enum insp_verdict on_login(struct session *s, const struct event *ev,
 	tell_login(s, ev);
 	policy_access(s->view->view, &d);
 	d.observe |= s->observe;
+	(void)snprintf(by_policy.detail, sizeof(by_policy.detail), "%s", d.rule);
 	if (!d.allowed && !d.observe) {
-		(void)srec_decision(s, "access", "deny", "policy", "", "", TG_R_NO_RULE, d.rule);
+		by_policy.reason = TG_R_NO_RULE;
+		(void)srec_decision(s, "access", "deny", &by_policy);
 		(void)snprintf(words, sizeof(words), "access to target %s denied for agent %s: %s",
 			       s->view->target->name, s->view->agent, reason_what(TG_R_NO_RULE));
 		return refuse(s, ret, ev->seq, TG_R_NO_RULE, words, NULL);
 	}
 	if (d.via == ACCESS_NONE || d.observe) {
-		if (!srec_decision(s, "access", d.via == ACCESS_NONE ? "allow" : "observe", "policy",
-				   "", "", 0, d.rule))
+		if (!srec_decision(s, "access", d.via == ACCESS_NONE ? "allow" : "observe",
+				   &by_policy))
 			s->fatal = TG_R_RECORD_FAILED;
 		return let_in(s, ev->seq, ret);
 	}
@@ -247,10 +249,7 @@ static void ask_statement(struct session *s, const struct event *ev,
 	const char *effect = sql_effect_name(d->effect);
 	uint8_t digest[32];
 
-	if (ev->statement.has_digest)
-		memcpy(digest, ev->statement.digest, sizeof(digest));
-	else
-		(void)SHA256(ev->statement.text.p, ev->statement.text.n, digest);
+	statement_digest(ev, digest);
 	session_tell_login(s);
 	s->ask.id = ++s->w->next_ask;
 	s->ask.in_transaction = ev->statement.in_transaction;
@@ -549,8 +548,7 @@ static void act_on(struct session *s, const struct verdict *v)
 	bool access = s->ask.kind == ASK_ACCESS;
 
 	if (!srec_decision(s, access ? "access" : "statement",
-			   v->verdict == INSP_V_ALLOW ? "allow" : "deny", v->by, v->request, v->grant,
-			   v->reason, v->detail)) {
+			   v->verdict == INSP_V_ALLOW ? "allow" : "deny", v)) {
 		session_end(s, TG_R_RECORD_FAILED, NULL);
 		return;
 	}
@@ -572,12 +570,15 @@ static void act_when_recorded(struct session *s, const struct verdict *v)
 		act_on(s, v);
 		return;
 	}
-	s->late = malloc(sizeof(*v));
+	s->late = malloc(sizeof(*v) + v->receipt.n);
 	if (!s->late) {
 		session_end(s, TG_R_NO_MEMORY, NULL);
 		return;
 	}
 	*s->late = *v;
+	if (v->receipt.n)
+		memcpy(s->late + 1, v->receipt.p, v->receipt.n);
+	s->late->receipt.p = (const uint8_t *)(s->late + 1);
 	s->journal_wait = s->w->waiting_room = true;
 }
 
@@ -636,6 +637,7 @@ void session_answer(struct session *s, struct ipc_msg *m)
 	copy(v.grant, sizeof(v.grant), ipc_get_str(m));
 	v.until_boot_ns = ipc_get_u64(m);
 	copy(v.detail, sizeof(v.detail), ipc_get_str(m));
+	v.receipt = ipc_get_bytes(m);
 	if (ipc_end(m) && s->ask.id == m->id && is_open(s))
 		act_when_recorded(s, &v);
 }

@@ -2,6 +2,7 @@
 /* What of a session goes into its recording, and in which form. */
 #include <errno.h>
 #include <inttypes.h>
+#include <openssl/sha.h>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -277,6 +278,14 @@ static void tell_followers(struct session *s, const char *kind, struct slice jso
 	buf_done(&b);
 }
 
+void statement_digest(const struct event *ev, uint8_t ret[32])
+{
+	if (ev->statement.has_digest)
+		memcpy(ret, ev->statement.digest, 32);
+	else
+		(void)SHA256(ev->statement.text.p, ev->statement.text.n, ret);
+}
+
 static bool finish(struct session *s, struct jsonw *j, enum tg_rec_type type, const char *kind)
 {
 	jsonw_object_end(j);
@@ -317,34 +326,41 @@ bool srec_command(struct session *s, const struct event *ev, const char *verdict
 	jsonw_kv_string(&j, "rule", rule);
 	if (reason)
 		jsonw_kv_string(&j, "reason", reason_label(reason));
-	if (ev->statement.has_digest) {
+	/* What a receipt is about; without a question nobody needs it. */
+	if (ev->statement.has_digest || strcmp(verdict, "approve") == 0) {
+		uint8_t digest[32];
 		char hex[65];
 
-		text_hex(ev->statement.digest, 32, hex);
+		statement_digest(ev, digest);
+		text_hex(digest, sizeof(digest), hex);
 		jsonw_kv_string(&j, "digest", hex);
 	}
 	return finish(s, &j, ev->kind == EV_EXECUTE ? TG_REC_EXECUTE : TG_REC_COMMAND,
 		      ev->kind == EV_EXECUTE ? "execute" : "statement");
 }
 
-bool srec_decision(struct session *s, const char *what, const char *verdict, const char *by,
-		   const char *request, const char *grant, uint16_t reason, const char *detail)
+bool srec_decision(struct session *s, const char *what, const char *word, const struct verdict *v)
 {
 	struct jsonw j;
 
 	begin(s, &j);
 	jsonw_kv_string(&j, "what", what);
 	jsonw_kv_u64(&j, "seq", s->ask.seq);
-	jsonw_kv_string(&j, "decision", verdict);
-	jsonw_kv_string(&j, "by", by);
-	if (*request)
-		jsonw_kv_string(&j, "request", request);
-	if (*grant)
-		jsonw_kv_string(&j, "grant", grant);
-	if (reason)
-		jsonw_kv_string(&j, "reason", reason_label(reason));
-	if (detail && *detail)
-		jsonw_kv_string(&j, "detail", detail);
+	jsonw_kv_string(&j, "decision", word);
+	jsonw_kv_string(&j, "by", v->by);
+	if (*v->request)
+		jsonw_kv_string(&j, "request", v->request);
+	if (*v->grant)
+		jsonw_kv_string(&j, "grant", v->grant);
+	if (v->reason)
+		jsonw_kv_string(&j, "reason", reason_label(v->reason));
+	if (*v->detail)
+		jsonw_kv_string(&j, "detail", v->detail);
+	if (v->receipt.n) {
+		jsonw_members(&j, slice_str("\"receipt\":"));
+		if (buf_append_slice(j.out, v->receipt))
+			return failed(s, -EMSGSIZE);
+	}
 	return finish(s, &j, TG_REC_DECISION, "decision");
 }
 
