@@ -94,6 +94,41 @@ def test_attacks(daemon, pg, attacks, setuid_id):
     inherited.close()
 
 
+MEMORY = """
+import os, sys, tempfile
+for name in ("mem", "environ", "fd/0"):
+    try:
+        print(name, open(f"/proc/{sys.argv[1]}/{name}", "rb").fileno() > 0)
+    except OSError:
+        print(name, "refused")
+print("own", open("/proc/self/mem", "rb").fileno() > 0)
+child = os.fork() or (__import__("time").sleep(60), os._exit(0))
+print("child", open(f"/proc/{child}/mem", "rb").fileno() > 0)
+os.kill(child, 9)
+with tempfile.TemporaryDirectory() as a, tempfile.TemporaryDirectory() as b:
+    open(f"{a}/x", "w").close()
+    os.rename(f"{a}/x", f"{b}/y")
+    os.link(f"{b}/y", f"{a}/z")
+print("moved")
+"""
+
+
+@pytest.mark.parametrize("options,outside", [((), "refused"), (("--allow-ptrace",), "True")])
+def test_memory_of_others(daemon, pg, options, outside):
+    """What ptrace() may not, /proc/PID/mem must not: somebody of the same uid would connect instead."""
+    d = daemon(policy(pg.port))
+    victim = subprocess.Popen(["sleep", "60"], stdin=subprocess.DEVNULL,
+                              preexec_fn=harness.as_user(USER))
+    try:
+        out = run(d, *options, command=["/usr/bin/python3", "-c", MEMORY, str(victim.pid)]).stdout
+    finally:
+        victim.kill()
+        victim.wait()
+    got = results(out.replace("moved", "moved True"))
+    assert got == {"mem": outside, "environ": outside, "fd/0": outside, "own": "True", "child": "True",
+                   "moved": "True"}, out
+
+
 def test_psql_is_steered(daemon, pg):
     d = daemon(policy(pg.port))
     psql = ["psql", "-X", "-A", "-t", "-h", "127.0.0.1", "-p", str(pg.port), "-U", "agent", "-d",

@@ -225,6 +225,10 @@ int launch_enter(const struct launch *l, struct buf *error)
 	rc = launch_filter(&l->allow);
 	if (rc)
 		return say(error, rc, "the system call filter cannot be set");
+	/* In a domain no namespace mounts anything, and its processes are not debugged from another. */
+	rc = l->allow.ptrace || l->allow.namespaces ? 0 : launch_domain();
+	if (rc)
+		return say(error, rc, "other processes' memory cannot be put out of reach");
 	rc = verify(l);
 	return rc ? say(error, rc, "something did not take effect") : 0;
 }

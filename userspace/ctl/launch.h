@@ -45,4 +45,7 @@ MUST_CHECK int launch_check_fds(const struct launch *l, struct buf *error);
 /* --- launch_filter.c: 0 or negative errno. Needs no_new_privs, which it sets. */
 MUST_CHECK int launch_filter(const struct launch_allow *allow);
 
+/* --- launch_domain.c: 0, also on a kernel without Landlock, or negative errno. After the filter. */
+MUST_CHECK int launch_domain(void);
+
 #endif
