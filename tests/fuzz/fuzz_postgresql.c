@@ -15,6 +15,7 @@ enum {
 	SET_NULL = 8,
 	SET_SMALL = 16, /* limits that are reached soon */
 	SET_RELEASE = 32,
+	SET_OWN = 64, /* logins are the inspector's, behind SET_LOGIN */
 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -92,13 +93,15 @@ static void run(struct rig *r, struct sql *sql, struct slice in, uint32_t cut)
 		r->env.limits.row_bytes = 64;
 		r->env.limits.message_bytes = 256;
 	}
+	r->login_as = set & SET_OWN ? "mapped" : NULL;
 	if (set & SET_LOGIN) {
 		buf_init(&b, 4096);
 		msg_startup(&b, "agent", "shop");
 		rig_feed(r, INSP_C2S, buf_slice(&b));
 		buf_reset(&b);
 		msg_login_ok(&b);
-		rig_feed(r, INSP_S2C, buf_slice(&b));
+		if (!(set & SET_OWN))
+			rig_feed(r, INSP_S2C, buf_slice(&b));
 		buf_done(&b);
 	}
 	for (in = slice_from(in, 2); in.n > 3;) {

@@ -49,8 +49,11 @@ static enum insp_verdict judge(struct rig *r, const struct event *ev, struct ins
 			return INSP_V_DENY;
 		}
 	}
-	if (!has(text, "DENIED") && !has(text, "nobody"))
+	if (!has(text, "DENIED") && !has(text, "nobody")) {
+		if (ev->kind == EV_LOGIN && r->login_as)
+			ret->login_as = slice_str(r->login_as);
 		return INSP_V_ALLOW;
+	}
 	ret->reason = TG_R_RULE_DENY;
 	ret->message = SLICE_LIT("denied by rule 1");
 	ret->detail = SLICE_LIT("request r1");
@@ -110,6 +113,10 @@ static enum insp_verdict on_event(void *ctx, const struct event *ev, struct insp
 		say(r, "%lu masked values=%lu hits=%lu over=%lu detectors=%x\n", seq,
 		    (unsigned long)ev->masked.values, (unsigned long)ev->masked.hits,
 		    (unsigned long)ev->masked.over_cap, ev->masked.detectors);
+		break;
+	case EV_LOGIN_ERROR:
+		say(r, "%lu login error %.*s %.*s\n", seq, (int)ev->error.code.n, ev->error.code.p,
+		    (int)min_size(ev->error.message.n, 200), ev->error.message.p);
 		break;
 	case EV_GLITCH:
 		say(r, "%lu glitch %s\n", seq, ev->glitch.what);
@@ -193,6 +200,35 @@ static uint32_t on_mask(void *ctx, struct insp_value *v, uint32_t n)
 	return changed;
 }
 
+/* Each answer is the same, so that a server can be played from a table. */
+static enum insp_verdict on_login(void *ctx, const struct insp_challenge *c,
+				  struct insp_response *ret)
+{
+	static const char *const names[] = {"nonce", "password", "md5", "scram"};
+	struct rig *r = ctx;
+
+	if (r->wait_login) {
+		r->wait_login--;
+		return INSP_V_WAIT;
+	}
+	say(r, "asked %s", names[c->need]);
+	for (size_t i = 0; i < c->salt.n; i++)
+		say(r, " %02x", c->salt.p[i]);
+	if (c->need == INSP_NEED_SCRAM)
+		say(r, " %.*s | %.*s | %.*s", (int)c->first.n, c->first.p, (int)c->server.n,
+		    c->server.p, (int)c->final.n, c->final.p);
+	say(r, "\n");
+	ret->reason = TG_R_CREDENTIAL_METHOD;
+	if (c->need == INSP_NEED_PASSWORD && r->no_clear_text)
+		return INSP_V_DENY;
+	ret->text = c->need == INSP_NEED_NONCE	 ? SLICE_LIT("fyko+d2lbbFgONRv9qkxdawL")
+		    : c->need == INSP_NEED_SCRAM ? SLICE_LIT("v0X8v3Bz2T0CJGbJQyF0X+HI4Ts=")
+		    : c->need == INSP_NEED_MD5	 ? SLICE_LIT("md5c0ffee")
+						 : SLICE_LIT("open sesame");
+	ret->signature = SLICE_LIT("rmF9pqV8S7suAoZWja4dJRkFsKQ=");
+	return INSP_V_ALLOW;
+}
+
 static void on_secret(void *ctx, struct slice s)
 {
 	struct rig *r = ctx;
@@ -204,6 +240,7 @@ static const struct insp_host host = {
 	.event = on_event,
 	.columns = on_columns,
 	.mask = on_mask,
+	.login = on_login,
 	.secret = on_secret,
 };
 

@@ -34,6 +34,9 @@ struct rig {
 	bool exact; /* inputs end at a guard page */
 	int release;
 	int wait_columns; /* that many columns() calls are answered WAIT first */
+	const char *login_as; /* the login is the inspector's */
+	int wait_login;	      /* that many of its questions are answered WAIT first */
+	bool no_clear_text;
 	uint8_t how;
 	uint32_t detectors; /* beside the usual */
 	const uint32_t *copy_types;

@@ -108,9 +108,10 @@ static void test_secrets_stay_out(void **state)
 		{A TT("catalog: {password_file: /p}") P,
 		 "2:62: `catalog` of target `t` lacks the key `user` (login of Tidegate's own "
 		 "look-ups)"},
-		{A TT("credential: c") P,
-		 "2:53: `credential` is not written in target `t`: agents log in with their own "
-		 "credential in this version"},
+		{"credentials: {c: {user: u, password: hunter2}}\n" A TT("credential: c") P,
+		 "1:18: credential `c` takes `password_file` or `exec`, one of them\n"
+		 "1:28: `password` is not written in credential `c`: secrets are kept out of this file; "
+		 "put it into a file of its own and name that with `password_file`"},
 		{"agents: {a: {uid: 1, token: /t}}\n" T P,
 		 "1:22: `token` is not written in agent `a`: workload tokens are not read by this "
 		 "version; the kernel tells who is calling"},

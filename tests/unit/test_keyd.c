@@ -22,6 +22,7 @@
 #include "base/log.h"
 #include "daemon/ipc.h"
 #include "daemon/memfd.h"
+#include "daemon/plugcred.h"
 #include "daemon/vault.h"
 #include "ident/b64.h"
 #include "ident/jwt.h"
@@ -42,6 +43,7 @@ struct peer {
 	uint64_t id;
 	/* The last answer. */
 	bool ready, answered, gone;
+	bool plugin; /* it wants a program to be run */
 	uint32_t error;
 	uint8_t bytes[2][4096];
 	size_t n[2];
@@ -71,6 +73,8 @@ static void on_message(void *ctx, struct ipc *ipc, struct ipc_msg *m)
 
 	if (m->type == IPC_READY) {
 		p->ready = true;
+	} else if (m->type == IPC_PLUGIN_ASK) {
+		p->plugin = slice_eq_str(ipc_get_str(m), "told");
 	} else {
 		assert_int_equal(m->id, p->id);
 		p->error = ipc_get_u32(m);
@@ -115,6 +119,11 @@ static char *config_text(const char *client)
 
 	assert_true(asprintf(&text,
 			     "%s"
+			     "credentials:\n"
+			     "  ro: { user: user, password_file: %s/one }\n"
+			     "  clear: { user: user, password_file: %s/one, clear_text: true }\n"
+			     "  open: { user: user, password_file: %s/open }\n"
+			     "  told: { exec: [/bin/tell], run_as: nobody }\n"
 			     "agents: { a: { uid: [1000] } }\n"
 			     "policy:\n"
 			     "  - agents: [a]\n"
@@ -130,7 +139,7 @@ static char *config_text(const char *client)
 			     "    address: \"127.0.0.2:5432\"\n"
 			     "    protocol: postgresql\n"
 			     "    catalog: { user: user, password_file: %s/open }\n",
-			     client, dir, dir) > 0);
+			     client, dir, dir, dir, dir, dir) > 0);
 	return text;
 }
 
@@ -251,6 +260,160 @@ static void test_passwords(void **state)
 	assert_int_equal(ask(&p), ENOENT);
 	assert_int_equal(stop(&p), 0);
 	free(config);
+}
+
+static uint32_t ask_login(struct peer *p, const char *credential)
+{
+	question(p, IPC_KEY_LOGIN, credential);
+	return ask(p);
+}
+
+static void test_credentials(void **state)
+{
+	char *config = config_text("");
+	struct peer p;
+
+	start(&p, config);
+	assert_int_equal(ask_login(&p, "ro"), 0);
+	assert_string_equal((char *)p.bytes[0], "user");
+	assert_int_equal(ask_login(&p, "none"), ENOENT);
+	assert_int_equal(ask_login(&p, "open"), EPERM);
+	assert_int_equal(p.n[0], 0);
+	assert_int_equal(ask_scram(&p, "@ro:user", SCRAM_SERVER), 0);
+	assert_int_equal(ask_scram(&p, "@ro:postgres", SCRAM_SERVER), ENOENT);
+	assert_int_equal(ask_scram(&p, "@open:user", SCRAM_SERVER), EPERM);
+	/* Told to servers only where that is allowed, and under its name only. */
+	question(&p, IPC_KEY_PASSWORD, "@ro:user");
+	assert_int_equal(ask(&p), EACCES);
+	assert_int_equal(p.n[0], 0);
+	question(&p, IPC_KEY_PASSWORD, "@clear:user");
+	assert_int_equal(ask(&p), 0);
+	assert_string_equal((char *)p.bytes[0], "pencil");
+	question(&p, IPC_KEY_PASSWORD, "clear");
+	assert_int_equal(ask(&p), ENOENT);
+	assert_int_equal(stop(&p), 0);
+	free(config);
+}
+
+/* Plays the program: what it has printed. */
+static void tell(struct peer *p, const char *text, uint32_t error)
+{
+	int fds[2];
+
+	assert_int_equal(pipe2(fds, O_CLOEXEC | O_NONBLOCK), 0);
+	assert_int_equal(write(fds[1], text, strlen(text)), strlen(text));
+	(void)close(fds[1]);
+	ipc_begin(p->ipc, IPC_PLUGIN_DONE, 0);
+	ipc_put_str(p->ipc, "told");
+	ipc_put_u32(p->ipc, error);
+	if (!error)
+		ipc_put_fd(p->ipc, fds[0]);
+	ipc_send(p->ipc);
+	(void)close(fds[0]);
+}
+
+/* A login that makes keyd ask for the program, which says @text. */
+static uint32_t told(struct peer *p, const char *text, uint32_t error)
+{
+	p->plugin = p->answered = false;
+	question(p, IPC_KEY_LOGIN, "told");
+	ipc_send(p->ipc);
+	while (!p->plugin && !p->answered && !p->gone)
+		(void)uv_run(&p->loop, UV_RUN_ONCE);
+	if (p->plugin)
+		tell(p, text, error);
+	while (!p->answered && !p->gone)
+		(void)uv_run(&p->loop, UV_RUN_ONCE);
+	assert_true(p->answered);
+	return p->error;
+}
+
+static void stale(struct peer *p)
+{
+	ipc_begin(p->ipc, IPC_KEY_STALE, 0);
+	ipc_put_str(p->ipc, "told");
+	ipc_send(p->ipc);
+}
+
+static void test_program(void **state)
+{
+	char *config = config_text("");
+	struct peer p;
+
+	start(&p, config);
+	assert_int_equal(told(&p, "{\"user\":\"one\",\"password\":\"pencil\"}", 0), 0);
+	assert_true(p.plugin);
+	assert_string_equal((char *)p.bytes[0], "one");
+	assert_int_equal(ask_scram(&p, "@told:one", SCRAM_SERVER), 0);
+	/* It is kept, until a server refuses it. */
+	assert_int_equal(ask_login(&p, "told"), 0);
+	stale(&p);
+	assert_int_equal(told(&p, "{\"user\":\"two\",\"password\":\"pencil\"}", 0), 0);
+	assert_true(p.plugin);
+	assert_string_equal((char *)p.bytes[0], "two");
+	/* Who began with the former one ends with it; the one before is forgotten. */
+	assert_int_equal(ask_scram(&p, "@told:one", SCRAM_SERVER), 0);
+	assert_int_equal(ask_scram(&p, "@told:two", SCRAM_SERVER), 0);
+	stale(&p);
+	assert_int_equal(told(&p, "{\"user\":\"three\",\"password\":\"x\",\"expires_in\":1}", 0), 0);
+	assert_int_equal(ask_scram(&p, "@told:one", SCRAM_SERVER), ENOENT);
+	assert_int_equal(ask_scram(&p, "@told:two", SCRAM_SERVER), 0);
+	/* A failure leaves nothing for a new login, and is not tried again at once. */
+	stale(&p);
+	assert_int_equal(told(&p, "", ETIMEDOUT), ETIMEDOUT);
+	assert_true(p.plugin);
+	assert_int_equal(told(&p, "", 0), ETIMEDOUT);
+	assert_false(p.plugin);
+	assert_int_equal(usleep(1100000), 0);
+	/* Without a user of its own the credential needs one from the program. */
+	assert_int_equal(told(&p, "pencil\n", 0), EBADMSG);
+	assert_true(p.plugin);
+	assert_int_equal(stop(&p), 0);
+	free(config);
+}
+
+static void test_output(void **state)
+{
+	static const struct {
+		const char *text, *why; /* NULL: it is good */
+		const char *user, *password;
+		uint64_t expires_s;
+	} rows[] = {
+		{"pencil", NULL, "", "pencil", 0},
+		{"pencil\r\n", NULL, "", "pencil", 0},
+		{" pencil ", NULL, "", " pencil ", 0},
+		{"", "it is empty", NULL, NULL, 0},
+		{"\n", "it is empty", NULL, NULL, 0},
+		{"a\nb", "more than one line", NULL, NULL, 0},
+		{"{\"password\":\"p\"}\n", NULL, "", "p", 0},
+		{"{\"password\":\"p\",\"user\":\"u\",\"expires_in\":60,\"more\":[]}", NULL, "u", "p", 60},
+		{"{\"password\":\"\"}", "it is empty", NULL, NULL, 0},
+		{"{\"password\":\"a\\u0000b\"}", "no JSON object", NULL, NULL, 0},
+		{"{\"password\":\"a\\nb\"}", "more than one line", NULL, NULL, 0},
+		{"{\"password\":1}", "`password` is missing", NULL, NULL, 0},
+		{"{\"password\":\"p\",\"password\":\"q\"}", "no JSON object", NULL, NULL, 0},
+		{"{\"password\":\"p\"} x", "no JSON object", NULL, NULL, 0},
+		{"{\"password\":\"p\",\"user\":\"\"}", "`user` is empty", NULL, NULL, 0},
+		{"{\"password\":\"p\",\"user\":\"a\\nb\"}", "control character", NULL, NULL, 0},
+		{"{\"password\":\"p\",\"user\":7}", "`user` is no string", NULL, NULL, 0},
+		{"{\"password\":\"p\",\"expires_in\":0}", "`expires_in`", NULL, NULL, 0},
+		{"{\"password\":\"p\",\"expires_in\":1.5}", "`expires_in`", NULL, NULL, 0},
+		{"{\"password\":\"p\",\"expires_in\":99999999}", "`expires_in`", NULL, NULL, 0},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		struct plugcred_output out;
+		const char *why = plugcred_parse(slice_str(rows[i].text), &out);
+
+		if (!why != !rows[i].why || (why && !strstr(why, rows[i].why)))
+			fail_msg("%s: %s", rows[i].text, why ? why : "is good");
+		if (!why) {
+			assert_string_equal(out.user, rows[i].user);
+			assert_true(slice_eq_str(buf_slice(&out.password), rows[i].password));
+			assert_int_equal(out.expires_s, rows[i].expires_s);
+		}
+		buf_wipe(&out.password);
+	}
 }
 
 static char *idp_section(const char *client)
@@ -478,6 +641,9 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup(test_passwords, fresh),
+		cmocka_unit_test_setup(test_credentials, fresh),
+		cmocka_unit_test_setup(test_program, fresh),
+		cmocka_unit_test(test_output),
 		cmocka_unit_test_setup(test_client_secret, fresh),
 		cmocka_unit_test_setup(test_client_key, fresh),
 		cmocka_unit_test_setup(test_new_configuration, fresh),

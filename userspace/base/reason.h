@@ -123,7 +123,21 @@
 	X(IDP_REVOKED, "idp_revoked", "the identity provider ended what it had granted",           \
 	  "ask the identity provider's administrator, then connect again")                         \
 	X(AGENT_GONE, "agent_gone", "the process that opened the session has ended",               \
-	  "let the process that uses the connection open it")
+	  "let the process that uses the connection open it")                      \
+	X(CREDENTIAL_MISSING, "credential_missing",                                                \
+	  "Tidegate has no usable credential for this target",                                     \
+	  "see the journal of tidegated: the file, or the program that tells it, has failed")      \
+	X(CREDENTIAL_REFUSED, "credential_refused", "the target does not accept Tidegate's credential", \
+	  "see the journal of tidegated for the target's own words")                               \
+	X(CREDENTIAL_METHOD, "credential_method",                                                  \
+	  "the target asks for a kind of login that Tidegate's credential is not used for",        \
+	  "have it ask for scram-sha-256, or set clear_text: true on the credential")              \
+	X(CREDENTIAL_UNPROVED, "credential_unproved",                                              \
+	  "the target did not prove that it knows Tidegate's credential",                          \
+	  "check that the address leads to the real server")                                       \
+	X(CREDENTIAL_UNASKED, "credential_unasked",                                                \
+	  "the target lets Tidegate's user in without asking for a password",                      \
+	  "have pg_hba.conf ask for scram-sha-256: anybody who reaches it gets in")
 
 enum tg_reason {
 #define X(name, label, what, todo) TG_R_##name,

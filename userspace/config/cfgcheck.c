@@ -402,10 +402,71 @@ static void check_netns(struct loader *l, const struct cfg_target *t, const stru
 			 "is, is known of steered connections only");
 }
 
+/* -------------------------------------------------------------- credentials */
+
+static void check_exec(struct loader *l, const struct cfg_credential *c, const struct ynode *map)
+{
+	static const char *const keys[] = {"run_as", "timeout", "keep"};
+
+	if (!c->exec) {
+		for (size_t i = 0; !yaml_get(map, "exec") && i < ARRAY_SIZE(keys); i++)
+			if (yaml_get(map, keys[i]))
+				cfg_fail(l, yaml_key(map, keys[i]), "`%s` has a meaning only with `exec`",
+					 keys[i]);
+		return;
+	}
+	if (c->exec[0][0] != '/')
+		cfg_fail(l, place_of(map, "exec"), "`exec` begins with the program's absolute path, not "
+			 "`%s`", cfg_show(l, slice_str(c->exec[0])));
+	if (!c->run_as)
+		cfg_fail(l, map, "credential `%s` lacks `run_as`: under which account is its program to "
+			 "run?", c->name);
+	else if (strcmp(c->run_as, "root") == 0)
+		cfg_fail(l, place_of(map, "run_as"), "`run_as` is an account for this program alone, "
+			 "not root's");
+}
+
+static void check_credentials(struct loader *l)
+{
+	for (uint32_t i = 0; i < l->c->ncredentials; i++) {
+		const struct cfg_credential *c = &l->c->credentials[i];
+		const struct ynode *map = l->credential_nodes[i];
+
+		if (map->kind != YNODE_MAP)
+			continue;
+		if (!yaml_get(map, "exec") == !yaml_get(map, "password_file"))
+			cfg_fail(l, map, "credential `%s` takes `password_file` or `exec`, one of them",
+				 c->name);
+		else if (!yaml_get(map, "exec") && !c->user)
+			cfg_fail(l, map, "credential `%s` lacks `user`", c->name);
+		check_exec(l, c, map);
+	}
+}
+
+static void check_login(struct loader *l, struct cfg_target *t, const struct ynode *map)
+{
+	const struct ynode *at = place_of(map, "credential");
+	const char **names;
+
+	if (!t->credential)
+		return;
+	t->login = config_credential(l->c, slice_str(t->credential));
+	names = cfg_alloc(l, &l->tmp, sizeof(*names), l->c->ncredentials + 1);
+	if (!t->login && names) {
+		for (uint32_t i = 0; i < l->c->ncredentials; i++)
+			names[i] = l->c->credentials[i].name;
+		cfg_fail(l, at, "no credential is called `%s`%s", cfg_show(l, slice_str(t->credential)),
+			 cfg_nearest(l, slice_str(t->credential), names, l->c->ncredentials));
+	}
+	if (t->netns_agent)
+		cfg_fail(l, at, "`netns: agent` and `credential` exclude each other: a server in an "
+			 "agent's namespace can be a fake that collects the password");
+}
+
 static void check_targets(struct loader *l)
 {
 	for (uint32_t i = 0; i < l->c->ntargets; i++) {
-		const struct cfg_target *t = &l->c->targets[i];
+		struct cfg_target *t = &l->c->targets[i];
 		const struct ynode *map = l->target_nodes[i];
 
 		check_protocol(l, t, map);
@@ -414,6 +475,7 @@ static void check_targets(struct loader *l)
 			cfg_fail(l, place_of(map, "listen"),
 				 "`listen` needs an address that one can connect to first in the list, "
 				 "not `%s`", t->addrs[0].host);
+		check_login(l, t, map);
 		if (t->socket_trust && !t->socket)
 			cfg_fail(l, place_of(map, "socket_auth"),
 				 "`socket_auth` has a meaning only with `socket`");
@@ -626,6 +688,7 @@ void cfg_check(struct loader *l)
 	check_idp(l);
 	check_ways(l);
 	check_agents(l);
+	check_credentials(l);
 	check_targets(l);
 	check_policy(l);
 }

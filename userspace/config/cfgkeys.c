@@ -242,6 +242,26 @@ static const struct cfg_key way_keys[] = {
 };
 const struct cfg_section cfg_way_section = SECTION("approval", way_keys);
 
+static const struct cfg_key credential_keys[] = {
+	{.name = "user", .kind = KEY_STRING, AT(cfg_credential, user),
+	 .help = "who logs in; without it the program of `exec` tells"},
+	{.name = "password_file", .kind = KEY_PATH, AT(cfg_credential, password_file),
+	 .help = "file with the password, which only root or keyd may read"},
+	{.name = "exec", .kind = KEY_STRINGS, AT(cfg_credential, exec),
+	 .help = "program, by its absolute path, and arguments: prints the password, or JSON"},
+	{.name = "run_as", .kind = KEY_STRING, AT(cfg_credential, run_as),
+	 .help = "exec: account that the program runs under; one of its own, not root's or Tidegate's"},
+	{.name = "timeout", DURATION(100, MINUTE), AT(cfg_credential, timeout_ms), .dflt = "10s",
+	 .help = "exec: how long the program may take"},
+	{.name = "keep", DURATION(0, DAY), AT(cfg_credential, keep_ms), .dflt = "5m",
+	 .help = "exec: how long an answer is used that does not say it"},
+	{.name = "clear_text", .kind = KEY_BOOL, AT(cfg_credential, clear_text), .dflt = "false",
+	 .help = "a server that asks for the password itself is told it; otherwise only SCRAM and MD5 "
+		 "are answered"},
+	NOT_HERE("password", "password_file"),
+};
+const struct cfg_section cfg_credential_section = SECTION("credential", credential_keys);
+
 static const struct cfg_key catalog_keys[] = {
 	{.name = "user", .kind = KEY_STRING, AT(cfg_target, catalog_user), .required = true,
 	 .help = "login of Tidegate's own look-ups"},
@@ -298,9 +318,10 @@ static const struct cfg_key target_keys[] = {
 	{.name = "limits", SUB(limit_section), .help = "limits of one session"},
 	{.name = "connect_timeout", DURATION(100, 10 * MINUTE), AT(cfg_target, connect_timeout_ms),
 	 .dflt = "10s", .help = "how long the target may take to accept a connection"},
-	{.name = "credential", .kind = KEY_REFUSED,
-	 .help = "agents log in with their own credential in this version"},
-	NOT_HERE("password", "catalog: { password_file: ... }"),
+	{.name = "credential", .kind = KEY_STRING, AT(cfg_target, credential),
+	 .help = "name of the `credentials` that Tidegate logs in with in the agent's place; without "
+		 "it agents log in with what they have"},
+	NOT_HERE("password", "credentials: { NAME: { password_file: ... } }"),
 };
 const struct cfg_section cfg_target_section = SECTION("target", target_keys);
 
@@ -459,6 +480,8 @@ static const struct cfg_key root_keys[] = {
 	 .help = "the identity provider; without it the built-in approver decides"},
 	{.name = "approvals", CUSTOM(cfg_take_ways), .section = &cfg_way_section,
 	 .help = "ways to ask for an approval, by name"},
+	{.name = "credentials", CUSTOM(cfg_take_credentials), .section = &cfg_credential_section,
+	 .help = "logins to targets that agents do not have, by name"},
 	{.name = "agents", CUSTOM(cfg_take_agents), .section = &cfg_agent_section, .required = true,
 	 .help = "who connects"},
 	{.name = "targets", CUSTOM(cfg_take_targets), .section = &cfg_target_section,

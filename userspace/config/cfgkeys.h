@@ -58,6 +58,7 @@ extern const struct cfg_section cfg_root_section;
 extern const struct cfg_section cfg_idp_section;
 extern const struct cfg_section cfg_agent_section;
 extern const struct cfg_section cfg_way_section;
+extern const struct cfg_section cfg_credential_section;
 extern const struct cfg_section cfg_target_section;
 extern const struct cfg_section cfg_entry_section;
 extern const struct cfg_section cfg_rule_section;

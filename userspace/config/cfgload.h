@@ -21,8 +21,9 @@ struct loader {
 	const struct ynode *root;
 	struct entry_spec *entries;
 	uint32_t nentries;
-	/* Nodes of c->agents[], c->ways[], c->targets[] and entries[], for positions. */
-	const struct ynode **agent_nodes, **way_nodes, **target_nodes, **entry_nodes;
+	/* Nodes of c->agents[], c->ways[] and so on, for positions. */
+	const struct ynode **agent_nodes, **way_nodes, **credential_nodes, **target_nodes,
+		**entry_nodes;
 	bool access_given; /* scratch of one entry: `approval` was written */
 	struct cfg_error errors[CFG_ERRORS_MAX];
 	uint32_t nerrors; /* all, also those over the maximum */

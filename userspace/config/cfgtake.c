@@ -177,6 +177,31 @@ int cfg_take_ways(struct loader *l, const struct ynode *v, void *obj, const char
 	return 0;
 }
 
+int cfg_take_credentials(struct loader *l, const struct ynode *v, void *obj, const char *where)
+{
+	struct config *c = obj;
+
+	if (!named_objects(l, v, "credentials",
+			   "orders-ro: { user: orders_ro, password_file: /etc/tidegate/orders-ro }"))
+		return 0;
+	c->credentials = cfg_alloc(l, &c->arena, sizeof(*c->credentials), v->n);
+	l->credential_nodes = cfg_alloc(l, &l->tmp, sizeof(*l->credential_nodes), v->n);
+	if (!c->credentials || !l->credential_nodes)
+		return -ENOMEM;
+	for (const struct yitem *i = v->items; i; i = i->next) {
+		struct cfg_credential *cr = &c->credentials[c->ncredentials];
+
+		*cr = (struct cfg_credential){.line = i->key->line};
+		cr->name = take_name(l, i->key, "a credential");
+		if (!cr->name)
+			continue;
+		cfg_fill(l, &cfg_credential_section, i->value, cr,
+			 cfg_text(l, "credential `%s`", cr->name));
+		l->credential_nodes[c->ncredentials++] = i->value;
+	}
+	return 0;
+}
+
 int cfg_take_targets(struct loader *l, const struct ynode *v, void *obj, const char *where)
 {
 	struct config *c = obj;

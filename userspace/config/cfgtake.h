@@ -10,6 +10,7 @@ struct ynode;
 int cfg_take_idp(struct loader *l, const struct ynode *v, void *obj, const char *where);
 int cfg_take_agents(struct loader *l, const struct ynode *v, void *obj, const char *where);
 int cfg_take_ways(struct loader *l, const struct ynode *v, void *obj, const char *where);
+int cfg_take_credentials(struct loader *l, const struct ynode *v, void *obj, const char *where);
 int cfg_take_targets(struct loader *l, const struct ynode *v, void *obj, const char *where);
 int cfg_take_policy(struct loader *l, const struct ynode *v, void *obj, const char *where);
 int cfg_take_uids(struct loader *l, const struct ynode *v, void *obj, const char *where);

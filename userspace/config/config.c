@@ -260,6 +260,14 @@ bool config_steers_dns(const struct config *c)
 	       (c->dns.steer == DNS_STEER_AUTO && (config_has_names(c) || has_default_deny(c)));
 }
 
+const struct cfg_credential *config_credential(const struct config *c, struct slice name)
+{
+	for (uint32_t i = 0; i < c->ncredentials; i++)
+		if (slice_eq_str(name, c->credentials[i].name))
+			return &c->credentials[i];
+	return NULL;
+}
+
 const char *target_mode_name(enum target_mode mode)
 {
 	return cfg_mode_words[mode];

@@ -90,6 +90,22 @@ struct cfg_way {
 	uint32_t line;
 };
 
+/*
+ * One element of `credentials:`: a login to servers that agents do not have. Its secret is
+ * in a file, or told by a program; either way keyd alone ever has it.
+ */
+struct cfg_credential {
+	const char *name;
+	const char *user;	   /* NULL: the program tells */
+	const char *password_file; /* or: */
+	const char *const *exec;   /* program and arguments, NULL-terminated */
+	const char *run_as;	   /* account of the program */
+	uint64_t timeout_ms;	   /* of the program; default 10 s */
+	uint64_t keep_ms;	   /* how long its answer is used if it does not say; default 5 m */
+	bool clear_text;	   /* a server may ask for the password itself */
+	uint32_t line;
+};
+
 struct cfg_addr {
 	char host[256];		 /* literal address, or name in lower case */
 	uint16_t port;		 /* 0: any */
@@ -156,6 +172,8 @@ struct cfg_target {
 	const char *listen;   /* gateway listener "127.0.0.1:6432", or NULL */
 	bool listen_by_owner; /* loopback listener: agent by the socket's owner */
 	const char *catalog_user, *catalog_database, *catalog_password_file;
+	const char *credential; /* a name; NULL: agents log in with what they have */
+	const struct cfg_credential *login; /* that of the name */
 	uint64_t statement_bytes, value_bytes, message_bytes;
 	uint64_t connect_timeout_ms; /* default 10 s */
 	uint32_t max_sessions; /* default 10000 */
@@ -183,6 +201,8 @@ struct config {
 	struct cfg_idp *idp;  /* NULL: the built-in approver */
 	struct cfg_way *ways;
 	uint32_t nways;
+	struct cfg_credential *credentials;
+	uint32_t ncredentials;
 	struct cfg_agent *agents;
 	uint32_t nagents;
 	struct cfg_target *targets;
@@ -204,6 +224,7 @@ void config_free(struct config *c);
 const struct cfg_target *config_target(const struct config *c, struct slice name);
 const struct cfg_agent *config_agent(const struct config *c, struct slice name);
 const struct cfg_way *config_way(const struct config *c, struct slice name);
+const struct cfg_credential *config_credential(const struct config *c, struct slice name);
 
 /* Some target is given by name. */
 bool config_has_names(const struct config *c);

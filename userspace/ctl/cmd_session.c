@@ -22,6 +22,7 @@ static const struct out_col fields[] = {
 	{"agent", "agent", OUT_TEXT, 0},
 	{"target", "target", OUT_TEXT, 0},
 	{"user", "user", OUT_TEXT, 0},
+	{"login as", "login_as", OUT_TEXT, 0},
 	{"database", "database", OUT_TEXT, 0},
 	{"state", "state", OUT_TEXT, 0},
 	{"held", "held", OUT_TEXT, 0},

@@ -209,6 +209,8 @@ static enum insp_verdict answer_of(const struct rerun *r, uint64_t seq, struct i
 	*ret = (struct insp_answer){.verdict = INSP_V_ALLOW};
 	if (json_is_true(json_object_get(o, "at_execute"))) {
 		ret->at_execute = true;
+	} else if (json_object_get(o, "login_as")) {
+		ret->login_as = str(o, "login_as");
 	} else if (o) {
 		*ret = (struct insp_answer){
 			.verdict = INSP_V_DENY,
@@ -304,6 +306,7 @@ static enum insp_verdict host_event(void *ctx, const struct event *ev, struct in
 	case EV_SETTLED:
 	case EV_MASKED:
 	case EV_GLITCH:
+	case EV_LOGIN_ERROR:
 		break;
 	}
 	return INSP_V_ALLOW;
@@ -334,6 +337,16 @@ static uint32_t host_mask(void *ctx, struct insp_value *v, uint32_t n)
 	return 0;
 }
 
+/* A replay is not asked: the recording begins where the login is over. */
+static enum insp_verdict host_login(void *ctx, const struct insp_challenge *c,
+				    struct insp_response *ret)
+{
+	(void)ctx;
+	(void)c;
+	ret->reason = TG_R_CREDENTIAL_MISSING;
+	return INSP_V_DENY;
+}
+
 static void host_secret(void *ctx, struct slice s)
 {
 	(void)ctx;
@@ -344,6 +357,7 @@ static const struct insp_host host = {
 	.event = host_event,
 	.columns = host_columns,
 	.mask = host_mask,
+	.login = host_login,
 	.secret = host_secret,
 };
 

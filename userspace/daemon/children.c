@@ -17,6 +17,7 @@
 #include "daemon/learned.h"
 #include "daemon/registry.h"
 #include "daemon/parent.h"
+#include "daemon/plugin.h"
 #include "daemon/sandbox.h"
 #include "kern/kern.h"
 
@@ -211,6 +212,12 @@ static void died(struct child *c, int status)
 		idp_gone(p);
 	} else if (c->role == ROLE_NAMED) {
 		learned_gone(p);
+	} else if (c->role == ROLE_KEYD) {
+		each_worker(p, w)
+		{
+			ipc_begin(w->ipc, IPC_KEY_GONE, 0);
+			ipc_send(w->ipc);
+		}
 	}
 	if (p->stopping)
 		return;
@@ -244,6 +251,8 @@ void children_reaped(struct parent *p)
 
 		if (c)
 			died(c, status);
+		else
+			plugin_reaped(p, pid, status);
 	}
 }
 

@@ -95,6 +95,9 @@ static json_t *target_json(struct parent *p, const struct ptarget *t)
 	(void)json_object_set_new(
 		o, "configured_mode",
 		json_string(target_mode_name(t->cfg ? t->cfg->mode : TARGET_STEER)));
+	(void)json_object_set_new(o, "credential", t->cfg && t->cfg->credential
+							   ? json_string(t->cfg->credential)
+							   : json_null());
 	(void)json_object_set_new(o, "sessions", json_integer(t->sessions));
 	(void)json_object_set_new(o, "off", off);
 	return o;

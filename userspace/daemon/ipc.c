@@ -69,11 +69,18 @@ int ipc_pair(int ret_fds[2])
 	return 0;
 }
 
+/* Passwords pass through here: nothing of them stays in the buffers. */
+static bool is_secret(unsigned type)
+{
+	return type >= IPC_KEY_PASSWORD && type <= IPC_KEY_CLIENT;
+}
+
 static void queued_free(struct queued *q)
 {
 	for (unsigned i = 0; i < q->nfds; i++)
 		close(q->fds[i]);
 	list_del(&q->link);
+	explicit_bzero(q->mem, q->n);
 	free(q);
 }
 
@@ -178,6 +185,8 @@ static bool receive(struct ipc *ipc)
 		m.bad = true;
 	} else {
 		ipc->ops->message(ipc->ctx, ipc, &m);
+		if (is_secret(m.type))
+			explicit_bzero(ipc->in, (size_t)n);
 	}
 	for (unsigned i = m.nfds_taken; i < m.nfds; i++)
 		close(m.fds[i]);
@@ -398,8 +407,8 @@ static int enqueue(struct ipc *ipc)
 
 	if (!q)
 		return -ENOMEM;
-	memcpy(q->mem, ipc->out, ipc->out_n);
 	q->n = ipc->out_n;
+	memcpy(q->mem, ipc->out, q->n);
 	for (q->nfds = 0; q->nfds < ipc->out_nfds; q->nfds++) {
 		q->fds[q->nfds] = dup(ipc->out_fds[q->nfds]);
 		if (q->fds[q->nfds] < 0) {
@@ -427,6 +436,8 @@ void ipc_send(struct ipc *ipc)
 		rc = send_now(ipc, ipc->out, ipc->out_n, ipc->out_fds, ipc->out_nfds);
 	if (rc == -EAGAIN)
 		rc = enqueue(ipc);
+	if (is_secret(head.type))
+		explicit_bzero(ipc->out, ipc->out_n);
 	/* The reading side finds out too, and tells; here the caller may be deep in its state. */
 	if (rc)
 		ipc->broken = true;

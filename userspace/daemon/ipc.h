@@ -43,7 +43,8 @@ enum {
 			 "fd?: file, n * fd: unconnected, in the agent's network namespace")       \
 	X(SOCKET_ASK, "W>P uuid: one more of these")                                               \
 	X(SOCKET, "P>W uuid, fd?")                                                                 \
-	X(SESSION_LOGIN, "W>P uuid, str user, str database, str application, u32 pid, u32 key")    \
+	X(SESSION_LOGIN, "W>P uuid, str user, str database, str application, str login_as, u32 pid, "  \
+			 "u32 key")                                                                \
 	X(SESSION_KEY, "W>P uuid, u32 pid, u32 key")                                               \
 	X(SESSION_STATS, "W>P uuid, str state, u64 commands, u64 in, u64 out, u64 masked")         \
 	X(SESSION_CLOSE, "W>P uuid, u32 reason, u64 commands, u64 in, u64 out, u64 masked")        \
@@ -69,15 +70,21 @@ enum {
 	X(FILE_NEED, "W>P uuid")                                                                   \
 	X(FILE, "P>W uuid, u32 error, fd?")                                                        \
 	X(ADOPT, "P>W uuid, u32 reason: a recording of a dead process is to be completed")         \
-	/* keyd: the answers carry the same id */                                                  \
+	/* keyd: the answers carry the same id. A target here is one with a catalog login, or       \
+	 * "@NAME:USER": what KEY_LOGIN told about a credential. */                                 \
 	X(KEY_PASSWORD, "W>P>K id, str target -> K>P>W id, u32 error, bytes password")             \
 	X(KEY_MD5, "W>P>K id, str target, str user, bytes salt -> id, u32 error, bytes response")  \
 	X(KEY_SCRAM, "W>P>K id, str target, bytes client_first_bare, bytes server_first, "         \
 		     "bytes client_final_without_proof -> id, u32 error, bytes proof, "            \
 		     "bytes server_signature")                                                     \
+	X(KEY_LOGIN, "W>P>K id, str credential -> id, u32 error, bytes user")                      \
 	X(KEY_CLIENT, "A>P>K id, str audience (empty: the secret) -> id, u32 error, bytes credential") \
 	X(RECEIPT_KEY, "K>P str name, str PEM of its public part: before READY, if there is one")  \
 	X(RECEIPT_SIGN, "P>K id, bytes body -> K>P id, u32 error, bytes signature")                \
+	X(KEY_STALE, "W>P>K str credential: a server did not take what keyd told last")            \
+	X(KEY_GONE, "P>W keyd is gone: what it was asked has to be asked again")                   \
+	X(PLUGIN_ASK, "K>P str credential: its program is to be run")                              \
+	X(PLUGIN_DONE, "P>K str credential, u32 error, fd?: the pipe it has written to")           \
 	/* authd */                                                                                \
 	X(IDP_ASK, "P>A id, see idp_ask.h -> A>P id, u32 reason, u64 ttl_ms, str scope, "          \
 		   "str subject, str token_digest, str detail, str evidence")                      \

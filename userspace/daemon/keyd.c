@@ -20,6 +20,7 @@
 #include "base/log.h"
 #include "daemon/ipc.h"
 #include "daemon/memfd.h"
+#include "daemon/plugcred.h"
 #include "daemon/sandbox.h"
 #include "daemon/signer.h"
 #include "daemon/vault.h"
@@ -35,6 +36,7 @@ struct keyd {
 	struct config *cfg;
 	struct list secrets;
 	struct signer signer;
+	struct plugcred *plugins;
 };
 
 /* ------------------------------------------------------------ set-up */
@@ -187,6 +189,7 @@ static void take_config(struct keyd *k, struct ipc_msg *m)
 		log_notice("secrets may have changed: starting again to read them");
 		vault_free(&k->secrets);
 		signer_done(&k->signer);
+		plugcred_free(k->plugins);
 		_exit(0); /* what libraries do at exit() is not in the sandbox */
 	}
 	config_free(k->cfg);
@@ -206,7 +209,64 @@ static void answer(struct keyd *k, const struct ipc_msg *m, int err, struct slic
 static int find(struct keyd *k, struct slice target, struct secret **ret)
 {
 	*ret = vault_of_target(&k->secrets, target);
+	if (!*ret)
+		*ret = plugcred_find(k->plugins, target);
 	return *ret ? (*ret)->error : -ENOENT;
+}
+
+/* "@NAME:USER" */
+static const struct cfg_credential *credential_of(const struct keyd *k, struct slice target)
+{
+	const uint8_t *colon = target.n ? memchr(target.p, ':', target.n) : NULL;
+
+	if (!colon || target.p[0] != '@')
+		return NULL;
+	return config_credential(k->cfg, slice_of(target.p + 1, (size_t)(colon - target.p) - 1));
+}
+
+/* Who logs in with a credential: from here on its secret is at hand. */
+static void key_login(struct keyd *k, struct ipc_msg *m)
+{
+	struct slice name = ipc_get_str(m);
+	const struct cfg_credential *c;
+	struct secret *s = NULL;
+	char *target;
+	int err = -ENOENT;
+
+	if (!ipc_end(m))
+		return;
+	c = config_credential(k->cfg, name);
+	if (c && c->exec) {
+		plugcred_login(k->plugins, c, m->id);
+		return;
+	}
+	target = c ? vault_credential_target(c->name, c->user) : NULL;
+	if (target)
+		err = find(k, slice_str(target), &s);
+	answer(k, m, err, err ? name : slice_str(c->user));
+	ipc_send(k->ipc);
+	free(target);
+}
+
+static void plugin_done(struct keyd *k, struct ipc_msg *m)
+{
+	struct slice name = ipc_get_str(m);
+	uint32_t error = ipc_get_u32(m);
+	const struct cfg_credential *c = config_credential(k->cfg, name);
+	int fd = ipc_get_fd(m);
+
+	if (ipc_end(m) && c && c->exec)
+		plugcred_told(k->plugins, c, error ? -(int)error : fd < 0 ? -EMFILE : 0, fd);
+	if (fd >= 0)
+		(void)close(fd);
+}
+
+static void key_stale(struct keyd *k, struct ipc_msg *m)
+{
+	struct slice name = ipc_get_str(m);
+
+	if (ipc_end(m))
+		plugcred_stale(k->plugins, name);
 }
 
 static void key_password(struct keyd *k, struct ipc_msg *m)
@@ -218,6 +278,11 @@ static void key_password(struct keyd *k, struct ipc_msg *m)
 	if (!ipc_end(m))
 		return;
 	err = find(k, target, &s);
+	if (!err && target.p[0] == '@') {
+		const struct cfg_credential *c = credential_of(k, target);
+
+		err = c && c->clear_text ? 0 : -EACCES;
+	}
 	answer(k, m, err, err ? target : buf_slice(&s->text));
 	ipc_send(k->ipc);
 }
@@ -379,6 +444,12 @@ static void on_message(void *ctx, struct ipc *ipc, struct ipc_msg *m)
 		key_client(k, m);
 	else if (m->type == IPC_RECEIPT_SIGN)
 		sign_receipt(k, m);
+	else if (m->type == IPC_KEY_LOGIN)
+		key_login(k, m);
+	else if (m->type == IPC_KEY_STALE)
+		key_stale(k, m);
+	else if (m->type == IPC_PLUGIN_DONE)
+		plugin_done(k, m);
 	else
 		m->bad = true;
 }
@@ -392,6 +463,7 @@ static void on_parent_gone(void *ctx, struct ipc *ipc, bool bad)
 		log_error("a message of the parent could not be read");
 	vault_free(&k->secrets);
 	signer_done(&k->signer);
+	plugcred_free(k->plugins);
 	_exit(bad ? 1 : 0);
 }
 
@@ -404,6 +476,8 @@ int keyd_main(void)
 	(void)OPENSSL_init_crypto(0, NULL);
 	BUG_ON(uv_loop_init(&k.loop));
 	BUG_ON(ipc_new(&k.loop, IPC_CHILD_FD, &ops, &k, &k.ipc));
+	k.plugins = plugcred_new(k.ipc);
+	BUG_ON(!k.plugins);
 	(void)uv_run(&k.loop, UV_RUN_DEFAULT);
 	return 0;
 }

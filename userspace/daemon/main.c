@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <signal.h>
 
 #include "base/log.h"
@@ -29,8 +30,12 @@ static const char usage[] =
 /* A child that the parent has started: its end of the pair is descriptor 3. */
 static int run_role(const char *role, const char *name, enum log_level level)
 {
+	static const struct rlimit none = {0, 0};
+
 	/* Without a parent there is nobody to ask: the end comes with its end. */
 	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+
+	(void)setrlimit(RLIMIT_CORE, &none); /* what it has in memory is not for a file */
 	(void)signal(SIGPIPE, SIG_IGN);
 	(void)signal(SIGINT, SIG_IGN);
 	(void)signal(SIGHUP, SIG_IGN);

@@ -25,6 +25,7 @@ struct integrity;
 struct kern;
 struct learned_state;
 struct parent;
+struct plugin;
 struct psession;
 
 enum { WORKERS_MAX = 64, NAME_MAX_LEN = 64 };
@@ -118,6 +119,7 @@ struct parent {
 	struct list targets, agents; /* struct ptarget, struct pagent */
 	uint32_t next_target, next_agent;
 	struct psession *sessions;
+	struct plugin *plugins; /* that run */
 	struct list grants, approvals;
 	struct list receipts; /* struct receipt_job, in receipts.c */
 	char receipt_key[RECEIPT_KEY_NAME]; /* that signs them; "": none is known */

@@ -10,21 +10,13 @@
 #include "base/cursor.h"
 #include "daemon/worker.h"
 #include "ident/b64.h"
+#include "inspect/pg_proof.h"
 
 enum {
 	DEADLINE_MS = 15000,
 	MESSAGE_MAX = 1 << 20,
 	COLUMNS_MAX = 32,
 	NONCE_BYTES = 18,
-};
-
-enum auth { /* AuthenticationXxx codes */
-	AUTH_OK = 0,
-	AUTH_CLEARTEXT = 3,
-	AUTH_MD5 = 5,
-	AUTH_SASL = 10,
-	AUTH_SASL_CONTINUE = 11,
-	AUTH_SASL_FINAL = 12,
 };
 
 struct pgclient {
@@ -37,14 +29,13 @@ struct pgclient {
 	const struct pgclient_ops *ops;
 	void *ctx;
 	struct buf in, out;
-	bool connected, closing, trusted; /* trusted: the server has proved that it knows the login */
+	bool connected, closing;
+	bool wipe; /* `out` holds the password */
 	bool in_query;
 	unsigned query;
 	uint64_t key_id; /* of the question to keyd, 0: none */
-	char first_bare[64];
-	char without_proof[256];
-	uint8_t server_signature[32];
-	bool scram;
+	struct pg_proof proof;
+	enum insp_need need; /* what keyd is asked for */
 	char error[256];
 };
 
@@ -143,6 +134,21 @@ static void next_query(struct pgclient *c)
 
 /* ------------------------------------------------------------- authentication */
 
+static void say(struct pgclient *c, struct slice text, struct slice signature)
+{
+	const struct insp_challenge challenge = {.need = c->need};
+	const struct insp_response answer = {.text = text, .signature = signature};
+	uint8_t msg[PG_PROOF_SAY_MAX];
+	size_t n = pg_proof_say(&c->proof, &challenge, &answer, msg);
+
+	if (n == 0)
+		finish(c, "keyd's answer has the wrong size");
+	else
+		put(c, msg, n);
+	c->wipe = true;
+	explicit_bzero(msg, sizeof(msg));
+}
+
 static void ask_keyd(struct pgclient *c, enum ipc_type type)
 {
 	c->key_id = ++c->w->next_ask;
@@ -150,136 +156,82 @@ static void ask_keyd(struct pgclient *c, enum ipc_type type)
 	ipc_put_str(c->w->ipc, c->target);
 }
 
-static void start_scram(struct pgclient *c, struct cursor *cur)
+static void answer(struct pgclient *c, const struct insp_challenge *q)
 {
-	uint8_t raw[NONCE_BYTES], msg[128];
 	char nonce[B64_TEXT(NONCE_BYTES)];
-	bool offered = false;
-	size_t n;
+	uint8_t raw[NONCE_BYTES];
 
-	while (!cur->bad && cur_left(cur)) {
-		struct slice name = cur_cstr(cur);
-
-		offered |= slice_eq_str(name, "SCRAM-SHA-256");
-	}
-	if (!offered) {
-		finish(c, "the server offers no SASL mechanism that is supported");
+	c->need = q->need;
+	switch (q->need) {
+	case INSP_NEED_NONCE:
+		random_bytes(raw, sizeof(raw));
+		(void)b64_encode(slice_of(raw, sizeof(raw)), nonce);
+		say(c, slice_str(nonce), slice_of("", 0));
 		return;
+	case INSP_NEED_PASSWORD:
+		ask_keyd(c, IPC_KEY_PASSWORD);
+		break;
+	case INSP_NEED_MD5:
+		ask_keyd(c, IPC_KEY_MD5);
+		ipc_put_str(c->w->ipc, c->user);
+		ipc_put_bytes(c->w->ipc, q->salt);
+		break;
+	case INSP_NEED_SCRAM:
+		ask_keyd(c, IPC_KEY_SCRAM);
+		ipc_put_bytes(c->w->ipc, q->first);
+		ipc_put_bytes(c->w->ipc, q->server);
+		ipc_put_bytes(c->w->ipc, q->final);
+		break;
 	}
-	random_bytes(raw, sizeof(raw));
-	(void)b64_encode(slice_of(raw, sizeof(raw)), nonce);
-	(void)snprintf(c->first_bare, sizeof(c->first_bare), "n=,r=%s", nonce);
-	n = sizeof("SCRAM-SHA-256");
-	memcpy(msg, "SCRAM-SHA-256", n);
-	store_be32(msg + n, (uint32_t)strlen(c->first_bare) + 3);
-	memcpy(msg + n + 4, "n,,", 3);
-	memcpy(msg + n + 7, c->first_bare, strlen(c->first_bare));
-	put_message(c, 'p', msg, n + 7 + strlen(c->first_bare));
-	c->scram = true;
-}
-
-static void continue_scram(struct pgclient *c, struct slice server_first)
-{
-	const uint8_t *comma = memchr(server_first.p, ',', server_first.n);
-	size_t ours = strlen(c->first_bare) - 5; /* "n=,r=" */
-	size_t theirs = comma ? (size_t)(comma - server_first.p) : 0;
-
-	/* RFC 5802 section 5.1: the server's nonce begins with ours. */
-	if (!c->scram || theirs < 2 + ours || theirs > 160 || server_first.p[0] != 'r' ||
-	    memcmp(server_first.p + 2, c->first_bare + 5, ours) != 0) {
-		finish(c, "the server's SCRAM nonce is not ours");
-		return;
-	}
-	(void)snprintf(c->without_proof, sizeof(c->without_proof), "c=biws,%.*s", (int)theirs,
-		       (const char *)server_first.p);
-	ask_keyd(c, IPC_KEY_SCRAM);
-	ipc_put_bytes(c->w->ipc, slice_str(c->first_bare));
-	ipc_put_bytes(c->w->ipc, server_first);
-	ipc_put_bytes(c->w->ipc, slice_str(c->without_proof));
 	ipc_send(c->w->ipc);
 }
 
-static void check_signature(struct pgclient *c, struct slice final)
+static void on_auth(struct pgclient *c, struct slice body)
 {
-	char want[64] = "v=";
+	struct insp_challenge q;
 
-	(void)b64_encode(slice_of(c->server_signature, sizeof(c->server_signature)), want + 2);
-	if (!slice_eq_str(final, want))
+	switch (pg_proof_server(&c->proof, body, &q)) {
+	case PG_PROOF_IN:
+	case PG_PROOF_NEXT:
+		return;
+	case PG_PROOF_ASK:
+		answer(c, &q);
+		return;
+	case PG_PROOF_UNSUPPORTED:
+		finish(c, "the server asks for an authentication that is not supported");
+		return;
+	case PG_PROOF_UNPROVED:
 		finish(c, "the server does not know the password it asked for");
-	else
-		c->trusted = true;
-}
-
-static void on_auth(struct pgclient *c, struct cursor *cur)
-{
-	uint32_t code = cur_be32(cur);
-	struct slice rest = slice_of(cur->p, cur_left(cur));
-
-	switch (code) {
-	case AUTH_OK:
-		if (c->scram && !c->trusted)
-			finish(c, "the server skipped the end of SCRAM");
 		return;
-	case AUTH_CLEARTEXT:
-		ask_keyd(c, IPC_KEY_PASSWORD);
-		ipc_send(c->w->ipc);
+	case PG_PROOF_BROKEN:
+		finish(c, "the server's authentication breaks the protocol");
 		return;
-	case AUTH_MD5:
-		if (rest.n != 4)
-			break;
-		ask_keyd(c, IPC_KEY_MD5);
-		ipc_put_str(c->w->ipc, c->user);
-		ipc_put_bytes(c->w->ipc, rest);
-		ipc_send(c->w->ipc);
-		return;
-	case AUTH_SASL:
-		start_scram(c, cur);
-		return;
-	case AUTH_SASL_CONTINUE:
-		continue_scram(c, rest);
-		return;
-	case AUTH_SASL_FINAL:
-		check_signature(c, rest);
-		return;
-	default:
-		break;
 	}
-	finish(c, "the server asks for an authentication that is not supported");
 }
 
 bool pgclient_key(struct pgclient *c, struct ipc_msg *m)
 {
+	char proof[B64_TEXT(32)], signed_text[B64_TEXT(32)];
 	uint32_t error;
-	struct slice answer, signature;
-	char msg[384];
-	int n;
+	struct slice text, signature;
 
 	if (!c || !c->key_id || c->key_id != m->id)
 		return false;
 	c->key_id = 0;
 	error = ipc_get_u32(m);
-	answer = ipc_get_bytes(m);
+	text = ipc_get_bytes(m);
 	signature = m->type == IPC_KEY_SCRAM ? ipc_get_bytes(m) : slice_of("", 0);
 	if (!ipc_end(m) || error) {
 		finish(c, "the catalog login's password cannot be used: see the journal of tidegated");
 		return true;
 	}
-	if (m->type != IPC_KEY_SCRAM) {
-		n = snprintf(msg, sizeof(msg), "%.*s", (int)min_size(answer.n, 255),
-			     (const char *)answer.p);
-		put_message(c, 'p', msg, (size_t)n + 1);
-	} else if (answer.n == 32 && signature.n == 32) {
-		char proof[64];
-
-		memcpy(c->server_signature, signature.p, 32);
-		(void)b64_encode(answer, proof);
-		n = snprintf(msg, sizeof(msg), "%s,p=%s", c->without_proof, proof);
-		put_message(c, 'p', msg, (size_t)n);
-	} else {
-		finish(c, "keyd's answer has the wrong size");
-		return true;
+	if (m->type == IPC_KEY_SCRAM && text.n == 32 && signature.n == 32) {
+		text = slice_of(proof, b64_encode(text, proof));
+		signature = slice_of(signed_text, b64_encode(signature, signed_text));
+	} else if (m->type == IPC_KEY_SCRAM) {
+		text.n = 0; /* no answer */
 	}
-	explicit_bzero(msg, sizeof(msg));
+	say(c, text, signature);
 	watch(c);
 	return true;
 }
@@ -328,7 +280,7 @@ static void on_message(struct pgclient *c, uint8_t type, struct slice body)
 
 	switch (type) {
 	case 'R':
-		on_auth(c, &cur);
+		on_auth(c, body);
 		break;
 	case 'D':
 		on_row(c, &cur);
@@ -406,6 +358,10 @@ static void do_write(struct pgclient *c)
 		finish(c, strerror(errno));
 	else if (n > 0)
 		buf_consume(&c->out, (size_t)n);
+	if (!c->out.n && c->wipe) {
+		buf_wipe(&c->out);
+		c->wipe = false;
+	}
 }
 
 static void on_io(uv_poll_t *h, int status, int events)

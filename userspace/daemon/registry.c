@@ -61,6 +61,7 @@ void registry_close(struct parent *p, struct psession *s, uint16_t reason)
 	free(s->user);
 	free(s->database);
 	free(s->application);
+	free(s->login_as);
 	free(s);
 }
 
@@ -123,6 +124,7 @@ void registry_json(const struct psession *s, json_t *o)
 	(void)json_object_set_new(o, "agent", text(s->agent ? s->agent->name : NULL));
 	(void)json_object_set_new(o, "target", text(s->target ? s->target->name : NULL));
 	(void)json_object_set_new(o, "user", text(s->user));
+	(void)json_object_set_new(o, "login_as", text(s->login_as));
 	(void)json_object_set_new(o, "database", text(s->database));
 	(void)json_object_set_new(o, "application", text(s->application));
 	(void)json_object_set_new(o, "state", text(s->state));

@@ -14,6 +14,7 @@ struct psession {
 	struct pagent *agent;
 	struct ptarget *target;
 	char *user, *database, *application;
+	char *login_as; /* whom Tidegate logs in as; NULL or "": the agent does it itself */
 	char exe[256], cgroup[256], comm[TG_COMM_LEN + 1];
 	struct container container;
 	bool in_netns; /* the target is reached in the agent's network namespace */

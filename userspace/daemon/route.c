@@ -13,6 +13,7 @@
 #include "daemon/grants.h"
 #include "daemon/learned.h"
 #include "daemon/netns.h"
+#include "daemon/plugin.h"
 #include "daemon/receipts.h"
 #include "daemon/registry.h"
 #include "daemon/parent.h"
@@ -284,10 +285,13 @@ static void session_key(struct psession *s, struct ipc_msg *m)
 static void session_login(struct psession *s, struct ipc_msg *m)
 {
 	struct slice user = ipc_get_str(m), db = ipc_get_str(m), app = ipc_get_str(m);
+	struct slice as = ipc_get_str(m);
 
 	free(s->user);
 	free(s->database);
 	free(s->application);
+	free(s->login_as);
+	s->login_as = dup_slice(as);
 	s->user = dup_slice(user);
 	s->database = dup_slice(db);
 	s->application = dup_slice(app);
@@ -441,7 +445,12 @@ static void from_worker(struct parent *p, struct child *c, struct ipc_msg *m)
 	case IPC_KEY_PASSWORD:
 	case IPC_KEY_MD5:
 	case IPC_KEY_SCRAM:
+	case IPC_KEY_LOGIN:
 		to_keyd(p, c, m);
+		break;
+	case IPC_KEY_STALE:
+		if (p->keyd.ipc)
+			ipc_forward(p->keyd.ipc, m, 0);
 		break;
 	default:
 		session_message(p, c, m);
@@ -464,6 +473,15 @@ static void from_keyd(struct parent *p, struct child *c, struct ipc_msg *m)
 	}
 	if (m->type == IPC_RECEIPT_SIGN) {
 		receipts_signed(p, m);
+		return;
+	}
+	if (m->type == IPC_PLUGIN_ASK) {
+		struct slice name = ipc_get_str(m);
+
+		if (ipc_end(m))
+			plugin_run(p, name);
+		else
+			m->bad = true;
 		return;
 	}
 	to = who == 0xff ? &p->authd : who < p->nworkers ? &p->workers[who] : NULL;

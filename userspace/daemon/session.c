@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "daemon/address.h"
+#include "daemon/session_login.h"
 
 enum {
 	LOGIN_MS = 60000,    /* a client has this long to say who it is */
@@ -82,6 +83,8 @@ static void arm(struct session *s)
 		next = s->grant_until_boot_ns;
 	if (gone_at(s) < next)
 		next = gone_at(s);
+	if (slogin_deadline(s) < next)
+		next = slogin_deadline(s);
 	if (next == UINT64_MAX)
 		(void)uv_timer_stop(&s->timer);
 	else
@@ -134,6 +137,8 @@ static void on_timer(uv_timer_t *t)
 		hold_is_over(s);
 	else if (s->state == SESSION_LOGIN && s->ask.kind == ASK_NONE)
 		session_end(s, TG_R_CLIENT_CLOSED, "login took too long");
+	else if (now >= slogin_deadline(s))
+		slogin_due(s);
 	else if (now >= gone_at(s))
 		session_end(s, TG_R_CLIENT_CLOSED, "the target does not take what was sent");
 	else
@@ -163,7 +168,7 @@ static void on_handle_closed(uv_handle_t *h)
 		if (s->leg[i].fd >= 0)
 			close(s->leg[i].fd);
 		buf_done(&s->leg[i].in);
-		buf_done(&s->leg[i].out);
+		buf_wipe(&s->leg[i].out);
 	}
 	free(s->ask.answer);
 	free(s->ask.texts);
@@ -387,6 +392,7 @@ static void destroy(struct session *s)
 	catalog_drop_session(s);
 	if (s->ddl)
 		catalog_changed(s);
+	slogin_free(s);
 	if (s->st)
 		s->insp->close(s->st);
 	s->st = NULL;
@@ -427,7 +433,7 @@ void session_after_end(struct session *s)
 
 void session_drop_ask(struct session *s)
 {
-	if (s->ask.kind != ASK_NONE && s->ask.kind != ASK_CATALOG && !s->ask.answered) {
+	if ((s->ask.kind == ASK_ACCESS || s->ask.kind == ASK_STATEMENT) && !s->ask.answered) {
 		ipc_begin(s->w->ipc, IPC_ASK_CANCEL, s->ask.id);
 		ipc_put_uuid(s->w->ipc, &s->uuid);
 		ipc_send(s->w->ipc);
@@ -511,6 +517,13 @@ void session_end(struct session *s, uint16_t reason, const char *words)
 	session_after_end(s);
 }
 
+static bool same_login(const struct cfg_target *a, const struct cfg_target *b)
+{
+	if (!a->login || !b->login)
+		return a->login == b->login;
+	return strcmp(a->credential, b->credential) == 0;
+}
+
 void session_recheck(struct session *s, struct wconf *conf)
 {
 	struct access_decision d;
@@ -528,6 +541,11 @@ void session_recheck(struct session *s, struct wconf *conf)
 	t = config_target(conf->cfg, slice_str(s->view->target->name));
 	v = t ? wconf_view(conf, slice_str(s->view->agent), t) : NULL;
 	if (!v) {
+		session_end(s, TG_R_POLICY_CHANGED, NULL);
+		return;
+	}
+	/* It has logged in, or is about to, as somebody whom it is no longer to be. */
+	if (s->let_in && !same_login(s->view->target, t)) {
 		session_end(s, TG_R_POLICY_CHANGED, NULL);
 		return;
 	}
@@ -558,6 +576,10 @@ void session_describe(struct session *s, struct jsonw *j)
 	jsonw_kv_string(j, "id", session_id(s).text);
 	jsonw_kv_string(j, "state", session_state_name(s));
 	jsonw_kv_string(j, "upstream", s->upstream);
+	if (s->login_as) {
+		jsonw_kv_string(j, "credential", s->view->target->credential);
+		jsonw_kv_string(j, "login_as", s->login_as);
+	}
 	jsonw_kv_u64(j, "commands", s->commands);
 	jsonw_kv_u64(j, "bytes_in", s->bytes[INSP_C2S]);
 	jsonw_kv_u64(j, "bytes_out", s->bytes[INSP_S2C]);

@@ -31,11 +31,12 @@ struct leg {
 	bool eof;	/* read */
 	bool shut;	/* written */
 	bool connected;
+	bool wipe; /* `out` holds a secret */
 	struct buf in;	/* unread by the inspector */
 	struct buf out; /* not yet taken by the kernel */
 };
 
-enum ask_kind { ASK_NONE, ASK_ACCESS, ASK_STATEMENT, ASK_CATALOG };
+enum ask_kind { ASK_NONE, ASK_ACCESS, ASK_STATEMENT, ASK_CATALOG, ASK_LOGIN };
 
 /* The one question that is open, and its answer. */
 struct ask {
@@ -78,6 +79,7 @@ struct session {
 	bool steered;
 	bool in_netns; /* the sockets of upstream_fd and no others, if they are -1: none */
 	bool login_due; /* the parent does not know yet who has logged in */
+	bool let_in;	/* access was given */
 	bool ddl; /* it was asked for: what the server does with it may come after our end */
 	char grant[HANDLE_TEXT];
 	uint16_t fatal;	     /* found inside a callback of the inspector: ends the session after it */
@@ -107,6 +109,8 @@ struct session {
 	int upstream_fd[2];
 	char *facts; /* JSON from the parent, until it is in the recording */
 	const char *user, *database, *application;
+	const char *login_as; /* whom Tidegate logs in as; NULL: the agent logs in itself */
+	struct slogin *login; /* session_login.c; NULL: none, or it is over */
 	struct tg_record *record; /* NULL: not steered, or in the recording already */
 
 	uint64_t sync; /* bytes for the server wait for this sync of the worker */
@@ -185,6 +189,9 @@ void session_refuse_held(struct session *s, uint16_t reason);
 /* Acts on an answer that waited for room in the journal. */
 void session_late(struct session *s);
 
+/* Both directions ask again what they wait for. */
+void session_go_on(struct session *s);
+
 /* --- session_rec.c: false: the recording is required and has failed */
 bool srec_open(struct session *s);
 bool srec_bytes(struct session *s, enum insp_dir dir, const uint8_t *p, size_t n);
@@ -210,6 +217,8 @@ bool srec_result(struct session *s, const struct event *ev);
 bool srec_masked(struct session *s, const struct event *ev);
 /* A refusal, as the inspector is told. */
 bool srec_answer(struct session *s, uint64_t seq, const struct insp_answer *a);
+/* The session was let in and Tidegate logs in itself. */
+bool srec_login_as(struct session *s, uint64_t seq);
 /* What the inspector is made to say: "notice" or "end". */
 bool srec_said(struct session *s, const char *what, const struct insp_words *words);
 /* Question @seq was closed by the inspector itself: its message is skipped. */

@@ -305,6 +305,18 @@ bool srec_answer(struct session *s, uint64_t seq, const struct insp_answer *a)
 	return finish(s, &j, TG_REC_FACT);
 }
 
+bool srec_login_as(struct session *s, uint64_t seq)
+{
+	struct jsonw j;
+
+	begin(s, &j);
+	jsonw_kv_u64(&j, "answer", seq);
+	jsonw_kv_string(&j, "verdict", "allow");
+	jsonw_kv_string(&j, "login_as", s->login_as);
+	jsonw_kv_string(&j, "credential", s->view->target->credential);
+	return finish(s, &j, TG_REC_FACT);
+}
+
 bool srec_said(struct session *s, const char *what, const struct insp_words *words)
 {
 	struct jsonw j;

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "daemon/session.h"
+#include "daemon/session_login.h"
 #include "policy/catalog.h"
 #include "policy/policy.h"
 
@@ -76,7 +77,8 @@ static enum insp_verdict wait_for(struct session *s, enum ask_kind kind, uint64_
 static bool answered(struct session *s, uint64_t seq, struct insp_answer *ret,
 		     enum insp_verdict *ret_verdict)
 {
-	if (s->ask.kind == ASK_NONE || s->ask.kind == ASK_CATALOG || s->ask.seq != seq)
+	if (s->ask.kind == ASK_NONE || s->ask.kind == ASK_CATALOG || s->ask.kind == ASK_LOGIN ||
+	    s->ask.seq != seq)
 		return false;
 	if (!s->ask.answered) {
 		*ret = (struct insp_answer){.verdict = INSP_V_WAIT};
@@ -110,6 +112,7 @@ void session_tell_login(struct session *s)
 	ipc_put_str(s->w->ipc, s->user);
 	ipc_put_str(s->w->ipc, s->database);
 	ipc_put_str(s->w->ipc, s->application);
+	ipc_put_str(s->w->ipc, s->login_as);
 	ipc_put_u32(s->w->ipc, s->pid);
 	ipc_put_u32(s->w->ipc, s->key);
 	ipc_send(s->w->ipc);
@@ -156,12 +159,40 @@ static void ask_access(struct session *s, const struct access_decision *d)
 	ipc_send(ipc);
 }
 
+/* Who logs in in the agent's place, if the target has a credential. */
+static enum insp_verdict find_login(struct session *s, uint64_t seq, struct insp_answer *ret)
+{
+	const char *user = NULL;
+
+	switch (slogin_user(s, &user)) {
+	case INSP_V_WAIT:
+		return wait_for(s, ASK_LOGIN, seq, ret);
+	case INSP_V_DENY:
+		s->ask.kind = ASK_NONE;
+		return refuse(s, ret, seq, TG_R_CREDENTIAL_MISSING,
+			      reason_what(TG_R_CREDENTIAL_MISSING), NULL);
+	case INSP_V_ALLOW:
+		break;
+	}
+	s->ask.kind = ASK_NONE;
+	s->login_as = arena_strdup(&s->arena, slice_str(user));
+	if (!s->login_as)
+		return refuse(s, ret, seq, TG_R_NO_MEMORY, reason_what(TG_R_NO_MEMORY), NULL);
+	s->login_due = true; /* again: with whom it is now */
+	if (!srec_login_as(s, seq))
+		s->fatal = TG_R_RECORD_FAILED;
+	return INSP_V_ALLOW;
+}
+
 /* Access is given: the server leg is opened; what the inspector sends waits for it. */
 static enum insp_verdict let_in(struct session *s, uint64_t seq, struct insp_answer *ret)
 {
 	char words[256];
 	int rc;
 
+	s->let_in = true;
+	if (s->view->target->login && find_login(s, seq, ret) != INSP_V_ALLOW)
+		return ret->verdict;
 	if (s->no_upstream)
 		return refuse(s, ret, seq, s->no_upstream, reason_what(s->no_upstream),
 			      reason_todo(s->no_upstream));
@@ -172,7 +203,10 @@ static enum insp_verdict let_in(struct session *s, uint64_t seq, struct insp_ans
 		return refuse(s, ret, seq, TG_R_UPSTREAM_REFUSED, words, NULL);
 	}
 	session_arm(s);
-	return allow(ret);
+	(void)allow(ret);
+	if (s->login_as)
+		ret->login_as = slice_str(s->login_as);
+	return INSP_V_ALLOW;
 }
 
 static enum insp_verdict on_login(struct session *s, const struct event *ev,
@@ -183,6 +217,8 @@ static enum insp_verdict on_login(struct session *s, const struct event *ev,
 	enum insp_verdict v;
 	char words[512];
 
+	if (s->let_in) /* and what waited was the credential */
+		return let_in(s, ev->seq, ret);
 	if (answered(s, ev->seq, ret, &v))
 		return v == INSP_V_ALLOW ? let_in(s, ev->seq, ret) : v;
 	tell_login(s, ev);
@@ -416,7 +452,13 @@ static enum insp_verdict host_event(void *ctx, const struct event *ev, struct in
 	case EV_SETTLED:
 		catalog_changed(s);
 		return INSP_V_ALLOW;
+	case EV_LOGIN_ERROR:
+		slogin_refused(s, ev);
+		if (!srec_error(s, "login", ev->error.code, ev->error.message, 0))
+			s->fatal = TG_R_RECORD_FAILED;
+		return INSP_V_ALLOW;
 	case EV_READY:
+		slogin_free(s);
 		s->result_at = s->bytes[INSP_S2C] + s->w->out[INSP_TO_CLIENT].bytes;
 		return INSP_V_ALLOW;
 	case EV_GLITCH:
@@ -507,13 +549,14 @@ const struct insp_host session_host = {
 	.event = host_event,
 	.columns = host_columns,
 	.mask = host_mask,
+	.login = slogin_answer,
 	.secret = host_secret,
 };
 
 /* ------------------------------------------------------------ late answers */
 
 /* The direction whose bytes were held goes on. */
-static void go_on(struct session *s)
+void session_go_on(struct session *s)
 {
 	for (int dir = 0; dir < 2; dir++) {
 		s->retry[dir] |= s->waiting[dir];
@@ -560,7 +603,7 @@ static void act_on(struct session *s, const struct verdict *v)
 		refuse_by(s, v, access);
 	}
 	s->ask.answered = true;
-	go_on(s);
+	session_go_on(s);
 }
 
 /* Many that are answered at once want more of the journal than it has at once: they queue. */
@@ -669,5 +712,5 @@ void session_catalog_ready(struct session *s)
 	if (s->ask.kind == ASK_CATALOG)
 		s->ask.kind = ASK_NONE;
 	/* What waits for a person goes on waiting: it asks again and is told to. */
-	go_on(s);
+	session_go_on(s);
 }

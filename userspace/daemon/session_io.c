@@ -286,8 +286,13 @@ void session_flush(struct session *s, enum insp_to to)
 		if ((size_t)got < iov.iov_len)
 			break;
 	}
-	if (l->out.n == 0)
+	if (l->out.n)
+		return;
+	if (l->wipe)
+		buf_wipe(&l->out);
+	else
 		buf_done(&l->out);
+	l->wipe = false;
 }
 
 /* --------------------------------------------------------------- reading */
@@ -368,6 +373,18 @@ static void after_status(struct session *s, enum insp_dir dir, enum insp_status 
 	}
 }
 
+/* What went to the server had a secret in it: no trace stays in what all sessions share. */
+static void wipe_output(struct session *s)
+{
+	struct buf *made = &s->w->out[INSP_TO_SERVER].made;
+	struct leg *l = &s->leg[INSP_S2C];
+
+	if (made->mem)
+		explicit_bzero(made->mem, made->cap);
+	l->wipe |= l->out.n != 0;
+	s->w->wipe = false;
+}
+
 /* Gives @in to the inspector and sends what comes of it. */
 static void feed(struct session *s, enum insp_dir dir, struct slice in, bool own)
 {
@@ -408,6 +425,8 @@ static void feed(struct session *s, enum insp_dir dir, struct slice in, bool own
 		}
 	}
 	session_send_outputs(s);
+	if (w->wipe)
+		wipe_output(s);
 	w->turn_in = (struct slice){0};
 	s->dirty = true;
 	if (!keep_input(l, in, own, used))

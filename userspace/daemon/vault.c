@@ -87,7 +87,7 @@ int vault_read(const char *path, struct secret_reader who, struct buf *ret,
 }
 
 /* The text is one line; editors put a line end behind it. */
-static const char *trim_password(struct buf *b)
+const char *vault_trim_password(struct buf *b)
 {
 	uint8_t *p = buf_data(b);
 
@@ -125,7 +125,7 @@ static const char *parse_key(struct secret *s, const char *alg)
 	return clientauth_key_fits(s->key, alg, &why) ? why : NULL;
 }
 
-static void secret_free(struct secret *s)
+void vault_remove(struct secret *s)
 {
 	list_del(&s->link);
 	free(s->target);
@@ -137,32 +137,59 @@ static void secret_free(struct secret *s)
 	free(s);
 }
 
-static int load_one(struct list *into, const char *target, const char *user, const char *path,
-		    struct secret_reader who, const char *key_alg)
+struct secret *vault_add(struct list *into, const char *target, const char *user, const char *path)
 {
 	struct secret *s = calloc(1, sizeof(*s));
-	const char *why;
 
 	if (!s)
-		return -ENOMEM;
+		return NULL;
 	list_init(&s->link);
 	s->path = strdup(path);
 	s->target = target ? strdup(target) : NULL;
 	s->user = user ? strdup(user) : NULL;
 	if (!s->path || (target && !s->target) || (user && !s->user)) {
-		secret_free(s);
-		return -ENOMEM;
+		vault_remove(s);
+		return NULL;
 	}
 	list_add_tail(into, &s->link);
+	return s;
+}
+
+static int load_one(struct list *into, const char *target, const char *user, const char *path,
+		    struct secret_reader who, const char *key_alg)
+{
+	struct secret *s = vault_add(into, target, user, path);
+	const char *why;
+
+	if (!s)
+		return -ENOMEM;
 	s->error = vault_read(path, who, &s->text, &s->stamp, &why);
 	if (!s->error) {
-		why = key_alg ? parse_key(s, key_alg) : trim_password(&s->text);
+		why = key_alg ? parse_key(s, key_alg) : vault_trim_password(&s->text);
 		s->error = why ? -EINVAL : 0;
 	}
 	if (s->error)
 		log_error("%s (%s%s) cannot be used: %s", path,
-			  target ? "login for target " : "idp", target ? target : "", why);
+			  !target ? "idp" : *target == '@' ? "credential " : "login for target ",
+			  target ? target + (*target == '@') : "", why);
 	return 0;
+}
+
+char *vault_credential_target(const char *credential, const char *user)
+{
+	char *text;
+
+	return asprintf(&text, "@%s:%s", credential, user) < 0 ? NULL : text;
+}
+
+static int load_credential(struct list *into, const struct cfg_credential *c,
+			   struct secret_reader who)
+{
+	char *target = vault_credential_target(c->name, c->user);
+	int err = target ? load_one(into, target, c->user, c->password_file, who, NULL) : -ENOMEM;
+
+	free(target);
+	return err;
 }
 
 static const char *client_path(const struct cfg_idp *idp)
@@ -181,6 +208,9 @@ int vault_load(const struct config *cfg, struct secret_reader who, struct list *
 			err = load_one(ret, t->name, t->catalog_user ? t->catalog_user : "",
 				       t->catalog_password_file, who, NULL);
 	}
+	for (uint32_t i = 0; !err && i < cfg->ncredentials; i++)
+		if (cfg->credentials[i].password_file)
+			err = load_credential(ret, &cfg->credentials[i], who);
 	if (!err && cfg->idp && client_path(cfg->idp))
 		err = load_one(ret, NULL, NULL, client_path(cfg->idp), who,
 			       cfg->idp->auth == IDP_AUTH_PRIVATE_KEY_JWT ? cfg->idp->key_alg
@@ -190,7 +220,7 @@ int vault_load(const struct config *cfg, struct secret_reader who, struct list *
 
 void vault_free(struct list *secrets)
 {
-	list_each(it, secrets) secret_free(container_of(it, struct secret, link));
+	list_each(it, secrets) vault_remove(container_of(it, struct secret, link));
 }
 
 static bool same_time(const struct timespec *a, const struct timespec *b)
@@ -225,6 +255,41 @@ static bool same_client(const struct cfg_idp *a, const struct cfg_idp *b)
 	       same_text(a->issuer, b->issuer);
 }
 
+static bool same_list(const char *const *a, const char *const *b)
+{
+	if (!a || !b)
+		return a == b;
+	for (; *a && *b && strcmp(*a, *b) == 0; a++, b++)
+		;
+	return *a == *b; /* both at their ends */
+}
+
+/* All of them in their order; and the files have not changed. */
+static bool same_credentials(const struct list *secrets, const struct config *old,
+			     const struct config *cfg, size_t *want)
+{
+	if (old->ncredentials != cfg->ncredentials)
+		return false;
+	for (uint32_t i = 0; i < cfg->ncredentials; i++) {
+		const struct cfg_credential *a = &old->credentials[i], *b = &cfg->credentials[i];
+		const struct secret *s;
+		char *target;
+
+		if (strcmp(a->name, b->name) != 0 || !same_text(a->user, b->user) ||
+		    !same_list(a->exec, b->exec) || !same_text(a->run_as, b->run_as))
+			return false;
+		if (!b->password_file)
+			continue;
+		target = vault_credential_target(b->name, b->user);
+		s = target ? vault_of_target(secrets, slice_str(target)) : NULL;
+		free(target);
+		if (!s || !same_file(s, b->password_file))
+			return false;
+		++*want;
+	}
+	return true;
+}
+
 bool vault_same(const struct list *secrets, const struct config *old, const struct config *cfg)
 {
 	const struct secret *s = vault_of_client(secrets);
@@ -248,6 +313,8 @@ bool vault_same(const struct list *secrets, const struct config *old, const stru
 		    !same_file(s, t->catalog_password_file))
 			return false;
 	}
+	if (!same_credentials(secrets, old, cfg, &want))
+		return false;
 	list_each(it, secrets) have++;
 	return have == want;
 }

@@ -27,8 +27,9 @@ struct secret_stamp {
 
 struct secret {
 	struct list link;
-	char *target, *user; /* whose login; NULL: the client at the identity provider */
-	char *path;
+	/* Whose login: a target's name, or "@CREDENTIAL:USER"; NULL: the client at the provider. */
+	char *target, *user;
+	char *path; /* or the program that told it */
 	int error; /* 0, or why it cannot be used, negative errno */
 	struct secret_stamp stamp;
 	struct buf text; /* password or client secret */
@@ -56,6 +57,14 @@ bool vault_same(const struct list *secrets, const struct config *old, const stru
 
 struct secret *vault_of_target(const struct list *secrets, struct slice target);
 struct secret *vault_of_client(const struct list *secrets);
+
+/* As it is named in questions to keyd; NULL: no memory. The caller frees. */
+char *vault_credential_target(const char *credential, const char *user);
+/* A secret that came by itself, at the end of @into, with room for the text; NULL: no memory. */
+struct secret *vault_add(struct list *into, const char *target, const char *user, const char *path);
+void vault_remove(struct secret *s);
+/* Takes off the line's end; NULL, or why it is no password. */
+const char *vault_trim_password(struct buf *b);
 
 /* 0; or why the file must not be used: -EPERM (owner, mode), -EINVAL, -EFBIG, or of open(). */
 MUST_CHECK int vault_read(const char *path, struct secret_reader who, struct buf *ret,

@@ -15,6 +15,7 @@
 #include "daemon/memfd.h"
 #include "daemon/sandbox.h"
 #include "daemon/session.h"
+#include "daemon/session_login.h"
 #include "inspect/sql/sql.h"
 #include "kern/kern.h"
 
@@ -733,7 +734,12 @@ static void on_message(void *ctx, struct ipc *ipc, struct ipc_msg *m)
 	case IPC_KEY_PASSWORD:
 	case IPC_KEY_MD5:
 	case IPC_KEY_SCRAM:
-		(void)catalog_key_answer(w, m);
+	case IPC_KEY_LOGIN:
+		if (!slogin_key_answer(w, m))
+			(void)catalog_key_answer(w, m);
+		break;
+	case IPC_KEY_GONE:
+		slogins_keyd_gone(w);
 		break;
 	default:
 		session_message(w, m);
@@ -756,6 +762,7 @@ int worker_main(void)
 	list_init(&w.listeners);
 	list_init(&w.sessions);
 	list_init(&w.catalogs);
+	list_init(&w.logins);
 	insp_out_init(&w.out[0], WORKER_MADE);
 	insp_out_init(&w.out[1], WORKER_MADE);
 	buf_init(&w.scratch, WORKER_MADE);

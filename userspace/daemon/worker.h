@@ -61,6 +61,7 @@ struct worker {
 	struct list sessions;
 	struct session *by_uuid[WORKER_BUCKETS]; /* chains by hash_next */
 	struct list catalogs;
+	struct list logins; /* struct slogin, in session_login.c */
 	uint64_t next_ask; /* id of the next question to the parent */
 	bool draining, follow;
 	uint32_t nsessions;
@@ -82,6 +83,7 @@ struct worker {
 		size_t off, n;
 	} secret[32]; /* of the input of the running call */
 	uint8_t nsecret;
+	bool wipe;	 /* the outputs hold a secret: overwritten once they are sent */
 	bool all_secret; /* more ranges than fit: all of it is kept out */
 
 	uv_check_t after; /* once a round: frames, reaping */

@@ -37,6 +37,7 @@
 #include "base/jsonw.h"
 #include "base/reason.h"
 #include "base/slice.h"
+#include "inspect/insp_login.h"
 #include "inspect/insp_mask.h"
 #include "inspect/insp_out.h"
 #include "inspect/sql/sqlinfo.h"
@@ -57,8 +58,6 @@ enum insp_status {
 	INSP_BAD,  /* the peer broke the protocol or a limit: see the reason */
 };
 
-enum insp_verdict { INSP_V_ALLOW, INSP_V_DENY, INSP_V_WAIT };
-
 /* ------------------------------------------------------------- events */
 
 enum event_kind {
@@ -72,6 +71,7 @@ enum event_kind {
 	EV_SETTLED,	/* statement: no transaction is open any more, and one had changed
 			   definitions; without a number */
 	EV_ERROR,	/* statement: the server reported an error */
+	EV_LOGIN_ERROR, /* statement: it refused a login of our own; the client is told less */
 	EV_MASKED,	/* statement: what masks did to one result */
 	EV_GLITCH,	/* statement: odd but tolerated; the host counts against a threshold */
 };
@@ -132,6 +132,7 @@ struct insp_answer {
 	struct slice hint;	/* what to do */
 	bool at_execute;	/* EV_STATEMENT: ask again with EV_EXECUTE and a digest */
 	bool cancelled;		/* of a denial: the client cancelled it (57014) */
+	struct slice login_as;	/* EV_LOGIN: not the client logs in but we, as this user */
 };
 
 /* ---------------------------------------------------------------- host */
@@ -158,6 +159,8 @@ struct insp_host {
 	/* Applies plans to text values; returns how many changed. Never fails: what cannot be
 	 * scanned is replaced. */
 	uint32_t (*mask)(void *ctx, struct insp_value *v, uint32_t n);
+	/* See insp_login.h. */
+	insp_login_fn *login;
 	/* @s, in the current input, is secret: kept out of the recording. */
 	void (*secret)(void *ctx, struct slice s);
 };

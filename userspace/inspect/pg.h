@@ -60,6 +60,11 @@ enum pg_step pg_login_client(struct pg *st, const struct pg_msg *m);
 enum pg_step pg_login_server(struct pg *st, const struct pg_msg *m);
 enum pg_step pg_parameter_status(struct pg *st, const struct pg_msg *m);
 
+/* pg_own.c: a login of our own. What the server asks; the client sees that it is over. */
+enum pg_step pg_own_auth(struct pg *st, const struct pg_msg *m);
+/* The server's error is about who logs in: *ret is what to do, and the client is not shown it. */
+bool pg_own_refused(struct pg *st, const struct pg_msg *m, enum pg_step *ret);
+
 /* pg_client.c */
 enum pg_step pg_client_message(struct pg *st, const struct pg_msg *m);
 

@@ -15,6 +15,7 @@
 #include <strings.h>
 
 #include "base/text.h"
+#include "inspect/pg_proof.h"
 
 /* A refusal before or during login; the flow ends with it. */
 static enum pg_step refuse_login(struct pg *st, const char *code, const struct insp_answer *a)
@@ -85,7 +86,6 @@ struct beyond {
 	bool any;
 	uint32_t noptions;
 	size_t names_n; /* bytes of their names */
-	size_t rest_n;	/* bytes of the message without them */
 };
 
 static bool is_extension(struct slice name)
@@ -93,57 +93,120 @@ static bool is_extension(struct slice name)
 	return name.n >= 5 && memcmp(name.p, "_pq_.", 5) == 0;
 }
 
-static void note_beyond(struct beyond *b, struct slice name, struct slice value)
+static void note_beyond(struct beyond *b, struct slice name)
 {
 	if (!is_extension(name))
 		return;
 	b->any = true;
 	b->noptions++;
 	b->names_n += name.n + 1;
-	b->rest_n -= name.n + 1 + value.n + 1;
 }
 
 static void decline(struct pg *st, struct slice msg, const struct beyond *b)
 {
 	size_t total = PG_HEAD + 8 + b->names_n, n = PG_HEAD + 8;
-	uint8_t *to_client = insp_out_make(pg_out(st, INSP_TO_CLIENT), total);
-	uint8_t *to_server = insp_out_make(pg_out(st, INSP_TO_SERVER), b->rest_n);
+	uint8_t *p = insp_out_make(pg_out(st, INSP_TO_CLIENT), total);
 	struct cursor c = cur_of(slice_from(msg, 8));
-	size_t k = 8;
 
-	if (!to_client || !to_server)
+	if (!p)
 		return; /* the outputs know */
-	to_client[0] = PG_B_NEGOTIATE_PROTOCOL_VERSION;
-	store_be32(to_client + 1, (uint32_t)(total - 1));
-	store_be32(to_client + PG_HEAD, PG_VERSION_3_0);
-	store_be32(to_client + PG_HEAD + 4, b->noptions);
-	store_be32(to_server, (uint32_t)b->rest_n);
-	store_be32(to_server + 4, PG_VERSION_3_0);
+	p[0] = PG_B_NEGOTIATE_PROTOCOL_VERSION;
+	store_be32(p + 1, (uint32_t)(total - 1));
+	store_be32(p + PG_HEAD, PG_VERSION_3_0);
+	store_be32(p + PG_HEAD + 4, b->noptions);
 	for (;;) {
-		const uint8_t *start = c.p;
 		struct slice name = cur_cstr(&c);
-		size_t whole;
 
 		if (name.n == 0)
 			break;
 		(void)cur_cstr(&c);
-		whole = (size_t)(c.p - start);
-		if (is_extension(name)) {
-			memcpy(to_client + n, name.p, name.n + 1);
-			n += name.n + 1;
-		} else {
-			memcpy(to_server + k, start, whole);
-			k += whole;
-		}
+		if (!is_extension(name))
+			continue;
+		memcpy(p + n, name.p, name.n + 1);
+		n += name.n + 1;
 	}
-	to_server[k] = 0;
+}
+
+/* A startup message that is made anew. */
+struct startup {
+	size_t n;
+	bool full;
+	uint8_t bytes[PG_STARTUP_MAX];
+};
+
+static void put_string(struct startup *m, struct slice s)
+{
+	if (s.n + 1 > sizeof(m->bytes) - m->n) {
+		m->full = true;
+		return;
+	}
+	if (s.n)
+		memcpy(m->bytes + m->n, s.p, s.n);
+	m->bytes[m->n + s.n] = 0;
+	m->n += s.n + 1;
+}
+
+/*
+ * What the server is told: no options beyond 3.0 and, where the login is ours, our user. The
+ * database keeps its name also where it had that of the client's user.
+ */
+static enum pg_step send_startup(struct pg *st, struct slice msg, const struct event *login,
+				 struct slice login_as)
+{
+	struct startup m = {.n = 8};
+	struct cursor c = cur_of(slice_from(msg, 8));
+
+	for (;;) {
+		struct slice name = cur_cstr(&c), value;
+
+		if (name.n == 0)
+			break;
+		value = cur_cstr(&c);
+		if (is_extension(name) || (login_as.n && slice_eq_str(name, "database")))
+			continue;
+		put_string(&m, name);
+		put_string(&m, login_as.n && slice_eq_str(name, "user") ? login_as : value);
+	}
+	if (login_as.n) {
+		put_string(&m, SLICE_LIT("database"));
+		put_string(&m, login->login.database);
+	}
+	put_string(&m, SLICE_LIT(""));
+	if (m.full)
+		return pg_bad(st, TG_R_PROTO_LIMIT);
+	store_be32(m.bytes, (uint32_t)m.n);
+	store_be32(m.bytes + 4, PG_VERSION_3_0);
+	insp_out_copy(pg_out(st, INSP_TO_SERVER), slice_of(m.bytes, m.n));
+	return PG_OK;
+}
+
+/* The host has let the session in. */
+static enum pg_step let_in(struct pg *st, struct slice msg, const struct event *login,
+			   const struct beyond *beyond, struct slice login_as)
+{
+	enum pg_step step = PG_OK;
+
+	if (login_as.n) {
+		st->own = arena_alloc(st->env->arena, sizeof(*st->own));
+		if (!st->own)
+			return pg_bad(st, TG_R_NO_MEMORY);
+	}
+	if (beyond->any || login_as.n)
+		step = send_startup(st, msg, login, login_as);
+	else
+		insp_out_pass(pg_out(st, INSP_TO_SERVER), msg);
+	if (step == PG_OK && beyond->any)
+		decline(st, msg, beyond);
+	if (step == PG_OK)
+		st->phase = PG_LOGIN;
+	return step;
 }
 
 static enum pg_step startup_message(struct pg *st, struct slice msg)
 {
 	struct event ev = {.kind = EV_LOGIN};
 	struct cursor c = cur_of(slice_from(msg, 8));
-	struct beyond beyond = {.any = load_be32(msg.p + 4) != PG_VERSION_3_0, .rest_n = msg.n};
+	struct beyond beyond = {.any = load_be32(msg.p + 4) != PG_VERSION_3_0};
 	struct insp_answer a;
 	bool replication = false;
 
@@ -153,7 +216,7 @@ static enum pg_step startup_message(struct pg *st, struct slice msg)
 		if (c.bad || name.n == 0)
 			break;
 		value = cur_cstr(&c);
-		note_beyond(&beyond, name, value);
+		note_beyond(&beyond, name);
 		if (slice_eq_str(name, "user"))
 			ev.login.user = value;
 		else if (slice_eq_str(name, "database"))
@@ -178,12 +241,7 @@ static enum pg_step startup_message(struct pg *st, struct slice msg)
 	case INSP_V_ALLOW:
 		break;
 	}
-	if (beyond.any)
-		decline(st, msg, &beyond);
-	else
-		insp_out_pass(pg_out(st, INSP_TO_SERVER), msg);
-	st->phase = PG_LOGIN;
-	return PG_OK;
+	return let_in(st, msg, &ev, &beyond, a.login_as);
 }
 
 enum pg_step pg_startup(struct pg *st, struct slice in, size_t *ret_used)
@@ -313,6 +371,7 @@ enum pg_step pg_parameter_status(struct pg *st, const struct pg_msg *m)
 enum pg_step pg_login_server(struct pg *st, const struct pg_msg *m)
 {
 	struct event ev = {.kind = EV_READY};
+	enum pg_step step;
 
 	if (!m->whole)
 		return PG_NEED;
@@ -320,15 +379,18 @@ enum pg_step pg_login_server(struct pg *st, const struct pg_msg *m)
 		return pg_bad(st, TG_R_PROTO_BAD);
 	switch (m->type) {
 	case PG_B_AUTHENTICATION:
-		return authentication(st, m);
+		return st->own ? pg_own_auth(st, m) : authentication(st, m);
 	case PG_B_BACKEND_KEY_DATA:
 		return backend_key(st, m);
 	case PG_B_PARAMETER_STATUS:
 		return pg_parameter_status(st, m);
 	case PG_B_NEGOTIATE_PROTOCOL_VERSION:
 		return pg_pass(st, INSP_S2C, m);
-	case PG_B_NOTICE_RESPONSE:
 	case PG_B_ERROR_RESPONSE:
+		if (st->own && pg_own_refused(st, m, &step))
+			return step;
+		return pg_text(st, m, NULL, false);
+	case PG_B_NOTICE_RESPONSE:
 		return pg_text(st, m, NULL, false);
 	case PG_B_READY_FOR_QUERY:
 		if (m->body.n != 1 || m->body.p[0] != PG_STATUS_IDLE)

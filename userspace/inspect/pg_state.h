@@ -222,8 +222,8 @@ struct pg {
 	bool ssl_asked, gss_asked, said_terminate;
 	bool auth_seen, auth_due, auth_ok; /* the server asked; the client's answer is due */
 	bool defined, unsettled; /* definitions changed, or may have: others may not see it yet */
-	bool skip;	   /* client's messages up to Sync are void */
-	bool copy_in;	   /* the server takes CopyData */
+	struct pg_proof *own;	   /* the login is ours, not the client's */
+	bool skip, copy_in; /* client's messages up to Sync are void; the server takes CopyData */
 	bool sync_in_hand; /* a Sync in COPY: goes on only if the COPY fails */
 	bool await_copy;   /* the entry `await` will tell whether COPY begins */
 	bool flushed;	   /* a Flush of ours is behind the last entry */

@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: MIT */
+/* The section `credentials`, and the targets that name one. */
+#include "config_rig.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define TARGET(x) "targets: {t: {address: \"h:1\", protocol: postgresql" x "}}\n"
+#define CRED(x)	  "credentials: {c: {" x "}}\n" A TARGET(", credential: c") P
+
+static void test_good(void **state)
+{
+	struct config *c = config_good(
+		"credentials: {file: {user: u, password_file: /p, clear_text: true}, "
+		"told: {exec: [/bin/tell, -n], run_as: teller, timeout: 2s, keep: 0s}}\n" A
+		"targets: {t: {address: \"h:1\", protocol: postgresql, credential: told}, "
+		"f: {address: \"h:2\", protocol: postgresql, credential: file}, "
+		"n: {address: \"h:3\", protocol: postgresql}}\n" P);
+
+	(void)state;
+	assert_int_equal(c->ncredentials, 2);
+	assert_string_equal(c->credentials[0].user, "u");
+	assert_true(c->credentials[0].clear_text);
+	assert_false(c->credentials[1].clear_text);
+	assert_null(c->credentials[1].user);
+	assert_string_equal(c->credentials[1].exec[1], "-n");
+	assert_null(c->credentials[1].exec[2]);
+	assert_int_equal(c->credentials[1].timeout_ms, 2000);
+	assert_int_equal(c->credentials[1].keep_ms, 0);
+	assert_int_equal(c->credentials[0].keep_ms, 300000);
+	assert_ptr_equal(c->targets[0].login, &c->credentials[1]);
+	assert_ptr_equal(c->targets[1].login, &c->credentials[0]);
+	assert_null(c->targets[2].login);
+	config_free(c);
+}
+
+static void test_bad(void **state)
+{
+	static const struct config_bad rows[] = {
+		{CRED("user: u"), "1:18: credential `c` takes `password_file` or `exec`, one of them"},
+		{CRED("user: u, password_file: /p, exec: /x, run_as: r"),
+		 "1:18: credential `c` takes `password_file` or `exec`, one of them"},
+		{CRED("password_file: /p"), "1:18: credential `c` lacks `user`"},
+		{CRED("user: u, password_file: p"),
+		 "1:43: `password_file` takes an absolute path, not `p`"},
+		{CRED("exec: tell, run_as: r"),
+		 "1:25: `exec` begins with the program's absolute path, not `tell`"},
+		{CRED("exec: /tell"), "1:18: credential `c` lacks `run_as`: under which account is its "
+				      "program to run?"},
+		{CRED("exec: /tell, run_as: root"),
+		 "1:40: `run_as` is an account for this program alone, not root's"},
+		{CRED("exec: [], run_as: r"), "1:25: `exec` is empty"},
+		{CRED("user: u, password_file: /p, keep: 1m"),
+		 "1:47: `keep` has a meaning only with `exec`"},
+		{CRED("exec: /t, run_as: r, timeout: 2m"), "1:49: `timeout` is from 100ms to 1m, not `2m`"},
+		{"credentials: []\n" A TARGET("") P,
+		 "1:14: `credentials` is a mapping of names, as `orders-ro: { user: orders_ro, "
+		 "password_file: /etc/tidegate/orders-ro }`"},
+		{"credentials: {A: {user: u, password_file: /p}}\n" A TARGET("") P,
+		 "1:15: `A` cannot name a credential: names are made of a-z, 0-9, `-`, `_` and `.`, begin "
+		 "with a letter or digit and have at most 63 characters"},
+		{"credentials: {shop: {user: u, password_file: /p}}\n" A TARGET(", credential: shp") P,
+		 "3:65: no credential is called `shp`; did you mean `shop`?"},
+		{A TARGET(", credential: c") P, "2:65: no credential is called `c`"},
+		{"credentials: {c: {user: u, password_file: /p}}\n" A
+		 TARGET(", credential: c, netns: agent") P,
+		 "3:65: `netns: agent` and `credential` exclude each other: a server in an agent's "
+		 "namespace can be a fake that collects the password"},
+	};
+
+	(void)state;
+	config_bad(rows, ARRAY_SIZE(rows));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_good),
+		cmocka_unit_test(test_bad),
+	};
+
+	return cmocka_run_group_tests_name("config_credentials", tests, NULL, NULL);
+}

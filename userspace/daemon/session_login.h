@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A login in the agent's place: keyd says who logs in, then answers what the server asks;
+ * the inspector speaks with the server.
+ */
+#ifndef TIDEGATE_DAEMON_SESSION_LOGIN_H
+#define TIDEGATE_DAEMON_SESSION_LOGIN_H
+
+#include "daemon/session.h"
+
+/* Who logs in with the target's credential; valid until slogin_free(). */
+enum insp_verdict slogin_user(struct session *s, const char **ret_user);
+/* See insp_host.login. */
+enum insp_verdict slogin_answer(void *ctx, const struct insp_challenge *c, struct insp_response *ret);
+/* The server refused: the journal gets its words. */
+void slogin_refused(struct session *s, const struct event *ev);
+uint64_t slogin_deadline(const struct session *s);
+void slogin_due(struct session *s);
+/* The login is over; wipes. */
+void slogin_free(struct session *s);
+/* keyd's answer, if it is for one of these. */
+bool slogin_key_answer(struct worker *w, struct ipc_msg *m);
+void slogins_keyd_gone(struct worker *w);
+
+#endif
