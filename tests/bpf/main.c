@@ -69,6 +69,7 @@ int main(int argc, char **argv)
 	run(rules_rows, only);
 	run(name_rows, only);
 	run(life_rows, only);
+	run(optional_rows, only);
 	run(verifier_rows, only);
 	if (!matrix_run(MATRIX_TEST, only, &passed, &failed))
 		failed++; /* the last one: it takes a /run of its own */

@@ -497,6 +497,10 @@ static json_t *gaps_json(struct parent *p)
 			(void)json_array_append_new(
 				list, json_pack("{s:s, s:s}", "way", kern_way_words[w].label, "text",
 						kern_way_words[w].gap));
+	if (p->kern && kern_left_out(p->kern))
+		(void)json_array_append_new(list, json_pack("{s:s, s:s+}", "way", "programs",
+							    "text", "refused by this kernel: ",
+							    kern_left_out(p->kern)));
 	return list;
 }
 

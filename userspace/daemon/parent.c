@@ -237,7 +237,10 @@ static int start_kernel(struct parent *p)
 	if (!p->kern)
 		return p->cfg->bpf == BPF_ON ? -EPERM : 0;
 	for (unsigned w = 0; w < KERN_WAY_COUNT; w++)
-		p->ways_open |= kern_way_closed(w) ? 0 : 1u << w;
+		p->ways_open |= kern_way_open(p->kern, w) ? 1u << w : 0;
+	if (kern_left_out(p->kern))
+		log_warning("this kernel refuses programs that are left out: %s",
+			    kern_left_out(p->kern));
 	rc = listener_set_open(&p->own);
 	if (rc)
 		log_error("cannot listen on loopback: %s", strerror(-rc));

@@ -32,6 +32,11 @@ MUST_CHECK int kern_load(const struct kern_paths *paths, struct kern **ret, stru
 /* Opens the pinned maps only (admin utility). -ENOENT: nothing is pinned. */
 MUST_CHECK int kern_open(const struct kern_paths *paths, struct kern **ret, struct buf *error);
 void kern_close(struct kern *k);
+/*
+ * Programs that this kernel's verifier refused and that the load did without, and what that
+ * leaves open; NULL: none. One that is needed fails the load by name.
+ */
+const char *kern_left_out(const struct kern *k);
 /* Detaches and unpins everything (uninstall, tests). */
 MUST_CHECK int kern_unload(const struct kern_paths *paths, struct buf *error);
 

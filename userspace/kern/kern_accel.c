@@ -12,44 +12,18 @@
 #include "kern/kern_priv.h"
 #include "tidegate.skel.h"
 
-enum { COPY_ENTRIES = 256 };
-
 bool kern_accel_refused;
-
-/* All maps, but small: a list of those that are needed would be one more thing to keep right. */
-static int shrink(struct tidegate_bpf *skel)
-{
-	struct bpf_program *p;
-	struct bpf_map *m;
-	int r = 0;
-
-	bpf_object__for_each_program(p, skel->obj)
-	{
-		if (!r && p != skel->progs.tg_msg && p != skel->progs.tg_sock_ops)
-			r = bpf_program__set_autoload(p, false);
-	}
-	bpf_object__for_each_map(m, skel->obj)
-	{
-		if (!r && !bpf_map__is_internal(m) &&
-		    bpf_map__type(m) != BPF_MAP_TYPE_RINGBUF && /* in whole pages */
-		    bpf_map__max_entries(m) > COPY_ENTRIES)
-			r = bpf_map__set_max_entries(m, COPY_ENTRIES);
-	}
-	return r;
-}
 
 struct tidegate_bpf *kern_accel_copy(char why[KERN_WHY])
 {
-	struct tidegate_bpf *skel = tidegate_bpf__open();
-	int r = skel ? shrink(skel) : -errno;
+	static const char *const progs[] = {"tg_msg", "tg_sock_ops"};
+	struct tidegate_bpf *skel = NULL;
+	int r = kern_accel_refused ? -EOPNOTSUPP
+				   : kern_copy_load(progs, ARRAY_SIZE(progs), &skel);
 
-	if (!r)
-		r = kern_accel_refused ? -EOPNOTSUPP : tidegate_bpf__load(skel);
-	if (!r)
-		return skel;
-	(void)snprintf(why, KERN_WHY, "the kernel refuses the programs: %s", strerror(-r));
-	tidegate_bpf__destroy(skel);
-	return NULL;
+	if (r)
+		(void)snprintf(why, KERN_WHY, "the kernel refuses the programs: %s", strerror(-r));
+	return skel;
 }
 
 int kern_accel_prepare(struct kern *k, struct tidegate_bpf *skel)

@@ -126,66 +126,43 @@ static void say_load(int r, bool takeover, struct buf *error)
 		(void)kern_say(error, 0, " (%s)", last_warning);
 }
 
-static int skip_raw_tps(struct bpf_object *obj)
+static int open_and_load(struct kern *k, const char *base, struct tidegate_bpf **ret)
 {
-	int r = 0;
-
-	for (size_t i = 0; !r && i < RAW_TPS; i++)
-		r = bpf_program__set_autoload(
-			bpf_object__find_program_by_name(obj, kern_raw_tps[i].prog), false);
-	return r;
-}
-
-/* A program whose hook libbpf may not know by name, or that this kernel lacks. */
-static int prepare_unix(struct bpf_program *p, unsigned int attach)
-{
-	int r;
-
-	if (!kern_has_connect_unix())
-		return bpf_program__set_autoload(p, false);
-	r = bpf_program__set_type(p, BPF_PROG_TYPE_CGROUP_SOCK_ADDR);
-	return r ? r : bpf_program__set_expected_attach_type(p, (enum bpf_attach_type)attach);
-}
-
-static int prepare(struct tidegate_bpf *skel)
-{
-	int r = prepare_unix(skel->progs.tg_connect_unix, ATTACH_UNIX_CONNECT);
+	struct tidegate_bpf *skel = tidegate_bpf__open();
+	int r = skel ? kern_accel_prepare(k, skel) : -errno;
 
 	if (!r)
-		r = prepare_unix(skel->progs.tg_sendmsg_unix, ATTACH_UNIX_SENDMSG);
-	if (!r && !kern_has_raw_tp())
-		r = skip_raw_tps(skel->obj);
-	if (!r && !kern_has_sock_destroy()) {
-		r = bpf_program__set_autoload(skel->progs.tg_sweep_held, false);
-		if (!r)
-			r = bpf_program__set_autoload(skel->progs.tg_sweep_tcp, false);
-	}
+		r = set_pin_paths(skel->obj, base);
+	if (!r)
+		r = kern_optional_prepare(skel, k->refused);
+	if (!r)
+		r = tidegate_bpf__load(skel);
+	if (r)
+		tidegate_bpf__destroy(skel);
+	else
+		*ret = skel;
 	return r;
 }
 
 /* Opens, loads, attaches and pins below @base; maps that are pinned there are kept. */
 static int load_into(struct kern *k, const char *base, bool takeover, struct buf *error)
 {
-	struct tidegate_bpf *skel = tidegate_bpf__open();
-	int r;
+	struct tidegate_bpf *skel = NULL;
+	int r = open_and_load(k, base, &skel);
 
-	if (!skel) {
-		r = -errno;
+	if (r && r != -EPERM) {
+		k->refused = kern_optional_refused();
+		kern_optional_words(k->refused, k->left_out, sizeof(k->left_out));
+		if (k->refused) {
+			last_warning[0] = '\0'; /* what it says from here on is the cause */
+			r = open_and_load(k, base, &skel);
+		}
+	}
+	if (r) {
 		say_load(r, takeover, error);
 		return r;
 	}
-	r = kern_accel_prepare(k, skel);
-	if (!r)
-		r = set_pin_paths(skel->obj, base);
-	if (!r)
-		r = prepare(skel);
-	if (!r) {
-		r = tidegate_bpf__load(skel);
-		if (r)
-			say_load(r, takeover, error);
-	}
-	if (!r)
-		r = kern_accel_attach(k, skel);
+	r = kern_accel_attach(k, skel);
 	if (!r)
 		r = kern_attach_all(k, skel->obj, base, error);
 	tidegate_bpf__destroy(skel);

@@ -49,7 +49,7 @@ enum kern_map {
 
 extern const char *const kern_map_names[KM_COUNT];
 
-enum { KERN_PATH_MAX = 512, KERN_WHY = 160 };
+enum { KERN_PATH_MAX = 512, KERN_WHY = 160, KERN_TEXT = 640 };
 
 struct kern {
 	char dir[KERN_PATH_MAX];     /* <bpf_dir>/v1 */
@@ -60,6 +60,8 @@ struct kern {
 	int map[KM_COUNT];
 	int record_fd; /* read-only tg_records */
 	char accel_why[KERN_WHY]; /* why the accelerator is not loaded; empty: it is */
+	unsigned int refused;	  /* kern_optional.c: groups of programs left out */
+	char left_out[KERN_TEXT]; /* the same in words; empty: none */
 	struct kern_watch *watch; /* NULL: this process does not own the pins */
 	int asker_fd;  /* read-only tg_askers */
 };
@@ -146,6 +148,18 @@ void kern_shadow_free(struct kern_shadow *all);
 /* For tests: how often the maps were looked at, and not passed over because there is much. */
 unsigned int kern_shadow_looks(const struct kern *k);
 struct kern_shadow *kern_watch_shadow(const struct kern_watch *w);
+
+/* --- kern_optional.c */
+/* What this kernel has no hook for is not loaded, nor are the groups of @refused (bits). */
+int kern_optional_prepare(struct tidegate_bpf *skel, unsigned int refused);
+/* Which groups the verifier refuses, by trying each: takes part of a second. */
+unsigned int kern_optional_refused(void);
+/* Their names, and what is open without. */
+void kern_optional_words(unsigned int refused, char *dst, size_t cap);
+/* A copy of the programs named that nobody else sees, loaded and not attached. 0 or -errno. */
+int kern_copy_load(const char *const *progs, size_t n, struct tidegate_bpf **ret);
+/* For tests: acts as a verifier that refuses this one. */
+extern const char *kern_refuse_prog;
 
 /* --- kern_accel.c */
 /*

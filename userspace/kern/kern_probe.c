@@ -247,6 +247,23 @@ static void probe_ways(struct jsonw *w)
 	}
 }
 
+/* Each program that could be done without, tried on a copy. */
+static void programs_row(struct jsonw *w)
+{
+	unsigned int refused = kern_optional_refused();
+	char text[KERN_TEXT] = "the programs that have a hook here are taken";
+
+	if (refused)
+		kern_optional_words(refused, text, sizeof(text));
+	jsonw_object(w);
+	jsonw_kv_string(w, "feature", "programs");
+	jsonw_kv_bool(w, "present", !refused);
+	jsonw_kv_bool(w, "used", true);
+	jsonw_kv_string(w, "since", "by test");
+	jsonw_kv_string(w, "without", text);
+	jsonw_object_end(w);
+}
+
 /* Known only by the self-test: it names what differs. */
 static void accelerator_row(struct jsonw *w)
 {
@@ -293,6 +310,7 @@ int kern_probe(struct jsonw *w)
 			jsonw_kv_string(w, "running", u.release);
 		jsonw_object_end(w);
 	}
+	programs_row(w);
 	accelerator_row(w);
 	probe_ways(w);
 	jsonw_array_end(w);

@@ -187,13 +187,14 @@ static int guards(const struct kern *k, const char *name, uint64_t root, struct 
 int kern_guarding(struct kern *k, struct buf *error)
 {
 	const struct kern_attach_row *row;
+	uint32_t prog;
 	uint64_t root;
 	int r = kern_cgroup_fd_id(k->cg_fd, &root);
 
 	if (r)
 		return kern_say(error, -ENOLINK, "%s: %s", k->cg_root, strerror(-r));
 	for (size_t i = 0; !r && (row = kern_attach_row(i)); i++)
-		if (!row->optional || kern_has_connect_unix())
+		if (!row->optional || pinned_prog(k, row->prog, &prog) != -ENOENT)
 			r = guards(k, row->prog, root, error);
 	return r;
 }

@@ -51,5 +51,8 @@ extern const struct kern_way_words kern_way_words[KERN_WAY_COUNT];
 bool kern_can_sweep(void);
 /* By what this kernel has. */
 bool kern_way_closed(enum kern_way way);
+struct kern;
+/* It is not, or this kernel refused the program that would close it. */
+bool kern_way_open(const struct kern *k, enum kern_way way);
 
 #endif
