@@ -20,7 +20,8 @@
  * `off` of a target says who switched it to another mode than the configured
  * one, whichever. `decided` of an approval is false while more are needed.
  *
- * In the status: workers: [{id, pid, sessions, restarts}]; bpf: "on", or why
+ * In the status: workers: [{id, pid, sessions, restarts, before}], before: of
+ * the binary before an upgrade; upgrades: how many since the start, upgraded: when; bpf: "on", or why
  * not; idp: {issuer, ok, detail}, null with the built-in approver; kernel:
  * {label of a counter: n}; counters: {label of a reason: n}; warnings:
  * strings; gaps: [{way, text}], what this kernel leaves open; targets_off: elements of target.list; integrity: {changes, repaired, last, faults:
@@ -72,7 +73,9 @@ enum { TG_CTL_MAX = 16 << 20 };
 	X(DNS_SHOW, "dns.show", "-> {steering, pid, restarts, servers:[]|file, questions, "        \
 				"addresses, log}")                                                 \
 	X(POLICY_RELOAD, "policy.reload", "-> {digest, changed}")                                  \
-	X(POLICY_SHOW, "policy.show", "-> {file, digest, loaded}")
+	X(POLICY_SHOW, "policy.show", "-> {file, digest, loaded}")                                 \
+	X(DAEMON_UPGRADE, "daemon.upgrade",                                                        \
+	  "-> {version, before, pid, sessions, workers_before}, by the new binary once it has taken over")
 
 /* Codes of errors. X(NAME, "code", "when") */
 #define TG_CTL_ERRORS(X)                                                                           \

@@ -225,6 +225,8 @@ OPS = {
     "policy.reload": (lambda a: {"digest": "cd" * 32, "changed": True}, {}, {}),
     "policy.show": (lambda a: {"file": "/etc/tidegate/none.yaml", "digest": "ab" * 32,
                                "loaded": "2026-01-31T12:00:00.000Z"}, {}, {}),
+    "daemon.upgrade": (lambda a: {"version": "0.1.1", "before": "0.1.0", "pid": 4711, "sessions": 7,
+                                  "workers_before": 2}, {}, {}),
 }
 
 

@@ -318,7 +318,8 @@ class Refused(Exception):
 class Daemon:
     """tidegated with a configuration of its own, and a cgroup for its agent."""
 
-    def __init__(self, config, workers=2, bpf="auto", env=None, journal="16MiB", extra=""):
+    def __init__(self, config, workers=2, bpf="auto", env=None, journal="16MiB", extra="",
+                 program=None):
         ensure_users()
         self.dir = tempfile.mkdtemp(prefix="tidegate-e2e-")
         os.chmod(self.dir, 0o755)
@@ -337,6 +338,7 @@ class Daemon:
             f.write("catalog\n")
         self.write_config(config)
         self.env = dict(os.environ, **(env or {}))
+        self.program = program or f"{BUILD}/tidegated"
         self.process = None
         self.log_path = f"{self.dir}/log"
         self.start()
@@ -349,7 +351,7 @@ class Daemon:
     def start(self, limit=None):
         with open(self.log_path, "ab") as log:
             offset = log.tell()
-            self.process = subprocess.Popen([f"{BUILD}/tidegated", "-c", self.config_path],
+            self.process = subprocess.Popen([self.program, "-c", self.config_path],
                                             stderr=log, stdin=subprocess.DEVNULL, env=self.env,
                                             preexec_fn=limit_files(limit))
         try:
@@ -441,6 +443,11 @@ class Daemon:
         out = subprocess.run(["ps", "--ppid", str(self.process.pid), "-o", "pid=,args="],
                              capture_output=True, text=True).stdout
         return {m[2]: int(m[1]) for m in re.finditer(r"(\d+) .*--name (\w+ ?\d*) --log", out)}
+
+    def processes(self, name):
+        out = subprocess.run(["ps", "--ppid", str(self.process.pid), "-o", "pid=,args="],
+                             capture_output=True, text=True).stdout
+        return [int(m[1]) for m in re.finditer(rf"(\d+) .*--name {name} --log", out)]
 
     def kill(self):
         if self.process and self.process.poll() is None:

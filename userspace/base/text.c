@@ -185,6 +185,14 @@ bool text_glob(struct slice pat, struct slice s)
 	return p == pat.n;
 }
 
+uint64_t text_hash(uint64_t hash, const char *s)
+{
+	do
+		hash = (hash ^ (uint8_t)*s) * 0x100000001b3ull;
+	while (*s++);
+	return hash;
+}
+
 void text_hex(const uint8_t *p, size_t n, char *dst)
 {
 	static const char hex[] = "0123456789abcdef";

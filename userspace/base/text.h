@@ -37,6 +37,9 @@ bool text_glob(struct slice pattern, struct slice s);
 /* Lower-case hex; @dst holds 2 * n + 1 bytes. */
 void text_hex(const uint8_t *p, size_t n, char *dst);
 
+/* FNV-1a over @s and its end, going on from @hash: for telling texts apart, not for security. */
+uint64_t text_hash(uint64_t hash, const char *s);
+
 /* RFC 3339 in UTC with milliseconds, "2026-01-31T12:00:00.000Z"; @cap >= 25. */
 void text_time(uint64_t wall_ns, char *dst, size_t cap);
 /* The same form back, with or without milliseconds; 0 or -EINVAL. */

@@ -210,6 +210,7 @@ int cmd_agent(struct ctl *c, int argc, char **argv);
 int cmd_agent_run(struct ctl *c, int argc, char **argv);
 int cmd_approval(struct ctl *c, int argc, char **argv);
 int cmd_audit(struct ctl *c, int argc, char **argv);
+int cmd_daemon(struct ctl *c, int argc, char **argv);
 int cmd_batch(struct ctl *c, int argc, char **argv);
 int cmd_dns(struct ctl *c, int argc, char **argv);
 int cmd_feature(struct ctl *c, int argc, char **argv);

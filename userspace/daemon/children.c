@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Starting, feeding and restarting the child processes. */
+#include "daemon/children.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <pwd.h>
@@ -14,14 +16,18 @@
 #include "base/log.h"
 #include "daemon/memfd.h"
 #include "daemon/grants.h"
+#include "daemon/hand.h"
 #include "daemon/learned.h"
 #include "daemon/registry.h"
 #include "daemon/parent.h"
 #include "daemon/plugin.h"
 #include "daemon/sandbox.h"
+#include "daemon/upgrade.h"
 #include "kern/kern.h"
 
 enum { RESTART_MS = 200, RESTART_MAX_MS = 10000, STABLE_NS_S = 30 };
+/* A child that reads nothing for so long is stuck; a question to keyd takes no longer. */
+enum { FLUSH_MS = 1000, KEYD_LATE_S = 5, NAMED_LATE_S = 20 };
 
 static const char *const role_names[] = {
 	[ROLE_WORKER] = "worker", [ROLE_KEYD] = "keyd", [ROLE_AUTHD] = "authd", [ROLE_NAMED] = "named"};
@@ -187,6 +193,24 @@ static void on_restart(uv_timer_t *t)
 	}
 }
 
+static void journal_path(const struct parent *p, uint32_t index, char *dst, size_t cap)
+{
+	(void)snprintf(dst, cap, "%s/journal-%u", p->cfg->state_dir, index);
+}
+
+/* Its journal is not needed: the slot is free. */
+static void release(struct child *c)
+{
+	char path[512];
+
+	journal_path(c->p, c->index, path, sizeof(path));
+	(void)unlink(path);
+	if (c->journal_fd >= 0)
+		close(c->journal_fd);
+	c->journal_fd = -1;
+	c->retired = c->told = false;
+}
+
 /* Some are gone: their sessions are over, and they are started again. */
 static void died(struct child *c, int status)
 {
@@ -194,8 +218,11 @@ static void died(struct child *c, int status)
 	bool stable = clock_boot_ns() - c->started_boot_ns > STABLE_NS_S * 1000000000ull;
 	/* keyd ends by itself when there are secrets to read again. */
 	bool renewed = c->role == ROLE_KEYD && WIFEXITED(status) && WEXITSTATUS(status) == 0;
+	bool clean = c->retired && (c->role != ROLE_WORKER || (WIFEXITED(status) && WEXITSTATUS(status) == 0));
 
-	if (WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS)
+	if (clean)
+		log_info("%s of the binary before has ended", c->name);
+	else if (WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS)
 		log_error("%s used a system call that its sandbox forbids", c->name);
 	else if (WIFSIGNALED(status))
 		log_error("%s died: %s", c->name, strsignal(WTERMSIG(status)));
@@ -209,15 +236,25 @@ static void died(struct child *c, int status)
 		grants_worker_died(p, c);
 		registry_worker_died(p, c);
 	} else if (c->role == ROLE_AUTHD) {
-		idp_gone(p);
-	} else if (c->role == ROLE_NAMED) {
+		idp_gone(p, c);
+	} else if (c->role == ROLE_NAMED && !c->retired) {
 		learned_gone(p);
 	} else if (c->role == ROLE_KEYD) {
 		each_worker(p, w)
 		{
+			if (c->retired && !w->retired)
+				continue; /* has asked the new one */
 			ipc_begin(w->ipc, IPC_KEY_GONE, 0);
 			ipc_send(w->ipc);
 		}
+	}
+	if (c->retired && c->role != ROLE_WORKER) {
+		c->retired = false;
+		return;
+	}
+	if (clean && !c->norphans) {
+		release(c);
+		return;
 	}
 	if (p->stopping)
 		return;
@@ -238,7 +275,16 @@ static struct child *by_pid(struct parent *p, pid_t pid)
 			return &p->workers[i];
 	if (p->named.pid == pid)
 		return &p->named;
+	for (size_t i = 0; i < OLD_MAX; i++)
+		if (p->old[i].pid == pid)
+			return &p->old[i];
 	return p->keyd.pid == pid ? &p->keyd : p->authd.pid == pid ? &p->authd : NULL;
+}
+
+static void other_reaped(struct parent *p, pid_t pid, int status)
+{
+	plugin_reaped(p, pid, status);
+	upgrade_reaped(p, pid, status);
 }
 
 void children_reaped(struct parent *p)
@@ -252,7 +298,7 @@ void children_reaped(struct parent *p)
 		if (c)
 			died(c, status);
 		else
-			plugin_reaped(p, pid, status);
+			other_reaped(p, pid, status);
 	}
 }
 
@@ -264,11 +310,6 @@ void child_add_orphan(struct child *c, const struct uuid *session, uint16_t reas
 		return; /* it stays as it is: complete but for its end */
 	list[c->norphans++] = (struct orphan){*session, reason};
 	c->orphans = list;
-}
-
-static void journal_path(const struct parent *p, uint32_t index, char *dst, size_t cap)
-{
-	(void)snprintf(dst, cap, "%s/journal-%u", p->cfg->state_dir, index);
 }
 
 static int open_journal(struct child *c)
@@ -300,42 +341,46 @@ static int open_journal(struct child *c)
 	return 0;
 }
 
-static int prepare_stats(struct child *c)
+static int map_stats(struct child *c)
 {
-	c->stats_fd = memfd_shared("tidegate-stats", sizeof(*c->stats));
-	if (c->stats_fd < 0)
-		return c->stats_fd;
-	c->stats = mmap(NULL, sizeof(*c->stats), PROT_READ, MAP_SHARED, c->stats_fd, 0);
+	c->stats = mmap(NULL, STATS_BYTES, PROT_READ, MAP_SHARED, c->stats_fd, 0);
 	return c->stats == MAP_FAILED ? -errno : 0;
 }
 
-static int prepare_worker(struct child *c)
+static int open_stats(struct child *c)
 {
-	int rc = open_journal(c);
-
-	return rc ? rc : prepare_stats(c);
+	c->stats_fd = memfd_shared("tidegate-stats", STATS_BYTES);
+	return c->stats_fd < 0 ? c->stats_fd : map_stats(c);
 }
 
-static int prepare(struct parent *p, struct child *c, enum role role, uint32_t index)
+static void init(struct parent *p, struct child *c, enum role role, uint32_t index)
 {
-	*c = (struct child){.p = p, .role = role, .index = index, .stats_fd = -1, .journal_fd = -1};
+	*c = (struct child){.p = p,
+			    .role = role,
+			    .index = index,
+			    .stats_fd = -1,
+			    .journal_fd = -1,
+			    .route = c == &p->authd ? ROUTE_AUTHD : (uint8_t)index};
 	if (role == ROLE_WORKER)
 		(void)snprintf(c->name, sizeof(c->name), "worker %u", index & 0xffff);
 	else
 		(void)snprintf(c->name, sizeof(c->name), "%s", role_names[role]);
 	(void)uv_timer_init(&p->loop, &c->restart);
-	if (role == ROLE_NAMED)
-		return prepare_stats(c);
-	return role == ROLE_WORKER ? prepare_worker(c) : 0;
 }
 
-/* As many as are wanted, and one for each journal that an earlier, larger number left. */
-static uint32_t count_workers(const struct parent *p)
+static int prepare(struct parent *p, struct child *c, enum role role, uint32_t index)
+{
+	init(p, c, role, index);
+	return role == ROLE_WORKER || role == ROLE_NAMED ? open_stats(c) : 0;
+}
+
+/* As many slots as workers are wanted, and up to the last journal that an earlier run left. */
+static uint32_t count_slots(const struct parent *p)
 {
 	uint32_t n = p->cfg->workers < WORKERS_MAX ? p->cfg->workers : WORKERS_MAX;
 	char path[512];
 
-	for (uint32_t i = n; i < WORKERS_MAX; i++) {
+	for (uint32_t i = n; i < WORKER_SLOTS; i++) {
 		journal_path(p, i, path, sizeof(path));
 		if (access(path, F_OK) == 0)
 			n = i + 1;
@@ -350,7 +395,7 @@ void children_tidy(const struct parent *p)
 
 	for (uint32_t i = p->cfg->workers; i < p->nworkers; i++) {
 		journal_path(p, i, path, sizeof(path));
-		if (p->workers[i].stats->journal.slots_used == 0)
+		if (p->workers[i].journal_fd >= 0 && p->workers[i].stats->journal.slots_used == 0)
 			(void)unlink(path);
 	}
 }
@@ -361,11 +406,25 @@ static bool wants_authd(const struct parent *p)
 	return p->cfg->idp || p->cfg->nways;
 }
 
+/* Those with a journal: more than are wanted are there only to complete recordings. */
+static int start_slot(struct child *c)
+{
+	char path[512];
+	int rc;
+
+	journal_path(c->p, c->index, path, sizeof(path));
+	c->retired = c->index >= c->p->cfg->workers;
+	if (c->retired && access(path, F_OK))
+		return 0;
+	rc = open_journal(c);
+	return rc ? rc : start(c);
+}
+
 int children_start(struct parent *p)
 {
 	int rc = prepare(p, &p->keyd, ROLE_KEYD, 0);
 
-	p->nworkers = count_workers(p);
+	p->nworkers = count_slots(p);
 	if (!rc)
 		rc = prepare(p, &p->authd, ROLE_AUTHD, 0);
 	if (!rc)
@@ -379,7 +438,7 @@ int children_start(struct parent *p)
 	if (!rc && learned_needed(p))
 		rc = start(&p->named);
 	for (uint32_t i = 0; !rc && i < p->nworkers; i++)
-		rc = start(&p->workers[i]);
+		rc = start_slot(&p->workers[i]);
 	return rc;
 }
 
@@ -388,6 +447,9 @@ void children_config(struct parent *p)
 	for (uint32_t i = 0; i < p->nworkers; i++)
 		if (p->workers[i].ready)
 			child_send_config(&p->workers[i]);
+	for (size_t i = 0; i < OLD_MAX; i++)
+		if (p->old[i].role != ROLE_NAMED) /* is asked nothing any more */
+			child_send_config(&p->old[i]);
 	child_send_config(&p->keyd);
 	if (p->authd.ipc)
 		child_send_config(&p->authd);
@@ -414,4 +476,312 @@ bool children_gone(const struct parent *p)
 		if (p->workers[i].pid)
 			return false;
 	return true;
+}
+
+/* ---------------------------------------------------------------- upgrades */
+
+static void unreserve(struct child *c)
+{
+	if (!c->next)
+		return;
+	c->next = false;
+	release(c);
+}
+
+void children_unreserve(struct parent *p)
+{
+	for (uint32_t i = 0; i < p->nworkers; i++)
+		unreserve(&p->workers[i]);
+}
+
+static int reserve(struct child *c)
+{
+	int rc = open_journal(c);
+
+	c->next = rc == 0;
+	return rc;
+}
+
+int children_reserve(struct parent *p, struct buf *error)
+{
+	uint32_t want = p->cfg->workers < WORKERS_MAX ? p->cfg->workers : WORKERS_MAX;
+	int rc = 0;
+
+	for (uint32_t i = 0; !rc && want && i < WORKER_SLOTS; i++) {
+		struct child *c = &p->workers[i];
+
+		if (i == p->nworkers) {
+			rc = prepare(p, c, ROLE_WORKER, i);
+			p->nworkers += rc == 0;
+		}
+		if (rc || c->pid || c->journal_fd >= 0)
+			continue;
+		rc = reserve(c);
+		want -= rc == 0;
+	}
+	if (rc)
+		(void)!buf_printf(error, "there is no room for the journals of new workers: %s",
+				  strerror(-rc));
+	else if (want)
+		(void)!buf_printf(error, "too many workers of binaries before still have sessions");
+	if (rc || want)
+		children_unreserve(p);
+	return rc ? rc : want ? -EBUSY : 0;
+}
+
+bool children_flushed(struct parent *p)
+{
+	bool all = true;
+
+	for (uint32_t i = 0; i < p->nworkers; i++)
+		all &= !p->workers[i].ipc || ipc_flushed(p->workers[i].ipc, FLUSH_MS);
+	for (size_t i = 0; i < OLD_MAX; i++)
+		all &= !p->old[i].ipc || ipc_flushed(p->old[i].ipc, FLUSH_MS);
+	all &= !p->keyd.ipc || ipc_flushed(p->keyd.ipc, FLUSH_MS);
+	all &= !p->authd.ipc || ipc_flushed(p->authd.ipc, FLUSH_MS);
+	all &= !p->named.ipc || ipc_flushed(p->named.ipc, FLUSH_MS);
+	return all;
+}
+
+static json_t *save_one(struct hand *h, const struct child *c, uint64_t key)
+{
+	json_t *o = json_object(), *orphans = json_array();
+
+	hand_put_u64(h, o, "key", key);
+	hand_put_u64(h, o, "role", c->role);
+	hand_put_u64(h, o, "pid", c->ipc ? (uint64_t)c->pid : 0);
+	hand_put_u64(h, o, "types", c->ipc ? ipc_known(c->ipc) : 0);
+	hand_put_fd(h, o, "ipc", c->ipc ? ipc_fd(c->ipc) : -1);
+	hand_put_bool(h, o, "ready", c->ready);
+	hand_put_bool(h, o, "told", c->told);
+	hand_put_bool(h, o, "next", c->next);
+	hand_put_u64(h, o, "restarts", c->restarts);
+	hand_put_u64(h, o, "started", c->started_boot_ns);
+	hand_put_fd(h, o, "stats", c->stats_fd);
+	hand_put_fd(h, o, "journal", c->journal_fd);
+	for (size_t i = 0; i < c->norphans; i++) {
+		json_t *one = json_object();
+
+		hand_put_slice(h, one, "session",
+			       slice_of(c->orphans[i].session.b, sizeof(c->orphans[i].session.b)));
+		hand_put_u64(h, one, "reason", c->orphans[i].reason);
+		(void)json_array_append_new(orphans, one);
+	}
+	hand_put(h, o, "orphans", orphans);
+	return o;
+}
+
+enum { KEY_KEYD, KEY_AUTHD, KEY_NAMED, KEY_OLD };
+
+void children_save(struct parent *p, struct hand *h, json_t *root)
+{
+	json_t *workers = json_array(), *others = json_array();
+
+	for (uint32_t i = 0; i < p->nworkers; i++)
+		(void)json_array_append_new(workers, save_one(h, &p->workers[i], i));
+	if (p->keyd.ipc)
+		(void)json_array_append_new(others, save_one(h, &p->keyd, KEY_KEYD));
+	if (p->authd.ipc)
+		(void)json_array_append_new(others, save_one(h, &p->authd, KEY_AUTHD));
+	if (p->named.ipc)
+		(void)json_array_append_new(others, save_one(h, &p->named, KEY_NAMED));
+	for (size_t i = 0; i < OLD_MAX; i++)
+		if (p->old[i].ipc)
+			(void)json_array_append_new(others, save_one(h, &p->old[i], KEY_OLD + i));
+	hand_put(h, root, "workers", workers);
+	hand_put(h, root, "others", others);
+	hand_put_fd(h, root, "named_stats", p->named.stats_fd);
+}
+
+uint64_t child_key(const struct child *c)
+{
+	return c == &c->p->authd ? KEY_AUTHD : KEY_OLD + (uint64_t)(c - c->p->old);
+}
+
+struct child *child_by_key(struct parent *p, uint64_t key)
+{
+	for (size_t i = 0; i < OLD_MAX; i++)
+		if (p->old[i].ipc && p->old[i].hand_key == key)
+			return &p->old[i];
+	return NULL;
+}
+
+struct child *child_by_slot(struct parent *p, struct hand *h, uint64_t slot)
+{
+	if (slot < p->nworkers)
+		return &p->workers[slot];
+	hand_fail(h, "slot");
+	return NULL;
+}
+
+static void take_orphans(struct child *c, struct hand *h, const json_t *o)
+{
+	json_t *one;
+	size_t i;
+
+	json_array_foreach(hand_list(h, o, "orphans"), i, one)
+	{
+		struct uuid u;
+
+		hand_bytes(h, one, "session", u.b, sizeof(u.b));
+		child_add_orphan(c, &u, (uint16_t)hand_u64(h, one, "reason"));
+	}
+}
+
+static void take_process(struct child *c, struct hand *h, const json_t *o)
+{
+	int fd = hand_fd(h, o, "ipc");
+
+	c->pid = (pid_t)hand_u64(h, o, "pid");
+	c->ready = hand_bool(h, o, "ready");
+	c->told = hand_bool(h, o, "told");
+	c->restarts = (uint32_t)hand_u64(h, o, "restarts");
+	c->started_boot_ns = hand_u64(h, o, "started");
+	if (fd < 0)
+		return;
+	if (ipc_new(&c->p->loop, fd, &route_ops, c, &c->ipc)) {
+		close(fd);
+		hand_fail(h, "ipc");
+		return;
+	}
+	ipc_limit(c->ipc, (uint32_t)hand_u64(h, o, "types"));
+}
+
+static void take_worker(struct parent *p, struct hand *h, const json_t *o)
+{
+	uint32_t slot = (uint32_t)hand_u64(h, o, "key");
+	struct child *c = &p->workers[slot];
+
+	if (slot != p->nworkers || slot >= WORKER_SLOTS) {
+		hand_fail(h, "slot");
+		return;
+	}
+	init(p, c, ROLE_WORKER, slot);
+	p->nworkers++;
+	c->stats_fd = hand_fd(h, o, "stats");
+	c->journal_fd = hand_fd(h, o, "journal");
+	c->next = hand_bool(h, o, "next");
+	c->retired = c->journal_fd >= 0 && !c->next;
+	if (c->stats_fd < 0 || map_stats(c))
+		hand_fail(h, "stats");
+	take_process(c, h, o);
+	take_orphans(c, h, o);
+}
+
+/* Without room for it: what it was asked is asked anew. */
+static void take_other(struct parent *p, struct hand *h, const json_t *o)
+{
+	for (size_t i = 0; i < OLD_MAX; i++) {
+		struct child *c = &p->old[i];
+
+		if (c->pid)
+			continue;
+		init(p, c, (enum role)hand_u64(h, o, "role"), ROUTE_OLD + (uint32_t)i);
+		c->retired = true;
+		c->hand_key = (uint8_t)hand_u64(h, o, "key");
+		take_process(c, h, o);
+		c->told = true;
+		return;
+	}
+	(void)kill((pid_t)hand_u64(h, o, "pid"), SIGTERM);
+	close(hand_fd(h, o, "ipc"));
+}
+
+void children_take(struct parent *p, struct hand *h, const json_t *root)
+{
+	json_t *o;
+	size_t i;
+
+	init(p, &p->keyd, ROLE_KEYD, 0);
+	init(p, &p->authd, ROLE_AUTHD, 0);
+	init(p, &p->named, ROLE_NAMED, 0);
+	/* Both count in it for the moment that the named of before still has answers to give. */
+	p->named.stats_fd = hand_fd(h, root, "named_stats");
+	if (p->named.stats_fd < 0 || map_stats(&p->named))
+		hand_fail(h, "named_stats");
+	p->taken_boot_ns = clock_boot_ns();
+	json_array_foreach(hand_list(h, root, "workers"), i, o)
+		take_worker(p, h, o);
+	json_array_foreach(hand_list(h, root, "others"), i, o)
+		take_other(p, h, o);
+}
+
+int children_start_new(struct parent *p)
+{
+	int rc = start(&p->keyd);
+
+	if (!rc && wants_authd(p))
+		rc = start(&p->authd);
+	if (!rc && learned_needed(p))
+		rc = start(&p->named);
+	for (uint32_t i = 0; !rc && i < p->nworkers; i++) {
+		struct child *c = &p->workers[i];
+
+		c->next = false;
+		if (!c->pid && c->journal_fd >= 0)
+			rc = start(c);
+	}
+	return rc;
+}
+
+static void retire(struct child *c)
+{
+	ipc_begin(c->ipc, IPC_RETIRE, 0);
+	ipc_send(c->ipc);
+	c->told = true;
+}
+
+void children_retire(struct parent *p)
+{
+	for (uint32_t i = 0; i < p->nworkers; i++) {
+		const struct child *c = &p->workers[i];
+
+		if (!c->retired && c->journal_fd >= 0 && !c->ready)
+			return;
+	}
+	each_worker(p, c)
+		if (c->retired && !c->told)
+			retire(c);
+}
+
+void children_retire_old(struct parent *p, enum role role)
+{
+	for (size_t i = 0; i < OLD_MAX; i++)
+		if (p->old[i].ipc && p->old[i].role == role)
+			retire(&p->old[i]);
+}
+
+uint32_t children_retired(const struct parent *p)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < p->nworkers; i++)
+		n += p->workers[i].retired;
+	return n;
+}
+
+static bool still_needed(struct parent *p, const struct child *c, uint64_t age_ns)
+{
+	switch (c->role) {
+	case ROLE_AUTHD:
+		return grants_wait_for(p, c);
+	case ROLE_NAMED: /* as long as the new one is not up */
+		return age_ns < NAMED_LATE_S * 1000000000ull || (learned_needed(p) && !p->named.ready);
+	case ROLE_KEYD:
+	case ROLE_WORKER:
+		break;
+	}
+	return age_ns < KEYD_LATE_S * 1000000000ull;
+}
+
+void children_tick(struct parent *p)
+{
+	uint64_t age = clock_boot_ns() - p->taken_boot_ns;
+
+	for (size_t i = 0; i < OLD_MAX; i++) {
+		struct child *c = &p->old[i];
+
+		if (c->pid && !still_needed(p, c, age))
+			(void)kill(c->pid, SIGTERM);
+	}
 }

@@ -9,8 +9,10 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "daemon/hand.h"
 #include "daemon/registry.h"
 #include "daemon/parent.h"
+#include "daemon/upgrade.h"
 #include "tidegate_ctl.h"
 
 enum { CLIENTS_MAX = 256, OUT_MAX = 64 << 20 };
@@ -24,6 +26,7 @@ struct ctl_client {
 	bool allowed, following, closing, eof;
 	char follow[UUID_TEXT]; /* empty: all */
 	uint64_t wait_id;	/* of a worker's answer */
+	bool wait_upgrade;
 	json_t *wait_base;
 	struct buf in, out;
 };
@@ -214,6 +217,22 @@ static void on_client(uv_poll_t *h, int status, int events)
 	client_watch(c);
 }
 
+static struct ctl_client *client_new(struct parent *p, int fd)
+{
+	struct ctl_client *c = calloc(1, sizeof(*c));
+
+	if (!c || uv_poll_init(&p->loop, &c->poll, fd)) {
+		free(c);
+		return NULL;
+	}
+	c->p = p;
+	c->fd = fd;
+	buf_init(&c->in, TG_CTL_MAX + 65540);
+	buf_init(&c->out, OUT_MAX);
+	list_add_tail(&p->clients, &c->link);
+	return c;
+}
+
 static bool may_use(const struct parent *p, const struct ucred *cred)
 {
 	const struct group *want = p->cfg->admin_group ? getgrnam(p->cfg->admin_group) : NULL;
@@ -245,21 +264,17 @@ static void on_control(uv_poll_t *h, int status, int events)
 
 	list_each(it, &p->clients)
 		n++;
-	c = fd >= 0 && n < CLIENTS_MAX ? calloc(1, sizeof(*c)) : NULL;
-	if (!c || getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) ||
-	    uv_poll_init(&p->loop, &c->poll, fd)) {
-		free(c);
-		if (fd >= 0)
-			close(fd);
+	if (fd < 0)
+		return;
+	c = n < CLIENTS_MAX && getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) == 0
+		    ? client_new(p, fd)
+		    : NULL;
+	if (!c) {
+		close(fd);
 		return;
 	}
-	c->p = p;
-	c->fd = fd;
 	c->uid = cred.uid;
 	c->allowed = may_use(p, &cred);
-	buf_init(&c->in, TG_CTL_MAX + 65540);
-	buf_init(&c->out, OUT_MAX);
-	list_add_tail(&p->clients, &c->link);
 	client_watch(c);
 }
 
@@ -310,6 +325,24 @@ void control_session_shown(struct parent *p, uint64_t id, struct slice json)
 	}
 }
 
+void ctl_client_wait_upgrade(struct ctl_client *c)
+{
+	c->wait_upgrade = true;
+}
+
+void control_upgraded(struct parent *p, json_t *o, const struct ctl_error *e)
+{
+	list_each(it, &p->clients) {
+		struct ctl_client *c = container_of(it, struct ctl_client, link);
+
+		if (!c->wait_upgrade)
+			continue;
+		c->wait_upgrade = false;
+		client_send(c, o ? ok_answer(json_incref(o)) : error_answer(e));
+	}
+	json_decref(o);
+}
+
 static int listen_unix(const char *path, mode_t mode, const char *group)
 {
 	struct sockaddr_un sun = {.sun_family = AF_UNIX};
@@ -350,6 +383,14 @@ int control_listen(const char *dir, const char *name, mode_t mode, const char *g
 	return fd;
 }
 
+static int watch(struct parent *p)
+{
+	control_poll.data = p;
+	if (uv_poll_init(&p->loop, &control_poll, p->control_fd))
+		return -ENOMEM;
+	return uv_poll_start(&control_poll, UV_READABLE, on_control);
+}
+
 int control_start(struct parent *p)
 {
 	list_init(&p->clients);
@@ -357,10 +398,7 @@ int control_start(struct parent *p)
 				       p->cfg->admin_group ? 0660 : 0600, p->cfg->admin_group);
 	if (p->control_fd < 0)
 		return p->control_fd;
-	control_poll.data = p;
-	if (uv_poll_init(&p->loop, &control_poll, p->control_fd))
-		return -ENOMEM;
-	return uv_poll_start(&control_poll, UV_READABLE, on_control);
+	return watch(p);
 }
 
 void control_stop(struct parent *p)
@@ -371,4 +409,75 @@ void control_stop(struct parent *p)
 	(void)unlink(path);
 	(void)snprintf(path, sizeof(path), "%s/%s", p->cfg->run_dir, TG_CTL_METRICS);
 	(void)unlink(path);
+}
+
+/* ---------------------------------------------------------------- upgrades */
+
+static json_t *save_client(struct hand *h, const struct ctl_client *c)
+{
+	json_t *o = json_object();
+
+	hand_put_fd(h, o, "fd", c->fd);
+	hand_put_u64(h, o, "uid", c->uid);
+	hand_put_bool(h, o, "allowed", c->allowed);
+	hand_put_bool(h, o, "following", c->following);
+	hand_put_bool(h, o, "eof", c->eof);
+	hand_put_str(h, o, "follow", c->follow);
+	hand_put_u64(h, o, "wait_id", c->wait_id);
+	hand_put_bool(h, o, "wait_upgrade", c->wait_upgrade);
+	if (c->wait_base)
+		hand_put(h, o, "wait_base", json_incref(c->wait_base));
+	hand_put_slice(h, o, "in", buf_slice(&c->in));
+	hand_put_slice(h, o, "out", buf_slice(&c->out));
+	return o;
+}
+
+void control_save(struct parent *p, struct hand *h, json_t *root)
+{
+	json_t *o = json_object(), *list = json_array();
+
+	hand_put_fd(h, o, "fd", p->control_fd);
+	list_each(it, &p->clients)
+		(void)json_array_append_new(
+			list, save_client(h, container_of(it, struct ctl_client, link)));
+	hand_put(h, o, "clients", list);
+	hand_put(h, root, "control", o);
+}
+
+static void take_client(struct parent *p, struct hand *h, const json_t *o)
+{
+	int fd = hand_fd(h, o, "fd");
+	struct ctl_client *c = fd < 0 ? NULL : client_new(p, fd);
+
+	if (!c) {
+		hand_fail(h, "client");
+		return;
+	}
+	c->uid = (uint32_t)hand_u64(h, o, "uid");
+	c->allowed = hand_bool(h, o, "allowed");
+	c->following = hand_bool(h, o, "following");
+	c->eof = hand_bool(h, o, "eof");
+	hand_str(h, o, "follow", c->follow, sizeof(c->follow));
+	c->wait_id = hand_u64(h, o, "wait_id");
+	c->wait_upgrade = hand_bool(h, o, "wait_upgrade");
+	c->wait_base = json_incref(json_object_get(o, "wait_base"));
+	hand_buf(h, o, "in", &c->in);
+	hand_buf(h, o, "out", &c->out);
+	p->followers += c->following;
+	client_watch(c);
+}
+
+int control_take(struct parent *p, struct hand *h, const json_t *root)
+{
+	const json_t *o = json_object_get(root, "control");
+	json_t *one;
+	size_t i;
+
+	list_init(&p->clients);
+	p->control_fd = hand_fd(h, o, "fd");
+	if (p->control_fd < 0)
+		return -EBADF;
+	json_array_foreach(hand_list(h, o, "clients"), i, one)
+		take_client(p, h, one);
+	return watch(p);
 }

@@ -15,6 +15,7 @@
 #include "daemon/netns.h"
 #include "daemon/parent.h"
 #include "daemon/sandbox.h"
+#include "daemon/upgrade.h"
 #include "kern/kern.h"
 #include "kern/kern_ways.h"
 #include "tidegate_ctl.h"
@@ -384,6 +385,24 @@ static json_t *op_policy_reload(struct call *c)
 			 changed);
 }
 
+static json_t *op_daemon_upgrade(struct call *c)
+{
+	struct buf error;
+	int rc;
+
+	buf_init(&error, 1024);
+	rc = upgrade_begin(c->p, &error);
+	if (rc)
+		(void)fail(c, rc == -EALREADY || rc == -ESHUTDOWN ? "conflict" : "failed",
+			   "nothing has changed", "%.*s", (int)error.n, (const char *)buf_data(&error));
+	buf_done(&error);
+	if (rc)
+		return NULL;
+	ctl_client_wait_upgrade(c->client);
+	c->later = true;
+	return NULL;
+}
+
 static json_t *op_policy_show(struct call *c)
 {
 	return json_pack("{s:s, s:s, s:o}", "file", c->p->config_path, "digest",
@@ -424,12 +443,16 @@ static json_t *workers_json(struct parent *p)
 {
 	json_t *list = json_array();
 
-	for (uint32_t i = 0; i < p->nworkers; i++)
+	for (uint32_t i = 0; i < p->nworkers; i++) {
+		const struct child *w = &p->workers[i];
+
+		if (w->journal_fd < 0)
+			continue;
 		(void)json_array_append_new(
-			list, json_pack("{s:i, s:i, s:i, s:i}", "id", (int)i, "pid",
-					(int)p->workers[i].pid, "sessions",
-					(int)p->workers[i].stats->sessions, "restarts",
-					(int)p->workers[i].restarts));
+			list, json_pack("{s:i, s:i, s:i, s:i, s:b}", "id", (int)i, "pid", (int)w->pid,
+					"sessions", (int)w->stats->sessions, "restarts",
+					(int)w->restarts, "before", w->retired));
+	}
 	return list;
 }
 
@@ -562,7 +585,7 @@ static json_t *op_status(struct call *c)
 	}
 	if (p->cfg->idp)
 		idp = idp_json(p);
-	return json_pack("{s:s, s:i, s:o, s:I, s:o, s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:s}", "version",
+	return json_pack("{s:s, s:i, s:o, s:I, s:o, s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:s, s:i, s:o}", "version",
 			 TIDEGATE_VERSION, "pid", (int)getpid(), "since", when(p->since_wall_ns),
 			 "uptime_ms",
 			 (json_int_t)((clock_wall_ns() - p->since_wall_ns) / 1000000), "workers",
@@ -571,7 +594,8 @@ static json_t *op_status(struct call *c)
 			 netns_json(p), "warnings",
 			 warnings_json(p), "gaps", gaps_json(p), "targets_off", off, "accelerator", accel_json(p),
 			 "integrity", integrity_json(p), "approvals", ways_json(p), "receipt_key",
-			 p->receipt_key);
+			 p->receipt_key, "upgrades", (int)p->upgrades, "upgraded",
+			 when(p->upgraded_wall_ns));
 }
 
 static const struct {
@@ -596,6 +620,7 @@ static const struct {
 	{"dns.show", op_dns_show},
 	{"policy.reload", op_policy_reload},
 	{"policy.show", op_policy_show},
+	{"daemon.upgrade", op_daemon_upgrade},
 };
 
 _Static_assert(ARRAY_SIZE(ops) == TG_CTL_OP_COUNT, "every operation has its function");

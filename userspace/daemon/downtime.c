@@ -106,6 +106,14 @@ void downtime_pinned(struct parent *p)
 	downtime_stop(p);
 }
 
+void downtime_resume(struct parent *p)
+{
+	uint64_t now[TG_K_COUNT];
+
+	(void)open_down(p, now);
+	downtime_tick(p);
+}
+
 void downtime_end(struct parent *p)
 {
 	uint64_t now[TG_K_COUNT], since;

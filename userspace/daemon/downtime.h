@@ -17,6 +17,8 @@ void downtime_end(struct parent *p);
 /* Each second, and when the daemon ends. */
 void downtime_tick(struct parent *p);
 void downtime_stop(struct parent *p);
+/* The process after an upgrade: there was no downtime. */
+void downtime_resume(struct parent *p);
 /* `tidegated --pin`: counting starts now, unless it goes on from before in this boot. */
 void downtime_pinned(struct parent *p);
 

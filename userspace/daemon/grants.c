@@ -271,6 +271,7 @@ static void ask_idp(struct parent *p, struct approval *a, const struct psession 
 
 	memcpy(q.digest, a->digest, sizeof(q.digest));
 	a->idp_id = ++p->next_id;
+	a->authd = &p->authd;
 	ipc_begin(p->authd.ipc, IPC_IDP_ASK, a->idp_id);
 	idp_ask_put(p->authd.ipc, &q);
 	ipc_send(p->authd.ipc);
@@ -379,10 +380,10 @@ void statement_ask(struct parent *p, struct child *c, struct ipc_msg *m)
 
 static void cancel_idp(struct parent *p, const struct approval *a)
 {
-	if (!a->ways[0] || a->signing || !p->authd.ipc)
+	if (!a->ways[0] || a->signing || !a->authd || !a->authd->ipc)
 		return;
-	ipc_begin(p->authd.ipc, IPC_IDP_CANCEL, a->idp_id);
-	ipc_send(p->authd.ipc);
+	ipc_begin(a->authd->ipc, IPC_IDP_CANCEL, a->idp_id);
+	ipc_send(a->authd->ipc);
 }
 
 /* The session does not wait any more; an approval without waiters is gone. */
@@ -587,16 +588,57 @@ void idp_pending(struct parent *p, struct ipc_msg *m)
 	}
 }
 
-void idp_gone(struct parent *p)
+static void deny_unasked(struct parent *p, struct approval *a)
+{
+	decide(p, a, &(struct decision){.v = INSP_V_DENY, .reason = TG_R_IDP_UNREACHABLE,
+					.by = "tidegate", .request = "", .detail = ""});
+}
+
+/* Of whoever waits first, and only then: each approval has one. */
+static void ask_again(struct parent *p, struct approval *a)
+{
+	const struct waiter *w = container_of(a->waiters.next, struct waiter, link);
+	const struct psession *s = list_empty(&a->waiters) ? NULL : registry_find(p, &w->session);
+
+	if (p->authd.ipc && s)
+		ask_idp(p, a, s);
+	else
+		deny_unasked(p, a);
+}
+
+void idp_gone(struct parent *p, struct child *authd)
 {
 	list_each(it, &p->approvals) {
 		struct approval *a = container_of(it, struct approval, link);
 
-		if (a->ways[0] && !a->signing)
-			decide(p, a,
-			       &(struct decision){.v = INSP_V_DENY, .reason = TG_R_IDP_UNREACHABLE,
-						 .by = "tidegate", .request = "", .detail = ""});
+		if (!a->ways[0] || a->signing || a->authd != authd)
+			continue;
+		if (authd->retired)
+			ask_again(p, a);
+		else
+			deny_unasked(p, a);
 	}
+}
+
+void grants_ask_again(struct parent *p)
+{
+	list_each(it, &p->approvals) {
+		struct approval *a = container_of(it, struct approval, link);
+
+		if (a->ways[0] && !a->signing && !a->authd)
+			ask_again(p, a);
+	}
+}
+
+bool grants_wait_for(struct parent *p, const struct child *authd)
+{
+	list_each(it, &p->approvals) {
+		const struct approval *a = container_of(it, struct approval, link);
+
+		if (a->authd == authd && !a->signing)
+			return true;
+	}
+	return false;
 }
 
 void grants_tick(struct parent *p)

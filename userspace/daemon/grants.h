@@ -50,6 +50,7 @@ struct approval {
 	bool in_transaction;
 	struct list waiters;
 	uint64_t idp_id;
+	struct child *authd; /* that was asked */
 	/* Decided: waits for the receipt with this number. */
 	uint64_t signing;
 	struct {
@@ -65,8 +66,15 @@ void ask_cancel(struct parent *p, struct child *c, struct ipc_msg *m);
 void idp_answer(struct parent *p, struct ipc_msg *m);
 /* A person is being asked elsewhere. */
 void idp_pending(struct parent *p, struct ipc_msg *m);
-/* authd died: what it was asked is denied. */
-void idp_gone(struct parent *p);
+/* That authd died: what it was asked is denied, or asked of the one that replaces it. */
+void idp_gone(struct parent *p, struct child *authd);
+/* Something that it was asked is not decided yet. */
+bool grants_wait_for(struct parent *p, const struct child *authd);
+struct hand;
+void grants_save(struct parent *p, struct hand *h, json_t *root);
+/* When sessions are known. What the authd of before cannot be waited for is asked anew later. */
+void grants_take(struct parent *p, struct hand *h, const json_t *root);
+void grants_ask_again(struct parent *p);
 void grants_tick(struct parent *p);
 void grants_worker_died(struct parent *p, struct child *c);
 struct grant *grant_find(struct parent *p, const char *id);

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "daemon/audit.h"
+#include "daemon/hand.h"
 #include "daemon/parent.h"
 #include "kern/kern.h"
 
@@ -42,6 +43,37 @@ void integrity_start(struct parent *p)
 		p->integrity = NULL;
 	}
 	buf_done(&error);
+}
+
+void integrity_save(struct parent *p, struct hand *h, json_t *root)
+{
+	const struct integrity *in = p->integrity;
+	json_t *o = json_object(), *counts = json_object();
+
+	for (unsigned i = 0; in && i < KERN_FAULT_COUNT; i++)
+		hand_put_u64(h, counts, kern_fault_label((enum kern_fault)i), in->count[i]);
+	hand_put(h, o, "counts", counts);
+	hand_put_u64(h, o, "changes", in ? in->changes : 0);
+	hand_put_u64(h, o, "repaired", in ? in->repaired : 0);
+	hand_put_u64(h, o, "last", in ? in->last_wall_ns : 0);
+	hand_put_str(h, o, "text", in ? in->last : "");
+	hand_put(h, root, "integrity", o);
+}
+
+void integrity_take(struct parent *p, struct hand *h, const json_t *root)
+{
+	const json_t *o = json_object_get(root, "integrity"), *counts = json_object_get(o, "counts");
+	struct integrity *in = p->integrity;
+
+	for (unsigned i = 0; in && i < KERN_FAULT_COUNT; i++)
+		in->count[i] = (uint64_t)json_integer_value(
+			json_object_get(counts, kern_fault_label((enum kern_fault)i)));
+	if (!in)
+		return;
+	in->changes = hand_u64(h, o, "changes");
+	in->repaired = hand_u64(h, o, "repaired");
+	in->last_wall_ns = hand_u64(h, o, "last");
+	hand_str(h, o, "text", in->last, sizeof(in->last));
 }
 
 void integrity_stop(struct parent *p)

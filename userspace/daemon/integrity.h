@@ -17,6 +17,10 @@ struct integrity;
 void integrity_start(struct parent *p);
 void integrity_tick(struct parent *p);
 void integrity_stop(struct parent *p);
+struct hand;
+/* What was found so far, over an upgrade; _take() after integrity_start(). */
+void integrity_save(struct parent *p, struct hand *h, json_t *root);
+void integrity_take(struct parent *p, struct hand *h, const json_t *root);
 
 /* For the status: {changes, repaired, last, faults: [{fault, where, text, since}]}; null without BPF. */
 json_t *integrity_json(const struct parent *p);

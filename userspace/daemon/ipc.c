@@ -2,6 +2,7 @@
 #include "daemon/ipc.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -36,6 +37,7 @@ struct ipc {
 	void *ctx;
 	struct list queue;
 	bool closing, broken;
+	uint32_t known; /* types that the other side has */
 	/* The message that is being built, and the one that is being read. */
 	size_t out_n;
 	int out_fds[IPC_MAX_FDS];
@@ -430,6 +432,8 @@ void ipc_send(struct ipc *ipc)
 	if (ipc->closing || ipc->broken)
 		return;
 	memcpy(&head, ipc->out, sizeof(head));
+	if (head.type >= ipc->known)
+		return;
 	head.len = (uint32_t)(ipc->out_n - sizeof(head));
 	memcpy(ipc->out, &head, sizeof(head));
 	if (list_empty(&ipc->queue))
@@ -486,6 +490,51 @@ static void on_poll(uv_poll_t *h, int status, int events)
 			;
 }
 
+int ipc_fd(const struct ipc *ipc)
+{
+	return ipc->fd;
+}
+
+bool ipc_flushed(struct ipc *ipc, int ms)
+{
+	while (!list_empty(&ipc->queue)) {
+		struct queued *q = container_of(ipc->queue.next, struct queued, link);
+		struct pollfd room = {.fd = ipc->fd, .events = POLLOUT};
+		int rc = send_now(ipc, q->mem, q->n, q->fds, q->nfds);
+
+		if (rc == -EAGAIN && poll(&room, 1, ms) == 1)
+			continue;
+		if (rc)
+			return false;
+		queued_free(q);
+	}
+	return true;
+}
+
+void ipc_limit(struct ipc *ipc, uint32_t n)
+{
+	ipc->known = n < IPC_TYPE_COUNT ? n : IPC_TYPE_COUNT;
+}
+
+uint32_t ipc_known(const struct ipc *ipc)
+{
+	return ipc->known;
+}
+
+uint64_t ipc_types_hash(uint32_t n)
+{
+	static const char *const texts[] = {
+#define X(name, fields) #name ": " fields,
+		IPC_TYPES(X)
+#undef X
+	};
+	uint64_t hash = IPC_VERSION;
+
+	for (uint32_t i = 0; i < n && i < IPC_TYPE_COUNT; i++)
+		hash = text_hash(hash, texts[i]);
+	return hash;
+}
+
 int ipc_new(uv_loop_t *loop, int fd, const struct ipc_ops *ops, void *ctx, struct ipc **ret)
 {
 	struct ipc *ipc = calloc(1, sizeof(*ipc));
@@ -497,6 +546,7 @@ int ipc_new(uv_loop_t *loop, int fd, const struct ipc_ops *ops, void *ctx, struc
 	ipc->loop = loop;
 	ipc->ops = ops;
 	ipc->ctx = ctx;
+	ipc->known = IPC_TYPE_COUNT;
 	list_init(&ipc->queue);
 	rc = uv_poll_init(loop, &ipc->poll, fd);
 	if (rc) {

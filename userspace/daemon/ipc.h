@@ -25,7 +25,9 @@ enum {
 
 /*
  * X(NAME, "fields"). P parent, W worker, K keyd, A authd, R named. `id` is in the head:
- * it ties an answer to its question.
+ * it ties an answer to its question. After an upgrade the parent talks with children of the
+ * binary before, so a released message is not changed, and new ones go to the end: else a
+ * graceful upgrade from that release is refused (see handover_spec()).
  */
 #define IPC_TYPES(X)                                                                               \
 	/* starting and stopping */                                                                \
@@ -98,7 +100,10 @@ enum {
 	X(DNS_LEARN, "R>P id, u32 ttl_s, u32 n, n * {str name, str host}, "                        \
 		     "bytes addresses of 16 -> P>R id, u32 reason")                                \
 	X(DNS_RESOLVE, "P>R id, str name, str host -> R>P id, u32 error, bytes addresses of 16")   \
-	X(DNS_ROUND, "R>P each name of a target was looked up once")
+	X(DNS_ROUND, "R>P each name of a target was looked up once")                             \
+	/* an upgrade: this worker is of the binary before */                                      \
+	X(RETIRE, "P>W accept no more, keep the sessions; exit when the last is over and recorded. "  \
+		  "P>R take no more questions")
 
 enum ipc_type {
 #define X(name, fields) IPC_##name,
@@ -172,6 +177,16 @@ int ipc_get_fd(struct ipc_msg *m);
 MUST_CHECK bool ipc_end(const struct ipc_msg *m);
 
 const char *ipc_type_name(enum ipc_type type);
+
+/* --- over an upgrade */
+int ipc_fd(const struct ipc *ipc);
+/* Nothing waits to be sent: tries to for up to @ms. */
+MUST_CHECK bool ipc_flushed(struct ipc *ipc, int ms);
+/* The other side knows only the first @n types: what it does not know is not sent. */
+void ipc_limit(struct ipc *ipc, uint32_t n);
+uint32_t ipc_known(const struct ipc *ipc);
+/* What the first @n types look like, their fields included, as a number. */
+uint64_t ipc_types_hash(uint32_t n);
 
 /* --- the roles; each is run in a process of its own with IPC_CHILD_FD as its end */
 int worker_main(void);

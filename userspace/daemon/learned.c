@@ -10,6 +10,8 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "daemon/address.h"
+#include "daemon/children.h"
+#include "daemon/hand.h"
 #include "daemon/registry.h"
 #include "kern/kern.h"
 
@@ -432,6 +434,17 @@ static void resolve_free(struct resolve *r)
 	free(r);
 }
 
+/* After an upgrade the one of before, until the new one is up. */
+static struct child *ready_named(struct parent *p)
+{
+	if (p->named.ipc && p->named.ready)
+		return &p->named;
+	for (size_t i = 0; i < OLD_MAX; i++)
+		if (p->old[i].role == ROLE_NAMED && p->old[i].ipc && p->old[i].ready)
+			return &p->old[i];
+	return NULL;
+}
+
 int learned_resolve(struct parent *p, const struct learned_ask *ask, const struct uuid *session,
 		    const char *facts)
 {
@@ -439,6 +452,7 @@ int learned_resolve(struct parent *p, const struct learned_ask *ask, const struc
 	size_t n = learned_hosts(ask->name, hosts, ARRAY_SIZE(hosts));
 	struct psession *unused;
 	struct resolve *r;
+	struct child *named;
 
 	if (n) {
 		char upstream[sizeof(unused->upstream)];
@@ -447,7 +461,8 @@ int learned_resolve(struct parent *p, const struct learned_ask *ask, const struc
 		session_resolved(p, session, upstream, facts);
 		return 0;
 	}
-	if (!p->learned || !p->named.ipc || !p->named.ready)
+	named = ready_named(p);
+	if (!p->learned || !named)
 		return -ENOTCONN;
 	r = calloc(1, sizeof(*r));
 	if (!r)
@@ -462,10 +477,10 @@ int learned_resolve(struct parent *p, const struct learned_ask *ask, const struc
 		return -ENOMEM;
 	}
 	list_add_tail(&p->learned->asks, &r->link);
-	ipc_begin(p->named.ipc, IPC_DNS_RESOLVE, r->id);
-	ipc_put_str(p->named.ipc, ask->name);
-	ipc_put_str(p->named.ipc, ask->host);
-	ipc_send(p->named.ipc);
+	ipc_begin(named->ipc, IPC_DNS_RESOLVE, r->id);
+	ipc_put_str(named->ipc, ask->name);
+	ipc_put_str(named->ipc, ask->host);
+	ipc_send(named->ipc);
 	return 0;
 }
 
@@ -507,7 +522,10 @@ void learned_message(struct parent *p, struct child *c, struct ipc_msg *m)
 	switch (m->type) {
 	case IPC_READY:
 		c->ready = true;
+		if (c->retired)
+			break;
 		learned_give(c);
+		children_retire_old(p, ROLE_NAMED);
 		break;
 	case IPC_DNS_LEARN:
 		take_lesson(p, c, m);
@@ -574,4 +592,108 @@ json_t *learned_list_json(struct parent *p)
 				     (json_int_t)e->hits));
 	}
 	return list;
+}
+
+/* ---------------------------------------------------------------- upgrades */
+
+static json_t *save_address(struct hand *h, const struct learned *e)
+{
+	json_t *o = json_object();
+
+	hand_put_slice(h, o, "key", slice_of(&e->key, sizeof(e->key)));
+	hand_put_u64(h, o, "target", e->target);
+	hand_put_u64(h, o, "ttl", e->ttl_s);
+	hand_put_str(h, o, "name", e->name);
+	hand_put_str(h, o, "host", e->host);
+	hand_put_u64(h, o, "until_boot", e->until_boot_ns);
+	hand_put_u64(h, o, "until", e->until_wall_ns);
+	hand_put_u64(h, o, "since", e->since_wall_ns);
+	hand_put_u64(h, o, "seen", e->seen_wall_ns);
+	hand_put_u64(h, o, "hits", e->hits);
+	return o;
+}
+
+static json_t *save_ask(struct hand *h, const struct resolve *r)
+{
+	json_t *o = json_object();
+
+	hand_put_u64(h, o, "id", r->id);
+	hand_put_slice(h, o, "session", slice_of(r->session.b, sizeof(r->session.b)));
+	hand_put_str(h, o, "facts", r->facts);
+	hand_put_str(h, o, "name", r->ask.name);
+	hand_put_str(h, o, "host", r->ask.host);
+	hand_put_u64(h, o, "port", r->ask.port);
+	hand_put_slice(h, o, "first", slice_of(r->ask.first, sizeof(r->ask.first)));
+	hand_put_bool(h, o, "has_first", r->ask.has_first);
+	return o;
+}
+
+void learned_save(struct parent *p, struct hand *h, json_t *root)
+{
+	json_t *addresses = json_array(), *asks = json_array();
+	struct learned *e, *tmp;
+
+	HASH_ITER(hh, p->learned->table, e, tmp)
+		(void)json_array_append_new(addresses, save_address(h, e));
+	list_each(it, &p->learned->asks)
+		(void)json_array_append_new(asks,
+					    save_ask(h, container_of(it, struct resolve, link)));
+	hand_put(h, root, "learned", addresses);
+	hand_put(h, root, "resolving", asks);
+	hand_put_bool(h, root, "learned_round", p->learned->round);
+}
+
+static void take_address(struct parent *p, struct hand *h, const json_t *o)
+{
+	struct tg_addr_key key = {0};
+	struct learned *e;
+
+	hand_bytes(h, o, "key", &key, sizeof(key));
+	e = put(p, &key, (uint32_t)hand_u64(h, o, "target"));
+	if (!e) {
+		hand_fail(h, "learned");
+		return;
+	}
+	e->ttl_s = (uint32_t)hand_u64(h, o, "ttl");
+	hand_str(h, o, "name", e->name, sizeof(e->name));
+	hand_str(h, o, "host", e->host, sizeof(e->host));
+	e->until_boot_ns = hand_u64(h, o, "until_boot");
+	e->until_wall_ns = hand_u64(h, o, "until");
+	e->since_wall_ns = hand_u64(h, o, "since");
+	e->seen_wall_ns = hand_u64(h, o, "seen");
+	e->hits = hand_u64(h, o, "hits");
+}
+
+static void take_ask(struct parent *p, struct hand *h, const json_t *o)
+{
+	struct resolve *r = calloc(1, sizeof(*r));
+
+	if (!r) {
+		hand_fail(h, "resolving");
+		return;
+	}
+	r->id = hand_u64(h, o, "id");
+	hand_bytes(h, o, "session", r->session.b, sizeof(r->session.b));
+	r->facts = hand_dup(h, o, "facts");
+	hand_str(h, o, "name", r->ask.name, sizeof(r->ask.name));
+	hand_str(h, o, "host", r->ask.host, sizeof(r->ask.host));
+	r->ask.port = (uint16_t)hand_u64(h, o, "port");
+	hand_bytes(h, o, "first", r->ask.first, sizeof(r->ask.first));
+	r->ask.has_first = hand_bool(h, o, "has_first");
+	r->ask.wanted = true;
+	if (!r->facts)
+		hand_fail(h, "facts");
+	list_add_tail(&p->learned->asks, &r->link);
+}
+
+void learned_take(struct parent *p, struct hand *h, const json_t *root)
+{
+	json_t *o;
+	size_t i;
+
+	json_array_foreach(hand_list(h, root, "learned"), i, o)
+		take_address(p, h, o);
+	json_array_foreach(hand_list(h, root, "resolving"), i, o)
+		take_ask(p, h, o);
+	p->learned->round = hand_bool(h, root, "learned_round");
 }

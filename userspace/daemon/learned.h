@@ -45,6 +45,10 @@ void resolver_close(int fds[RESOLVER_SOCKETS]);
 void learned_wait(struct parent *p);
 /* The configuration is in effect: steering of look-ups is switched to what it says. */
 MUST_CHECK int learned_apply(struct parent *p);
+struct hand;
+void learned_save(struct parent *p, struct hand *h, json_t *root);
+/* After learned_init(). Who waits for an address is answered by the named of before. */
+void learned_take(struct parent *p, struct hand *h, const json_t *root);
 /* Once a second: what is too old is forgotten; resolv.conf, the log's size. */
 void learned_tick(struct parent *p);
 

@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "daemon/address.h"
+#include "daemon/hand.h"
 #include "daemon/learned.h"
 #include "daemon/netns.h"
 #include "kern/kern.h"
@@ -327,5 +328,74 @@ void listeners_give(struct parent *p, struct child *c)
 		struct gateway *g = container_of(it, struct gateway, link);
 
 		give(c, IPC_LISTEN_GATEWAY, g->target, 0, g->fd);
+	}
+}
+
+/* ---------------------------------------------------------------- upgrades */
+
+static const char *const dns_keys[RESOLVER_SOCKETS] = {"udp4", "udp6", "dns4", "dns6"};
+
+json_t *listener_set_save(struct hand *h, const struct listener_set *s)
+{
+	json_t *o = json_object();
+
+	hand_put_fd(h, o, "tcp4", s->tcp4);
+	hand_put_fd(h, o, "tcp6", s->tcp6);
+	hand_put_u64(h, o, "port", s->port);
+	for (size_t i = 0; i < RESOLVER_SOCKETS; i++)
+		hand_put_fd(h, o, dns_keys[i], s->dns[i]);
+	hand_put_u64(h, o, "dns_port", s->dns_port);
+	return o;
+}
+
+void listener_set_take(struct hand *h, const json_t *o, struct listener_set *ret)
+{
+	ret->tcp4 = hand_fd(h, o, "tcp4");
+	ret->tcp6 = hand_fd(h, o, "tcp6");
+	ret->port = (uint16_t)hand_u64(h, o, "port");
+	for (size_t i = 0; i < RESOLVER_SOCKETS; i++)
+		ret->dns[i] = hand_fd(h, o, dns_keys[i]);
+	ret->dns_port = (uint16_t)hand_u64(h, o, "dns_port");
+	if (ret->tcp4 < 0 && ret->tcp6 < 0)
+		hand_fail(h, "listener");
+}
+
+void listeners_save(struct parent *p, struct hand *h, json_t *root)
+{
+	json_t *list = json_array();
+
+	list_each(it, &p->gateways) {
+		const struct gateway *g = container_of(it, struct gateway, link);
+		json_t *o = json_object();
+
+		hand_put_str(h, o, "target", g->target);
+		hand_put_slice(h, o, "address", slice_of(&g->ss, sizeof(g->ss)));
+		hand_put_u64(h, o, "len", g->len);
+		hand_put_fd(h, o, "fd", g->fd);
+		(void)json_array_append_new(list, o);
+	}
+	hand_put(h, root, "gateways", list);
+}
+
+void listeners_take(struct parent *p, struct hand *h, const json_t *root)
+{
+	json_t *o;
+	size_t i;
+
+	json_array_foreach(hand_list(h, root, "gateways"), i, o)
+	{
+		struct gateway *g = calloc(1, sizeof(*g));
+
+		if (!g) {
+			hand_fail(h, "gateway");
+			return;
+		}
+		hand_str(h, o, "target", g->target, sizeof(g->target));
+		hand_bytes(h, o, "address", &g->ss, sizeof(g->ss));
+		g->len = (socklen_t)hand_u64(h, o, "len");
+		g->fd = hand_fd(h, o, "fd");
+		if (g->fd < 0)
+			hand_fail(h, "gateway");
+		list_add_tail(&p->gateways, &g->link);
 	}
 }

@@ -27,6 +27,14 @@ void listeners_close_old(struct parent *p);
 void listeners_open_new(struct parent *p);
 void listeners_abort(struct parent *p);
 
+struct hand;
+json_t *listener_set_save(struct hand *h, const struct listener_set *s);
+/* At least one socket, or a failure. */
+void listener_set_take(struct hand *h, const json_t *o, struct listener_set *ret);
+/* Those of targets. */
+void listeners_save(struct parent *p, struct hand *h, json_t *root);
+void listeners_take(struct parent *p, struct hand *h, const json_t *root);
+
 /* All of them to a worker that has just started. */
 void listeners_give(struct parent *p, struct child *c);
 /* A listening TCP socket, or negative errno. */

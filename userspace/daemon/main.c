@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* tidegated: the command line, and which process this one is to be. */
 #include <getopt.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -8,9 +9,11 @@
 #include <signal.h>
 
 #include "base/log.h"
+#include "base/text.h"
 #include "config/config.h"
 #include "daemon/ipc.h"
 #include "daemon/parent.h"
+#include "daemon/upgrade.h"
 #include "tidegate_ctl.h"
 
 static const char usage[] =
@@ -24,7 +27,7 @@ static const char usage[] =
 	"      --pin           loads and pins the programs, refusing agents, and exits\n"
 	"  -V, --version\n"
 	"\n"
-	"SIGHUP reloads the configuration, SIGTERM lets sessions finish and exits.\n"
+	"SIGHUP reloads the configuration, SIGUSR2 upgrades in place, SIGTERM lets sessions finish and exits.\n"
 	"The manual is tidegate(8); the configuration is described in tidegate.yaml(5).\n";
 
 /* A child that the parent has started: its end of the pair is descriptor 3. */
@@ -79,9 +82,12 @@ int main(int argc, char **argv)
 		{"check", no_argument, NULL, 'k'},	  {"version", no_argument, NULL, 'V'},
 		{"help", no_argument, NULL, 'h'},	  {"role", required_argument, NULL, 'r'},
 		{"name", required_argument, NULL, 'n'},	  {"pin", no_argument, NULL, 'p'},
+		{"handover", required_argument, NULL, 'H'},
+		{"handover-check", required_argument, NULL, 'C'},
 		{NULL, 0, NULL, 0},
 	};
-	const char *path = TG_CTL_CONFIG, *role = NULL, *name = "child";
+	const char *path = TG_CTL_CONFIG, *role = NULL, *name = "child", *spec = NULL;
+	uint64_t handover = 0;
 	enum log_level level = LOG_LVL_INFO;
 	bool only_check = false, only_pin = false;
 	int o;
@@ -109,6 +115,13 @@ int main(int argc, char **argv)
 		case 'n':
 			name = optarg;
 			break;
+		case 'H':
+			if (text_parse_u64(slice_str(optarg), 3, INT_MAX, &handover))
+				return 2;
+			break;
+		case 'C':
+			spec = optarg;
+			break;
 		case 'V':
 			puts("tidegated " TIDEGATE_VERSION);
 			return 0;
@@ -129,5 +142,7 @@ int main(int argc, char **argv)
 	if (only_check)
 		return check(path);
 	log_init(only_pin ? "pin" : "parent", level);
-	return only_pin ? parent_pin(path) : parent_main(path);
+	if (spec)
+		return handover_check(spec, HANDOVER_CFG_FD);
+	return only_pin ? parent_pin(path) : parent_main(path, handover ? (int)handover : -1);
 }

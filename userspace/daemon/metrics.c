@@ -9,9 +9,11 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "daemon/hand.h"
 #include "daemon/integrity.h"
 #include "daemon/listeners.h"
 #include "daemon/parent.h"
+#include "daemon/upgrade.h"
 #include "kern/kern.h"
 #include "tidegate_ctl.h"
 
@@ -263,4 +265,26 @@ int metrics_start(struct parent *p)
 		return p->metrics_tcp;
 	}
 	return watch(p, &metrics_polls[1], p->metrics_tcp);
+}
+
+void metrics_save(struct parent *p, struct hand *h, json_t *root)
+{
+	json_t *o = json_object();
+
+	hand_put_fd(h, o, "unix", p->metrics_fd);
+	hand_put_fd(h, o, "tcp", p->metrics_tcp);
+	hand_put(h, root, "metrics", o);
+}
+
+int metrics_take(struct parent *p, struct hand *h, const json_t *root)
+{
+	const json_t *o = json_object_get(root, "metrics");
+	int rc;
+
+	p->metrics_fd = hand_fd(h, o, "unix");
+	p->metrics_tcp = hand_fd(h, o, "tcp");
+	if (p->metrics_fd < 0)
+		return -EBADF;
+	rc = watch(p, &metrics_polls[0], p->metrics_fd);
+	return rc || p->metrics_tcp < 0 ? rc : watch(p, &metrics_polls[1], p->metrics_tcp);
 }

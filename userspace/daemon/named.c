@@ -287,6 +287,8 @@ static void on_message(void *ctx, struct ipc *ipc, struct ipc_msg *m)
 		take_learned(n, m);
 	else if (m->type == IPC_DNS_RESOLVE)
 		take_resolve(n, m);
+	else if (m->type == IPC_RETIRE)
+		serve_retire(n);
 	else if (m->type != IPC_DRAIN) /* it ends with the parent */
 		m->bad = true;
 }

@@ -93,6 +93,8 @@ void match_learn(struct named *n, uint64_t id, const struct found *f);
 MUST_CHECK int serve_socket(struct named *n, int fd, bool tcp);
 /* The sockets of a network namespace whose agents are gone, and what came by them. */
 void serve_gone(struct named *n, uint64_t netns_cookie);
+/* Another named has the sockets now: what was asked here is answered, and no more. */
+void serve_retire(struct named *n);
 void serve_learned(struct named *n, uint64_t id, uint16_t reason);
 
 /* --- named_names.c: the daemon's own questions */

@@ -541,3 +541,10 @@ void serve_gone(struct named *n, uint64_t netns_cookie)
 		uv_close((uv_handle_t *)&s->poll, on_nsock_closed);
 	}
 }
+
+/* The sockets stay: by them the answers go. */
+void serve_retire(struct named *n)
+{
+	list_each(it, &n->sockets)
+		(void)uv_poll_stop(&container_of(it, struct nsock, link)->poll);
+}

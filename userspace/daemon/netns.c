@@ -17,6 +17,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "daemon/hand.h"
 #include "daemon/listeners.h"
 #include "daemon/netns_scan.h"
 #include "daemon/procfs.h"
@@ -490,16 +491,25 @@ static int forget_old(void *ctx, uint64_t cookie)
 	return rc == -ENOENT ? 0 : rc;
 }
 
-int netns_start(struct parent *p)
+static struct netns_state *state_new(struct parent *p)
 {
 	struct netns_state *s = calloc(1, sizeof(*s));
+
+	if (!s)
+		return NULL;
+	s->p = p;
+	list_init(&s->list);
+	return s;
+}
+
+int netns_start(struct parent *p)
+{
+	struct netns_state *s = p->netns ? p->netns : state_new(p);
 	socklen_t n = sizeof(s->own_cookie);
 	int rc;
 
 	if (!s)
 		return -ENOMEM;
-	s->p = p;
-	list_init(&s->list);
 	rc = netns_id_at("/proc/self/ns/net", &s->own);
 	if (!rc && getsockopt(p->own.tcp4, SOL_SOCKET, SO_NETNS_COOKIE, &s->own_cookie, &n))
 		rc = -errno;
@@ -514,7 +524,8 @@ int netns_start(struct parent *p)
 	if (rc) {
 		log_error("network namespaces cannot be watched: %s", strerror(-rc));
 		kern_events_free(s->events);
-		free(s);
+		if (!p->netns)
+			free(s);
 		return rc;
 	}
 	p->netns = s;
@@ -603,4 +614,73 @@ json_t *netns_json(struct parent *p)
 				  "initial_owner", ns->initial_owner));
 	}
 	return list;
+}
+
+/* ---------------------------------------------------------------- upgrades */
+
+static json_t *save_netns(struct hand *h, const struct netns *ns)
+{
+	json_t *o = listener_set_save(h, &ns->set);
+
+	hand_put_u64(h, o, "cookie", ns->cookie);
+	hand_put_u64(h, o, "dev", ns->id.dev);
+	hand_put_u64(h, o, "ino", ns->id.ino);
+	hand_put_fd(h, o, "fd", ns->fd);
+	hand_put_u64(h, o, "agent", ns->agent);
+	hand_put_bool(h, o, "initial_owner", ns->initial_owner);
+	hand_put_u64(h, o, "since_boot", ns->since_boot_ns);
+	hand_put_u64(h, o, "since", ns->since_wall_ns);
+	hand_put_u64(h, o, "witness", ns->witness ? ns->witness->pid : 0);
+	hand_put_fd(h, o, "pidfd", ns->witness ? ns->witness->pidfd : -1);
+	return o;
+}
+
+void netns_save(struct parent *p, struct hand *h, json_t *root)
+{
+	json_t *list = json_array();
+
+	if (p->netns)
+		list_each(it, &p->netns->list)
+			(void)json_array_append_new(
+				list, save_netns(h, container_of(it, struct netns, link)));
+	hand_put(h, root, "namespaces", list);
+}
+
+static void take_netns(struct netns_state *s, struct hand *h, const json_t *o)
+{
+	struct netns *ns = calloc(1, sizeof(*ns));
+	uint32_t pid = (uint32_t)hand_u64(h, o, "witness");
+	int pidfd = hand_fd(h, o, "pidfd"), rc = -ENOMEM;
+
+	if (ns) {
+		listener_set_take(h, o, &ns->set);
+		ns->cookie = hand_u64(h, o, "cookie");
+		ns->id.dev = (dev_t)hand_u64(h, o, "dev");
+		ns->id.ino = (ino_t)hand_u64(h, o, "ino");
+		ns->fd = hand_fd(h, o, "fd");
+		ns->agent = (uint32_t)hand_u64(h, o, "agent");
+		ns->initial_owner = hand_bool(h, o, "initial_owner");
+		ns->since_boot_ns = hand_u64(h, o, "since_boot");
+		ns->since_wall_ns = hand_u64(h, o, "since");
+		list_add_tail(&s->list, &ns->link);
+		rc = listener_set_steer(s->p, &ns->set);
+		if (!rc && pidfd >= 0)
+			rc = witness_set(s, ns, pid, pidfd);
+	}
+	if (rc)
+		hand_fail(h, "namespace");
+}
+
+void netns_take(struct parent *p, struct hand *h, const json_t *root)
+{
+	json_t *o;
+	size_t i;
+
+	p->netns = state_new(p);
+	if (!p->netns) {
+		hand_fail(h, "namespaces");
+		return;
+	}
+	json_array_foreach(hand_list(h, root, "namespaces"), i, o)
+		take_netns(p->netns, h, o);
 }

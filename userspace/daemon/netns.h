@@ -11,6 +11,11 @@
 
 #include "daemon/parent.h"
 
+struct hand;
+/* The listeners of all other namespaces; after netns_start() of a process that has none. */
+void netns_save(struct parent *p, struct hand *h, json_t *root);
+/* Before netns_start(). */
+void netns_take(struct parent *p, struct hand *h, const json_t *root);
 /* Once the daemon's own listeners are known to the kernel's maps. */
 MUST_CHECK int netns_start(struct parent *p);
 void netns_stop(struct parent *p);

@@ -16,6 +16,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "daemon/audit.h"
+#include "daemon/children.h"
 #include "daemon/downtime.h"
 #include "daemon/integrity.h"
 #include "daemon/learned.h"
@@ -23,6 +24,7 @@
 #include "daemon/memfd.h"
 #include "daemon/netns.h"
 #include "daemon/receipts.h"
+#include "daemon/upgrade.h"
 #include "daemon/worker.h"
 #include "kern/kern.h"
 #include "kern/kern_accel.h"
@@ -75,6 +77,18 @@ static int load(struct parent *p, struct config **ret, int *ret_fd, struct buf *
 		}
 	}
 	buf_done(&text);
+	return rc;
+}
+
+int parent_load_text(struct parent *p, int fd, struct buf *error)
+{
+	struct slice text;
+	int rc = memfd_map(fd, &text);
+
+	if (rc)
+		return rc;
+	rc = config_parse(text, p->config_path, &p->cfg, error);
+	memfd_unmap(text);
 	return rc;
 }
 
@@ -196,7 +210,7 @@ static int make_dir(const char *path, mode_t mode)
 	return 0;
 }
 
-static int make_dirs(struct parent *p)
+int parent_make_dirs(struct parent *p)
 {
 	const struct config *c = p->cfg;
 
@@ -207,7 +221,7 @@ static int make_dirs(struct parent *p)
 	return p->record_dir < 0 ? -errno : 0;
 }
 
-static void try_kernel(struct parent *p)
+void parent_try_kernel(struct parent *p)
 {
 	struct kern_paths paths = {.bpf_dir = p->cfg->bpf_dir, .cgroup_root = p->cfg->cgroup_root};
 	struct buf error;
@@ -225,6 +239,11 @@ static void try_kernel(struct parent *p)
 			       (const char *)buf_data(&error));
 		log_warning("no kernel steering, gateway listeners only: %s", p->bpf_why);
 	}
+	for (unsigned w = 0; !rc && w < KERN_WAY_COUNT; w++)
+		p->ways_open |= kern_way_open(p->kern, w) ? 1u << w : 0;
+	if (!rc && kern_left_out(p->kern))
+		log_warning("this kernel refuses programs that are left out: %s",
+			    kern_left_out(p->kern));
 	buf_done(&error);
 }
 
@@ -233,14 +252,9 @@ static int start_kernel(struct parent *p)
 	int rc;
 
 	p->own = (struct listener_set){.tcp4 = -1, .tcp6 = -1, .dns = {-1, -1, -1, -1}};
-	try_kernel(p);
+	parent_try_kernel(p);
 	if (!p->kern)
 		return p->cfg->bpf == BPF_ON ? -EPERM : 0;
-	for (unsigned w = 0; w < KERN_WAY_COUNT; w++)
-		p->ways_open |= kern_way_open(p->kern, w) ? 1u << w : 0;
-	if (kern_left_out(p->kern))
-		log_warning("this kernel refuses programs that are left out: %s",
-			    kern_left_out(p->kern));
 	rc = listener_set_open(&p->own);
 	if (rc)
 		log_error("cannot listen on loopback: %s", strerror(-rc));
@@ -286,6 +300,7 @@ static void on_tick(uv_timer_t *t)
 		return;
 	targets_tick(p);
 	learned_tick(p);
+	children_tick(p);
 	if (p->kern) {
 		(void)!kern_agents_refresh(p->kern);
 		(void)!kern_tuples_sweep(p->kern, TUPLE_AGE_NS_S * 1000000000ull);
@@ -313,6 +328,16 @@ void parent_stop(struct parent *p)
 	children_stop(p);
 }
 
+static void upgrade_by_signal(struct parent *p)
+{
+	struct buf error;
+
+	buf_init(&error, 1024);
+	if (upgrade_begin(p, &error))
+		log_error("no upgrade: %.*s", (int)error.n, (const char *)buf_data(&error));
+	buf_done(&error);
+}
+
 static void on_signal(uv_signal_t *h, int signum)
 {
 	struct parent *p = h->data;
@@ -324,6 +349,9 @@ static void on_signal(uv_signal_t *h, int signum)
 	case SIGCHLD:
 		children_reaped(p);
 		break;
+	case SIGUSR2:
+		upgrade_by_signal(p);
+		break;
 	default:
 		parent_stop(p);
 	}
@@ -331,7 +359,7 @@ static void on_signal(uv_signal_t *h, int signum)
 
 static void watch_signals(struct parent *p)
 {
-	static const int signals[] = {SIGHUP, SIGTERM, SIGINT, SIGCHLD};
+	static const int signals[] = {SIGHUP, SIGTERM, SIGINT, SIGCHLD, SIGUSR2};
 
 	for (size_t i = 0; i < ARRAY_SIZE(signals); i++) {
 		(void)uv_signal_init(&p->loop, &p->sigs[i]);
@@ -382,7 +410,7 @@ static void find_orphans(struct parent *p)
  * Agents are better off behind a gate without a log than refused: an operator sees it in the
  * status, and what opens the gate (off, break-glass) is refused as long as it is so.
  */
-static void start_audit(struct parent *p)
+void parent_start_audit(struct parent *p)
 {
 	int rc = audit_start(p);
 
@@ -404,9 +432,9 @@ static int start(struct parent *p)
 	}
 	p->since_wall_ns = p->loaded_wall_ns = clock_wall_ns();
 	check_limits(p);
-	rc = make_dirs(p);
+	rc = parent_make_dirs(p);
 	if (!rc)
-		start_audit(p);
+		parent_start_audit(p);
 	if (!rc)
 		rc = start_kernel(p);
 	if (!rc)
@@ -450,9 +478,18 @@ static int start(struct parent *p)
 	return rc;
 }
 
-int parent_main(const char *config_path)
+/* Where a newer binary will be: of this one's path, which may be replaced later. */
+static void find_program(struct parent *p)
+{
+	ssize_t n = readlink("/proc/self/exe", p->program, sizeof(p->program) - 1);
+
+	p->program[n > 0 ? n : 0] = '\0';
+}
+
+int parent_main(const char *config_path, int handover)
 {
 	static struct parent p;
+	sigset_t none;
 	int rc;
 
 	if (geteuid() != 0) {
@@ -467,15 +504,20 @@ int parent_main(const char *config_path)
 	list_init(&p.approvals);
 	list_init(&p.receipts);
 	random_bytes(p.mask_key, sizeof(p.mask_key));
+	find_program(&p);
 	(void)umask(027);
 	raise_limits();
 	BUG_ON(uv_loop_init(&p.loop));
 	watch_signals(&p);
-	rc = start(&p);
+	rc = handover < 0 ? start(&p) : handover_take(&p, handover);
 	if (rc) {
 		log_error("cannot start: %s", strerror(-rc));
 		return 1;
 	}
+	/* The binary before held them back; who ended since then is seen now. */
+	(void)sigemptyset(&none);
+	(void)sigprocmask(SIG_SETMASK, &none, NULL);
+	children_reaped(&p);
 	p.tick.data = &p;
 	(void)uv_timer_init(&p.loop, &p.tick);
 	(void)uv_timer_start(&p.tick, on_tick, TICK_MS, TICK_MS);

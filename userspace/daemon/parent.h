@@ -28,11 +28,18 @@ struct parent;
 struct plugin;
 struct psession;
 
-enum { WORKERS_MAX = 64, NAME_MAX_LEN = 64 };
+enum {
+	WORKERS_MAX = 64,   /* that are configured */
+	WORKER_SLOTS = 192, /* with those of binaries before that still have sessions */
+	OLD_MAX = 8,	    /* other processes of binaries before */
+};
+enum { NAME_MAX_LEN = 64 };
 
 /* ------------------------------------------------------------- children */
 
 enum role { ROLE_WORKER, ROLE_KEYD, ROLE_AUTHD, ROLE_NAMED };
+/* Whose question keyd answers: a worker's slot, or authd, or one of p->old. */
+enum { ROUTE_OLD = 0xf0, ROUTE_AUTHD = 0xff };
 
 struct child {
 	struct parent *p;
@@ -41,6 +48,14 @@ struct child {
 	pid_t pid;	/* 0: not running */
 	struct ipc *ipc; /* NULL: not running */
 	bool ready;
+	/*
+	 * Of the binary before an upgrade, or there only to complete what a dead worker left: is
+	 * not started again after a clean end. @told: it accepts nothing any more.
+	 */
+	bool retired, told;
+	bool next;	  /* a slot that is reserved for the binary that comes */
+	uint8_t hand_key; /* in the state of the binary before, for those of p->old */
+	uint8_t route;	  /* in the ids of questions for keyd */
 	uint32_t restarts;
 	uint64_t started_boot_ns;
 	uv_timer_t restart;
@@ -111,9 +126,16 @@ struct parent {
 	struct netns_state *netns; /* of the others, in netns.c */
 	struct list gateways; /* struct gateway, in parent.c */
 
-	struct child workers[WORKERS_MAX], keyd, authd, named;
+	/* Slots; those without a journal are free. What other slots count stays in their stats. */
+	struct child workers[WORKER_SLOTS], keyd, authd, named;
 	struct learned_state *learned; /* learned.c */
-	uint32_t nworkers;
+	uint32_t nworkers; /* slots in use, and free ones between */
+	struct child old[OLD_MAX];
+	struct upgrade *upgrade; /* one that is being prepared, or NULL */
+	char program[512];	 /* where the binary was when it was started */
+	char version_before[32]; /* of the binary before; "": none */
+	uint32_t upgrades;
+	uint64_t upgraded_wall_ns, taken_boot_ns;
 	uint8_t mask_key[32];
 
 	struct list targets, agents; /* struct ptarget, struct pagent */
@@ -154,25 +176,14 @@ static inline void parent_count(struct parent *p, uint16_t reason)
 int parent_pin(const char *config_path);
 
 /* --- parent.c */
-int parent_main(const char *config_path);
+/* @handover: the memory file of the process that this one replaces, or -1. */
+int parent_main(const char *config_path, int handover);
 /* 0 or -EINVAL with messages in @error; the old configuration stays then. */
 MUST_CHECK int parent_reload(struct parent *p, struct buf *error, bool *ret_changed);
 void parent_stop(struct parent *p);
 /* Ends with the magic of its seek table; true also for what cannot be opened. */
 bool recording_finished(int dir, const char *name);
 
-/* --- children.c */
-MUST_CHECK int children_start(struct parent *p);
-void children_reaped(struct parent *p);
-void children_config(struct parent *p);
-void child_send_config(struct child *c);
-void children_stop(struct parent *p);
-bool children_gone(const struct parent *p);
-void children_tidy(const struct parent *p);
-/* Uids that the children run as, as far as their accounts exist; returns how many. */
-size_t children_uids(const struct parent *p, uint32_t *uids, size_t cap);
-/* The worker is to complete a recording once it is up. */
-void child_add_orphan(struct child *c, const struct uuid *session, uint16_t reason);
 /* To every running worker. */
 #define each_worker(p, c)                                                                          \
 	for (struct child *c = (p)->workers; c < (p)->workers + (p)->nworkers; c++)                \
@@ -191,6 +202,8 @@ struct pagent *agent_by_id(struct parent *p, uint32_t id);
 MUST_CHECK int target_switch(struct parent *p, struct ptarget *t, int mode, const char *reason,
 			     uint64_t for_ms, uint32_t uid, struct buf *error);
 void targets_tick(struct parent *p);
+/* @id 0: the next one. */
+struct ptarget *target_new(struct parent *p, const char *name, uint32_t id);
 /* The self-test of the accelerator is over: tells the kernel which targets have it. */
 void targets_accelerate(struct parent *p);
 /* Addresses that are guarded, as of now, into the state file: after a reboot they still are. */
@@ -205,9 +218,16 @@ uint8_t accel_flags(const struct parent *p, const struct cfg_target *t);
 json_t *accel_json(struct parent *p);
 
 /* --- control.c, control_ops.c, metrics.c */
+struct ctl_client;
+struct ctl_error {
+	const char *code;
+	char message[1024], hint[256];
+};
 MUST_CHECK int control_start(struct parent *p);
 void control_stop(struct parent *p);
 void control_event(struct parent *p, struct slice json);
+/* The answer to who asked for the upgrade: @o is taken over, or NULL and @e. */
+void control_upgraded(struct parent *p, json_t *o, const struct ctl_error *e);
 void control_session_shown(struct parent *p, uint64_t id, struct slice json);
 MUST_CHECK int metrics_start(struct parent *p);
 /* A listening unix socket in the run directory, or negative errno (logged). */
@@ -215,18 +235,14 @@ MUST_CHECK int control_listen(const char *dir, const char *name, mode_t mode, co
 /* Sums of the workers' counters and the parent's own. */
 void parent_reasons(const struct parent *p, uint64_t ret[TG_R_COUNT]);
 
-struct ctl_client;
 /*
  * Runs one operation. A new reference to the result, or NULL with the error
  * filled in; *ret_later: the answer is sent when a worker has given it.
  */
-struct ctl_error {
-	const char *code;
-	char message[1024], hint[256];
-};
 json_t *control_run(struct parent *p, struct ctl_client *c, const char *op, json_t *args,
 		    uint32_t uid, struct ctl_error *e, bool *ret_later);
 void ctl_client_follow(struct ctl_client *c, const char *session);
+void ctl_client_wait_upgrade(struct ctl_client *c);
 void ctl_client_wait(struct ctl_client *c, uint64_t id, struct psession *s);
 
 #endif

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "daemon/children.h"
 #include "daemon/parent.h"
 #include "daemon/sandbox.h"
 

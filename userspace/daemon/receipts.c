@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "daemon/decisions.h"
+#include "daemon/hand.h"
 
 enum { SIGN_S = 10 }; /* keyd is back within a fraction of it, or not at all */
 
@@ -139,4 +140,46 @@ void receipts_key(struct parent *p, struct ipc_msg *m)
 		(void)fchmod(fd, 0644);
 		(void)close(fd);
 	}
+}
+
+/* ---------------------------------------------------------------- upgrades */
+
+void receipts_save(struct parent *p, struct hand *h, json_t *root)
+{
+	json_t *list = json_array();
+
+	list_each(it, &p->receipts) {
+		const struct receipt_job *j = container_of(it, struct receipt_job, link);
+		json_t *o = json_object();
+
+		hand_put_u64(h, o, "id", j->id);
+		hand_put_u64(h, o, "until_boot", j->until_boot_ns);
+		hand_put_str(h, o, "body", j->body);
+		(void)json_array_append_new(list, o);
+	}
+	hand_put(h, root, "receipts", list);
+	hand_put_str(h, root, "receipt_key", p->receipt_key);
+}
+
+void receipts_take(struct parent *p, struct hand *h, const json_t *root)
+{
+	json_t *o;
+	size_t i;
+
+	json_array_foreach(hand_list(h, root, "receipts"), i, o)
+	{
+		struct receipt_job *j = calloc(1, sizeof(*j));
+
+		if (!j) {
+			hand_fail(h, "receipt");
+			return;
+		}
+		j->id = hand_u64(h, o, "id");
+		j->until_boot_ns = hand_u64(h, o, "until_boot");
+		j->body = hand_dup(h, o, "body");
+		if (!j->body)
+			hand_fail(h, "body");
+		list_add_tail(&p->receipts, &j->link);
+	}
+	hand_str(h, root, "receipt_key", p->receipt_key, sizeof(p->receipt_key));
 }

@@ -16,4 +16,9 @@ void receipts_signed(struct parent *p, struct ipc_msg *m);
 void receipts_keyd_ready(struct parent *p);
 void receipts_tick(struct parent *p);
 
+struct hand;
+void receipts_save(struct parent *p, struct hand *h, json_t *root);
+/* The new keyd is asked for what was not signed yet. */
+void receipts_take(struct parent *p, struct hand *h, const json_t *root);
+
 #endif

@@ -3,6 +3,8 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "daemon/hand.h"
+#include "daemon/children.h"
 #include "daemon/registry.h"
 #include "daemon/parent.h"
 
@@ -149,4 +151,119 @@ void registry_json(const struct psession *s, json_t *o)
 	(void)json_object_set_new(o, "bytes_out", json_integer((json_int_t)s->out));
 	(void)json_object_set_new(o, "masked", json_integer((json_int_t)s->masked));
 	(void)json_object_set_new(o, "grant", text(s->grant));
+}
+
+/* ---------------------------------------------------------------- upgrades */
+
+static json_t *save_session(struct hand *h, const struct psession *s)
+{
+	json_t *o = json_object();
+
+	hand_put_slice(h, o, "uuid", slice_of(s->uuid.b, sizeof(s->uuid.b)));
+	hand_put_u64(h, o, "slot", s->worker->index);
+	hand_put_u64(h, o, "agent", s->agent ? s->agent->id : 0);
+	hand_put_u64(h, o, "target", s->target ? s->target->id : 0);
+	hand_put_str(h, o, "user", s->user);
+	hand_put_str(h, o, "database", s->database);
+	hand_put_str(h, o, "application", s->application);
+	hand_put_str(h, o, "login_as", s->login_as);
+	hand_put_str(h, o, "exe", s->exe);
+	hand_put_str(h, o, "cgroup", s->cgroup);
+	hand_put_str(h, o, "comm", s->comm);
+	hand_put_str(h, o, "container", s->container.id);
+	hand_put_str(h, o, "runtime", s->container.runtime);
+	hand_put_str(h, o, "pod", s->container.pod);
+	hand_put_str(h, o, "image", s->container.image);
+	hand_put_bool(h, o, "in_netns", s->in_netns);
+	hand_put_u64(h, o, "netns", s->netns_cookie);
+	hand_put_str(h, o, "peer", s->peer);
+	hand_put_str(h, o, "upstream", s->upstream);
+	hand_put_str(h, o, "state", s->state);
+	hand_put_u64(h, o, "pid", s->pid);
+	hand_put_u64(h, o, "uid", s->uid);
+	hand_put_u64(h, o, "backend_pid", s->backend_pid);
+	hand_put_u64(h, o, "backend_key", s->backend_key);
+	hand_put_bool(h, o, "open", s->open);
+	hand_put_u64(h, o, "since", s->since_wall_ns);
+	hand_put_u64(h, o, "commands", s->commands);
+	hand_put_u64(h, o, "in", s->in);
+	hand_put_u64(h, o, "out", s->out);
+	hand_put_u64(h, o, "masked", s->masked);
+	hand_put_str(h, o, "grant", s->grant);
+	return o;
+}
+
+void registry_save(struct parent *p, struct hand *h, json_t *root)
+{
+	json_t *list = json_array();
+	struct psession *s, *tmp;
+
+	HASH_ITER(hh, p->sessions, s, tmp)
+		(void)json_array_append_new(list, save_session(h, s));
+	hand_put(h, root, "sessions", list);
+}
+
+static void take_texts(struct hand *h, const json_t *o, struct psession *s)
+{
+	s->user = hand_dup(h, o, "user");
+	s->database = hand_dup(h, o, "database");
+	s->application = hand_dup(h, o, "application");
+	s->login_as = hand_dup(h, o, "login_as");
+	hand_str(h, o, "exe", s->exe, sizeof(s->exe));
+	hand_str(h, o, "cgroup", s->cgroup, sizeof(s->cgroup));
+	hand_str(h, o, "comm", s->comm, sizeof(s->comm));
+	hand_str(h, o, "container", s->container.id, sizeof(s->container.id));
+	hand_str(h, o, "runtime", s->container.runtime, sizeof(s->container.runtime));
+	hand_str(h, o, "pod", s->container.pod, sizeof(s->container.pod));
+	hand_str(h, o, "image", s->container.image, sizeof(s->container.image));
+	hand_str(h, o, "peer", s->peer, sizeof(s->peer));
+	hand_str(h, o, "upstream", s->upstream, sizeof(s->upstream));
+	hand_str(h, o, "state", s->state, sizeof(s->state));
+	hand_str(h, o, "grant", s->grant, sizeof(s->grant));
+}
+
+static void take_session(struct parent *p, struct hand *h, const json_t *o)
+{
+	struct psession *s;
+	struct child *c = child_by_slot(p, h, hand_u64(h, o, "slot"));
+	struct uuid u = {{0}};
+
+	hand_bytes(h, o, "uuid", u.b, sizeof(u.b));
+	s = c ? registry_open(p, c, &u) : NULL;
+	if (!s) {
+		hand_fail(h, "session");
+		return;
+	}
+	s->agent = agent_by_id(p, (uint32_t)hand_u64(h, o, "agent"));
+	s->target = target_by_id(p, (uint32_t)hand_u64(h, o, "target"));
+	take_texts(h, o, s);
+	s->in_netns = hand_bool(h, o, "in_netns");
+	s->netns_cookie = hand_u64(h, o, "netns");
+	s->pid = (uint32_t)hand_u64(h, o, "pid");
+	s->uid = (uint32_t)hand_u64(h, o, "uid");
+	s->backend_pid = (uint32_t)hand_u64(h, o, "backend_pid");
+	s->backend_key = (uint32_t)hand_u64(h, o, "backend_key");
+	s->open = hand_bool(h, o, "open");
+	s->since_wall_ns = hand_u64(h, o, "since");
+	s->commands = hand_u64(h, o, "commands");
+	s->in = hand_u64(h, o, "in");
+	s->out = hand_u64(h, o, "out");
+	s->masked = hand_u64(h, o, "masked");
+	if (s->open && (!s->agent || !s->target)) {
+		hand_fail(h, "session");
+		s->open = false;
+	}
+	if (s->open) {
+		s->agent->sessions++;
+		s->target->sessions++;
+	}
+}
+
+void registry_take(struct parent *p, struct hand *h, const json_t *root)
+{
+	json_t *o;
+	size_t i;
+
+	json_array_foreach(hand_list(h, root, "sessions"), i, o)
+		take_session(p, h, o);
 }

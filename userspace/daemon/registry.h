@@ -26,6 +26,9 @@ struct psession {
 	char grant[HANDLE_TEXT];
 };
 
+struct hand;
+void registry_save(struct parent *p, struct hand *h, json_t *root);
+void registry_take(struct parent *p, struct hand *h, const json_t *root);
 struct psession *registry_open(struct parent *p, struct child *c, const struct uuid *u);
 struct psession *registry_find(struct parent *p, const struct uuid *u);
 void registry_close(struct parent *p, struct psession *s, uint16_t reason);

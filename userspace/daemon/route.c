@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "daemon/address.h"
+#include "daemon/children.h"
 #include "daemon/listeners.h"
 #include "daemon/grants.h"
 #include "daemon/learned.h"
@@ -345,7 +346,9 @@ static void worker_ready(struct parent *p, struct child *c)
 		ipc_send(c->ipc);
 		return;
 	}
-	listeners_give(p, c);
+	if (!c->retired)
+		listeners_give(p, c);
+	children_retire(p);
 	if (p->followers) {
 		ipc_begin(c->ipc, IPC_FOLLOW, 0);
 		ipc_put_u32(c->ipc, 1);
@@ -392,7 +395,7 @@ static void session_message(struct parent *p, struct child *c, struct ipc_msg *m
 /* A question for keyd travels under an id that says whose it is. */
 static uint64_t key_id(const struct child *c, uint64_t id)
 {
-	return (c->role == ROLE_AUTHD ? 0xffull : c->index) << 56 | (id & 0xffffffffffffffull);
+	return (uint64_t)c->route << 56 | (id & 0xffffffffffffffull);
 }
 
 static void to_keyd(struct parent *p, struct child *c, struct ipc_msg *m)
@@ -478,13 +481,22 @@ static void from_keyd(struct parent *p, struct child *c, struct ipc_msg *m)
 	if (m->type == IPC_PLUGIN_ASK) {
 		struct slice name = ipc_get_str(m);
 
+		/* The workers ask anew when this keyd is gone. */
+		if (ipc_end(m) && c->retired)
+			return;
 		if (ipc_end(m))
 			plugin_run(p, name);
 		else
 			m->bad = true;
 		return;
 	}
-	to = who == 0xff ? &p->authd : who < p->nworkers ? &p->workers[who] : NULL;
+	/* authd asks anew what it got no answer to: its numbers of before mean others now. */
+	if (c->retired && who >= ROUTE_OLD)
+		return;
+	to = who == ROUTE_AUTHD			 ? &p->authd
+	     : who >= ROUTE_OLD && who - ROUTE_OLD < OLD_MAX ? &p->old[who - ROUTE_OLD]
+	     : who < p->nworkers		 ? &p->workers[who]
+						 : NULL;
 	if (m->type < IPC_KEY_PASSWORD || m->type > IPC_KEY_CLIENT || !to)
 		m->bad = true;
 	else if (to->ipc)
@@ -509,7 +521,7 @@ static void from_authd(struct parent *p, struct child *c, struct ipc_msg *m)
 	case IPC_IDP_STATE: {
 		struct slice json = ipc_get_str(m), ways = ipc_get_str(m);
 
-		if (!ipc_end(m))
+		if (c->retired || !ipc_end(m))
 			break;
 		free(p->idp_state);
 		free(p->ways_state);

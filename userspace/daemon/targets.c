@@ -14,6 +14,7 @@
 #include "daemon/address.h"
 #include "daemon/agentrules.h"
 #include "daemon/audit.h"
+#include "daemon/children.h"
 #include "daemon/doh.h"
 #include "daemon/learned.h"
 #include "daemon/parent.h"
@@ -80,7 +81,7 @@ struct pagent *agent_by_id(struct parent *p, uint32_t id)
 	return NULL;
 }
 
-static struct ptarget *target_add(struct parent *p, const char *name, uint32_t id)
+struct ptarget *target_new(struct parent *p, const char *name, uint32_t id)
 {
 	struct ptarget *t = calloc(1, sizeof(*t));
 
@@ -106,7 +107,7 @@ static void take_over_ids(struct parent *p)
 	if (rc == 0) {
 		for (uint32_t i = 0; i < st.n; i++)
 			if (!target_find(p, slice_str(st.t[i].name)))
-				(void)!target_add(p, st.t[i].name, st.t[i].id);
+				(void)!target_new(p, st.t[i].name, st.t[i].id);
 	} else if (rc != -ENOENT) {
 		log_warning("%.*s", (int)error.n, (const char *)buf_data(&error));
 	}
@@ -125,7 +126,7 @@ static int bind_names(struct parent *p)
 		struct ptarget *t = target_find(p, slice_str(c->name));
 
 		if (!t)
-			t = target_add(p, c->name, 0);
+			t = target_new(p, c->name, 0);
 		if (!t)
 			return -ENOMEM;
 		t->cfg = c;

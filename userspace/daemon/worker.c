@@ -219,7 +219,7 @@ static void take_listener(struct worker *w, struct ipc_msg *m)
 	struct listener *l = calloc(1, sizeof(*l));
 
 	BUG_ON(!ipc_end(m) || fd < 0 || !l);
-	if (w->draining) {
+	if (w->draining || w->retired) {
 		close(fd);
 		free(l);
 		return;
@@ -476,10 +476,12 @@ static void on_after(uv_check_t *h)
 		(void)uv_idle_start(&w->busy, on_busy);
 	else if (!pending)
 		(void)uv_idle_stop(&w->busy);
-	if (w->draining && w->nsessions == 0) {
+	if ((w->draining || w->retired) && w->nsessions == 0) {
 		journal_drain(w->journal);
 		journal_get_stats(w->journal, &w->stats->journal);
-		uv_stop(&w->loop);
+		/* No next start of this worker will soon complete what waits for its file. */
+		if (w->draining || journal_empty(w->journal))
+			uv_stop(&w->loop);
 	}
 }
 
@@ -645,6 +647,12 @@ static void drain(struct worker *w)
 	}
 }
 
+static void retire(struct worker *w)
+{
+	w->retired = true;
+	close_listeners(w, 0);
+}
+
 static void got_file(struct worker *w, struct ipc_msg *m, const struct uuid *u)
 {
 	uint32_t error = ipc_get_u32(m);
@@ -721,6 +729,9 @@ static void on_message(void *ctx, struct ipc *ipc, struct ipc_msg *m)
 		break;
 	case IPC_DRAIN:
 		drain(w);
+		break;
+	case IPC_RETIRE:
+		retire(w);
 		break;
 	case IPC_FOLLOW:
 		w->follow = ipc_get_u32(m) != 0;

@@ -63,7 +63,7 @@ struct worker {
 	struct list catalogs;
 	struct list logins; /* struct slogin, in session_login.c */
 	uint64_t next_ask; /* id of the next question to the parent */
-	bool draining, follow;
+	bool draining, retired, follow;
 	uint32_t nsessions;
 	int fd_limit; /* descriptors from here on are not for sessions */
 

@@ -29,6 +29,11 @@ struct kern_paths {
  * what to do, in a line. -EPERM: this host does not let us use BPF.
  */
 MUST_CHECK int kern_load(const struct kern_paths *paths, struct kern **ret, struct buf *error);
+/*
+ * Would kern_load() work, with what is pinned? Loads and forgets; changes nothing. -ENOENT:
+ * nothing is pinned.
+ */
+MUST_CHECK int kern_try(const struct kern_paths *paths, struct buf *error);
 /* Opens the pinned maps only (admin utility). -ENOENT: nothing is pinned. */
 MUST_CHECK int kern_open(const struct kern_paths *paths, struct kern **ret, struct buf *error);
 void kern_close(struct kern *k);

@@ -126,13 +126,30 @@ static void say_load(int r, bool takeover, struct buf *error)
 		(void)kern_say(error, 0, " (%s)", last_warning);
 }
 
-static int open_and_load(struct kern *k, const char *base, struct tidegate_bpf **ret)
+/* Maps that are pinned are used, so that a layout that differs is found; others are made for now. */
+static int set_present_paths(struct bpf_object *obj, const char *base)
+{
+	char path[KERN_PATH_MAX];
+	struct bpf_map *m;
+	int r = 0;
+
+	for (size_t i = 0; !r && i < KM_COUNT; i++) {
+		m = bpf_object__find_map_by_name(obj, kern_map_names[i]);
+		r = m ? kern_path(path, sizeof(path), "%s/maps/%s", base, kern_map_names[i]) : -ENOENT;
+		if (!r && bpf_map__autocreate(m) && access(path, F_OK) == 0)
+			r = bpf_map__set_pin_path(m, path);
+	}
+	return r;
+}
+
+/* @into: what is made is pinned below @base; else only what is there already is used. */
+static int open_and_load(struct kern *k, const char *base, bool into, struct tidegate_bpf **ret)
 {
 	struct tidegate_bpf *skel = tidegate_bpf__open();
 	int r = skel ? kern_accel_prepare(k, skel) : -errno;
 
 	if (!r)
-		r = set_pin_paths(skel->obj, base);
+		r = into ? set_pin_paths(skel->obj, base) : set_present_paths(skel->obj, base);
 	if (!r)
 		r = kern_optional_prepare(skel, k->refused);
 	if (!r)
@@ -144,20 +161,27 @@ static int open_and_load(struct kern *k, const char *base, struct tidegate_bpf *
 	return r;
 }
 
+/* Without those programs that the kernel refuses, if they are not needed. */
+static int load_what_goes(struct kern *k, const char *base, bool into, struct tidegate_bpf **ret)
+{
+	int r = open_and_load(k, base, into, ret);
+
+	if (!r || r == -EPERM)
+		return r;
+	k->refused = kern_optional_refused();
+	kern_optional_words(k->refused, k->left_out, sizeof(k->left_out));
+	if (!k->refused)
+		return r;
+	last_warning[0] = '\0'; /* what it says from here on is the cause */
+	return open_and_load(k, base, into, ret);
+}
+
 /* Opens, loads, attaches and pins below @base; maps that are pinned there are kept. */
 static int load_into(struct kern *k, const char *base, bool takeover, struct buf *error)
 {
 	struct tidegate_bpf *skel = NULL;
-	int r = open_and_load(k, base, &skel);
+	int r = load_what_goes(k, base, true, &skel);
 
-	if (r && r != -EPERM) {
-		k->refused = kern_optional_refused();
-		kern_optional_words(k->refused, k->left_out, sizeof(k->left_out));
-		if (k->refused) {
-			last_warning[0] = '\0'; /* what it says from here on is the cause */
-			r = open_and_load(k, base, &skel);
-		}
-	}
 	if (r) {
 		say_load(r, takeover, error);
 		return r;
@@ -252,6 +276,41 @@ int kern_load(const struct kern_paths *paths, struct kern **ret, struct buf *err
 	}
 	*ret = k;
 	return 0;
+}
+
+static int try_load(struct kern *k, struct buf *error)
+{
+	struct tidegate_bpf *skel = NULL;
+	int r = load_what_goes(k, k->dir, false, &skel);
+
+	if (r)
+		say_load(r, true, error);
+	else
+		tidegate_bpf__destroy(skel);
+	return r;
+}
+
+int kern_try(const struct kern_paths *paths, struct buf *error)
+{
+	struct kern *k = kern_new();
+	libbpf_print_fn_t print;
+	int r;
+
+	if (!k)
+		return -ENOMEM;
+	last_warning[0] = '\0';
+	print = libbpf_set_print(keep_warning);
+	k->mountinfo = paths->mountinfo;
+	r = kern_path(k->dir, sizeof(k->dir), "%s/%s", paths->bpf_dir, TG_ABI_VERSION);
+	if (!r && access(k->dir, F_OK))
+		r = -ENOENT;
+	if (!r)
+		r = check_btf(paths->btf, error);
+	if (!r)
+		r = try_load(k, error);
+	(void)libbpf_set_print(print);
+	kern_close(k);
+	return r;
 }
 
 int kern_open(const struct kern_paths *paths, struct kern **ret, struct buf *error)

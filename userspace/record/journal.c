@@ -606,6 +606,14 @@ void journal_get_stats(const struct journal *j, struct journal_stats *ret)
 	ret->syncs = __atomic_load_n(&j->syncs, __ATOMIC_RELAXED);
 }
 
+bool journal_empty(const struct journal *j)
+{
+	for (size_t i = 0; i < REC_BUCKETS; i++)
+		if (j->buckets[i])
+			return false;
+	return j->nfree == j->nslots;
+}
+
 uint32_t journal_room(const struct journal *j)
 {
 	return j->nfree;

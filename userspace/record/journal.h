@@ -132,6 +132,8 @@ bool journal_wants_sync(const struct journal *j);
 /* Blocks until all that is in the journal is on the disk (fdatasync); may run in a thread. */
 MUST_CHECK int journal_sync(struct journal *j);
 void journal_get_stats(const struct journal *j, struct journal_stats *ret);
+/* Every recording is whole in its file: the process may end, and nobody has to go on. */
+bool journal_empty(const struct journal *j);
 /* Slots that are free now. */
 uint32_t journal_room(const struct journal *j);
 
