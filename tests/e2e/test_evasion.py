@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """An agent that knows of Tidegate tries to get round it: masks, denials, recordings."""
+import os
 import re
 import socket
 import struct
@@ -485,6 +486,17 @@ def fence(shop):
     d = harness.Daemon(config.replace("cgroup: $CGROUP", "uid: [0]"), bpf="off")
     yield d, port
     d.stop()
+
+
+def test_role_by_connecting(shop, fence):
+    """SET ROLE is denied: then it is no option of the connection either."""
+    shop.sql("CREATE ROLE crew; GRANT crew TO agent;")
+    for options in ("-c role=crew", "-c ro\\le=crew", "--role=crew"):
+        done = harness.subprocess.run(
+            ["psql", "-X", "-A", "-t", "-h", "127.0.0.1", "-p", str(fence[1]), "-U", "agent", "-d", "evade",
+             "-c", "SELECT current_user"], text=True, stdout=harness.subprocess.PIPE,
+            stderr=harness.subprocess.STDOUT, timeout=30 * harness.SLOW, env={**os.environ, "PGOPTIONS": options})
+        assert "crew\n" not in done.stdout and "judged by the rules" in done.stdout, done.stdout
 
 
 def test_denied_effects(shop, fence):

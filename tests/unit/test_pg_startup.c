@@ -70,6 +70,52 @@ static void test_refused(void **state)
 	rig_done(&r);
 }
 
+/* A role that is taken while connecting is judged by nobody. */
+static void test_role(void **state)
+{
+	static const struct {
+		const char *name, *value;
+		bool refused;
+	} cases[] = {
+		{"role", "boss", true},
+		{"ROLE", "boss", true},
+		{"session_authorization", "boss", true},
+		{"options", "-c role=boss", true},
+		{"options", "-crole=boss", true},
+		{"options", "-e -c Role=boss", true},
+		{"options", "-c ro\\le=boss", true},
+		{"options", "--role=boss", true},
+		{"options", "--session-authorization=boss", true},
+		{"options", "-c work_mem=1MB --SESSION_authorization=x", true},
+		{"options", "-c app.role=boss", false},
+		{"options", "-c my_role=boss -c work_mem=1MB", false},
+		{"options", "-c role", false},
+		{"app.role", "boss", false},
+		{"application_name", "role=boss", false},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		uint8_t msg[200] = {0, 0, 0, 0, 0, 3};
+		size_t n = 8;
+		struct rig r;
+
+		memcpy(msg + n, PLAIN, sizeof(PLAIN) - 1);
+		n += sizeof(PLAIN) - 1;
+		n += (size_t)snprintf((char *)msg + n, 60, "%s", cases[i].name) + 1;
+		n += (size_t)snprintf((char *)msg + n, 90, "%s", cases[i].value) + 2;
+		msg[3] = (uint8_t)n;
+		rig_init(&r, sql, false);
+		rig_feed(&r, INSP_C2S, slice_of(msg, n));
+		if ((r.status == INSP_END) != cases[i].refused ||
+		    (r.got[INSP_TO_SERVER].n == 0) != cases[i].refused) {
+			print_error("%s=%s\n", cases[i].name, cases[i].value);
+			fail();
+		}
+		rig_done(&r);
+	}
+}
+
 static int setup(void **state)
 {
 	(void)state;
@@ -88,6 +134,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_beyond),
 		cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_role),
 	};
 
 	return cmocka_run_group_tests_name("pg_startup", tests, setup, teardown);

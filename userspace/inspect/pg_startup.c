@@ -10,12 +10,14 @@
  */
 #include "inspect/pg.h"
 
+#include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
 #include "base/text.h"
 #include "inspect/pg_proof.h"
+#include "inspect/sql/settings.h"
 
 /* A refusal before or during login; the flow ends with it. */
 static enum pg_step refuse_login(struct pg *st, const char *code, const struct insp_answer *a)
@@ -202,13 +204,60 @@ static enum pg_step let_in(struct pg *st, struct slice msg, const struct event *
 	return step;
 }
 
+/* @seen ends in @name, in any case, and that is not the end of another name. */
+static bool ends_in(const char *seen, size_t n, const char *name)
+{
+	size_t len = strlen(name);
+	unsigned char before = n > len ? (unsigned char)seen[n - len - 1] : ' ';
+
+	if (n < len || before == '.' || before == '_' || (isalnum(before) && before != 'c'))
+		return false;
+	/* In --session-authorization the server reads '_' for '-'. */
+	for (size_t i = 0; i < len; i++) {
+		char c = seen[n - len + i] == '-' ? '_' : seen[n - len + i];
+
+		if (tolower((unsigned char)c) != name[i])
+			return false;
+	}
+	return true;
+}
+
+/*
+ * "-c role=x", "-crole=x", "--role=x": also with backslashes, which the server takes out. A setting
+ * of an extension has a dot before its name.
+ */
+static bool options_set_role(struct slice options)
+{
+	char seen[32];
+	size_t n = 0;
+
+	for (size_t i = 0; i < options.n; i++) {
+		if (options.p[i] == '\\')
+			continue;
+		if (n == sizeof(seen))
+			memmove(seen, seen + 1, --n);
+		seen[n++] = (char)options.p[i];
+		if (ends_in(seen, n, "role=") || ends_in(seen, n, "session_authorization="))
+			return true;
+	}
+	return false;
+}
+
+/* SET ROLE is a statement, and rules judge it; in a startup message it would be none. */
+static bool sets_role(struct slice name, struct slice value)
+{
+	if (slice_eq_str(name, "options"))
+		return options_set_role(value);
+	return sql_setting((const char *)name.p) & SETTING_PRIVILEGE;
+}
+
 static enum pg_step startup_message(struct pg *st, struct slice msg)
 {
 	struct event ev = {.kind = EV_LOGIN};
 	struct cursor c = cur_of(slice_from(msg, 8));
 	struct beyond beyond = {.any = load_be32(msg.p + 4) != PG_VERSION_3_0};
 	struct insp_answer a;
-	bool replication = false;
+	bool replication = false, role = false;
 
 	for (;;) {
 		struct slice name = cur_cstr(&c), value;
@@ -225,11 +274,15 @@ static enum pg_step startup_message(struct pg *st, struct slice msg)
 			ev.login.application = value;
 		else if (slice_eq_str(name, "replication"))
 			replication = !is_false(value);
+		role |= sets_role(name, value);
 	}
 	if (!cur_end(&c) || ev.login.user.n == 0)
 		return pg_bad(st, TG_R_PROTO_BAD);
 	if (replication)
 		return refuse_unsupported(st, "replication connections are not supported by Tidegate");
+	if (role)
+		return refuse_unsupported(st, "a connection does not begin with another role: "
+					      "SET ROLE after it is judged by the rules");
 	if (ev.login.database.n == 0)
 		ev.login.database = ev.login.user;
 	ev.login.unencrypted_only = st->ssl_asked || st->gss_asked;
