@@ -3,10 +3,16 @@
  * Documents of a provider: the first byte says which one the rest is. What is
  * accepted must obey the rules, whatever the document said.
  */
+#include <stdlib.h>
+
 #include "base/compiler.h"
+#include "ident/authzen.h"
 #include "ident/discovery.h"
+#include "ident/introspection.h"
 #include "ident/jwt.h"
 #include "ident/scram.h"
+#include "ident/start_answer.h"
+#include "ident/strict_json.h"
 #include "ident/token.h"
 #include "net/url.h"
 
@@ -64,6 +70,58 @@ static void keys(struct slice s)
 	jwks_free(set);
 }
 
+/* Where a person is asked: the second byte says whether by CIBA or with a code. */
+static void start(struct slice s)
+{
+	struct start_answer a;
+	struct url_facts url;
+	char error[200] = "";
+	bool device = s.n && s.p[0] == 'D';
+
+	if (start_answer_parse(slice_from(s, 1), device, false, 5000, &a, error, sizeof(error)) != 0) {
+		BUG_ON(!error[0]);
+		return;
+	}
+	BUG_ON(!a.handle[0] || strlen(a.handle) > START_HANDLE_MAX || a.expires_ms == 0 ||
+	       a.interval_ms > START_INTERVAL_MAX_MS);
+	if (device) {
+		for (const char *p = a.code; *p; p++)
+			BUG_ON((uint8_t)*p < 0x20 || *p == 0x7f);
+		BUG_ON(url_inspect(a.uri, &url) != 0 || !url.https);
+		BUG_ON(a.uri_complete && (url_inspect(a.uri_complete, &url) != 0 || !url.https));
+	}
+	start_answer_done(&a);
+}
+
+/* A decision point's answer. A yes needs the word, and nothing else makes one. */
+static void decision(struct slice s)
+{
+	char *evidence, error[200] = "";
+	bool yes = authzen_decision(s, &evidence, error, sizeof(error));
+
+	BUG_ON(yes && error[0]);
+	BUG_ON(yes && (!memmem(s.p, s.n, "decision", 8) || !memmem(s.p, s.n, "true", 4)) &&
+	       !memchr(s.p, '\\', s.n));
+	BUG_ON(evidence && evidence[0] != '{');
+	free(evidence);
+}
+
+static void introspection(struct slice s)
+{
+	static const struct introspection_rules rules = {
+		.issuer = "https://idp.example", .audience = "https://db.example", .scope = "db.read",
+		.now_s = 1700000000,
+	};
+	char error[200] = "";
+	json_t *o = strict_json_object(s, TOKEN_BODY_MAX, error, sizeof(error));
+	bool denied;
+
+	if (o && !introspection_check(o, &rules, &denied))
+		BUG_ON(!json_is_true(json_object_get(o, "active")) || json_object_get(o, "cnf") ||
+		       !json_is_number(json_object_get(o, "exp")) || !json_object_get(o, "scope"));
+	json_decref(o);
+}
+
 /* Three lines: what client and server say in SCRAM. */
 static void scram(struct slice s)
 {
@@ -118,6 +176,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		break;
 	case 'S':
 		scram(rest);
+		break;
+	case 'P':
+		start(rest);
+		break;
+	case 'A':
+		decision(rest);
+		break;
+	case 'I':
+		introspection(rest);
 		break;
 	case 'U':
 		url(rest);

@@ -6,6 +6,7 @@
 #include <errno.h>
 
 #include "base/text.h"
+#include "ident/introspection.h"
 #include "ident/oidc_impl.h"
 #include "ident/scope.h"
 #include "ident/strict_json.h"
@@ -269,54 +270,21 @@ void grant_verify(struct oidc_grant *g)
 
 /* ---------------------------------------------------------- introspection */
 
-static bool names_audience(const json_t *aud, const char *want)
-{
-	if (json_is_string(aud))
-		return strcmp(json_string_value(aud), want) == 0;
-	for (size_t i = 0; i < json_array_size(aud); i++) {
-		const char *one = json_string_value(json_array_get(aud, i));
-
-		if (one && strcmp(one, want) == 0)
-			return true;
-	}
-	return false;
-}
-
-/* NULL, or why the token that the provider speaks of is not good for this (RFC 7662 2.2). */
-static const char *check_introspection(const struct oidc_grant *g, const json_t *o, bool *ret_denied)
-{
-	const json_t *iss = json_object_get(o, "iss"), *aud = json_object_get(o, "aud");
-	const json_t *nbf = json_object_get(o, "nbf");
-	bool own = g->ask.flow != OIDC_INTROSPECTION;
-	double now = (double)(clock_wall_ns() / 1000000000 + g->o->cfg.skew_ms / 1000);
-	struct slice missing;
-
-	*ret_denied = true;
-	if (!json_is_true(json_object_get(o, "active")))
-		return "the token is not active";
-	if (json_object_get(o, "cnf") && !own)
-		return "the token is bound to a key of the agent's, which it did not prove to hold";
-	if (g->scope[0] && !scope_covers(json_object_get(o, "scope"), g->scope, &missing))
-		return "the token lacks a word of the scope";
-	*ret_denied = false;
-	if (iss && strcmp(json_is_string(iss) ? json_string_value(iss) : "", g->o->cfg.issuer) != 0)
-		return "the token is another issuer's";
-	/* A provider may keep the audience to itself, unless we were told to look. */
-	if (aud ? !names_audience(aud, audience_of(g)) : g->ask.audience != NULL)
-		return "the token is for another audience";
-	if (json_is_number(nbf) && json_number_value(nbf) > now)
-		return "the token is not valid yet";
-	if (!json_is_number(json_object_get(o, "exp")))
-		return "the provider does not say when the token ends";
-	return NULL;
-}
-
 void grant_introspected(struct oidc_grant *g, struct slice body)
 {
 	char error[200];
 	json_t *o = strict_json_object(body, TOKEN_BODY_MAX, error, sizeof(error)), *id = NULL;
+	const struct introspection_rules rules = {
+		.issuer = g->o->cfg.issuer,
+		.audience = audience_of(g),
+		.scope = g->scope,
+		.named = g->ask.audience != NULL,
+		.bound = g->ask.flow != OIDC_INTROSPECTION,
+		.now_s = clock_wall_ns() / 1000000000,
+		.skew_s = g->o->cfg.skew_ms / 1000,
+	};
 	bool denied = false;
-	const char *why = o ? check_introspection(g, o, &denied) : error;
+	const char *why = o ? introspection_check(o, &rules, &denied) : error;
 
 	if (o)
 		health_good(&g->o->health, clock_wall_ns());

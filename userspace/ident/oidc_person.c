@@ -5,74 +5,15 @@
  */
 #include <errno.h>
 
-#include "base/text.h"
 #include "ident/oidc_impl.h"
-#include "ident/strict_json.h"
-#include "net/url.h"
+#include "ident/start_answer.h"
 
 enum {
 	INTERVAL_DEFAULT_MS = 5000, /* both specifications: if the provider names none */
-	INTERVAL_MAX_MS = 60 * 1000,
-	SLOWER_MS = 5000, /* RFC 8628 section 3.5 */
-	HANDLE_MAX = 4096,
-	USER_CODE_MAX = 64,
+	SLOWER_MS = 5000,	    /* RFC 8628 section 3.5 */
 };
 
-struct start {
-	const char *handle, *code, *uri, *uri_complete;
-	uint64_t expires_ms, interval_ms;
-};
-
-static bool seconds(const json_t *o, const char *name, uint64_t *ret_ms)
-{
-	const json_t *v = json_object_get(o, name);
-
-	if (!json_is_number(v) || json_number_value(v) < 0 || json_number_value(v) > UINT32_MAX)
-		return false;
-	*ret_ms = (uint64_t)(json_number_value(v) * 1000);
-	return true;
-}
-
-/* A page that a person is sent to: https, or a test's on loopback. */
-static bool page_ok(const struct oidc *o, const char *uri)
-{
-	struct url_facts url;
-
-	return uri && url_inspect(uri, &url) == 0 &&
-	       (url.https || (o->cfg.allow_http && url.loopback));
-}
-
-static const char *read_start(const struct oidc_grant *g, const json_t *o, struct start *s)
-{
-	bool device = g->ask.flow == OIDC_DEVICE;
-	char shown[USER_CODE_MAX * 4];
-
-	*s = (struct start){.interval_ms = g->ask.poll_ms ? g->ask.poll_ms : INTERVAL_DEFAULT_MS};
-	s->handle = strict_json_string(o, device ? "device_code" : "auth_req_id");
-	if (!s->handle || !*s->handle || strlen(s->handle) > HANDLE_MAX)
-		return device ? "the answer holds no device_code" : "the answer holds no auth_req_id";
-	if (!seconds(o, "expires_in", &s->expires_ms) || s->expires_ms == 0)
-		return "expires_in is no number of seconds";
-	if (json_object_get(o, "interval") && !seconds(o, "interval", &s->interval_ms))
-		return "interval is no number of seconds";
-	if (s->interval_ms > INTERVAL_MAX_MS)
-		s->interval_ms = INTERVAL_MAX_MS;
-	if (!device)
-		return NULL;
-	s->code = strict_json_string(o, "user_code");
-	s->uri = strict_json_string(o, "verification_uri");
-	s->uri_complete = strict_json_string(o, "verification_uri_complete");
-	if (!s->code || !*s->code || strlen(s->code) > USER_CODE_MAX ||
-	    text_escape(slice_str(s->code), shown, sizeof(shown)) != strlen(s->code))
-		return "the answer holds no usable user_code";
-	if (!page_ok(g->o, s->uri))
-		return "verification_uri is no https URL";
-	if (!page_ok(g->o, s->uri_complete))
-		s->uri_complete = NULL;
-	return NULL;
-}
-
-static void tell(struct oidc_grant *g, const struct start *s)
+static void tell(struct oidc_grant *g, const struct start_answer *s)
 {
 	char words[OIDC_DETAIL];
 
@@ -102,18 +43,15 @@ static void wait_on(struct oidc_grant *g, uint64_t ms)
 
 void person_started(struct oidc_grant *g, struct slice body)
 {
-	char why[200];
-	json_t *o = strict_json_object(body, TOKEN_BODY_MAX, why, sizeof(why));
-	const char *bad = o ? NULL : why;
-	struct start s;
+	uint64_t poll_ms = g->ask.poll_ms ? g->ask.poll_ms : INTERVAL_DEFAULT_MS, until;
+	struct start_answer s;
+	char bad[200];
 
-	if (o)
-		bad = read_start(g, o, &s);
-	if (bad) {
+	if (start_answer_parse(body, g->ask.flow == OIDC_DEVICE, g->o->cfg.allow_http, poll_ms, &s,
+			       bad, sizeof(bad)) != 0) {
 		oidc_provider_failed(g->o, TG_R_IDP_BAD_ANSWER, 0, false, bad,
 				     "see the provider's own log");
 		oidc_decide(g, TG_R_IDP_BAD_ANSWER, "where a person is asked: %s", bad);
-		json_decref(o);
 		return;
 	}
 	health_good(&g->o->health, clock_wall_ns());
@@ -121,17 +59,14 @@ void person_started(struct oidc_grant *g, struct slice body)
 	if (!g->handle) {
 		oidc_decide(g, TG_R_NO_MEMORY, "out of memory");
 	} else {
-		uint64_t until = oidc_now_ms() + s.expires_ms;
-
+		until = oidc_now_ms() + s.expires_ms;
 		if (until < g->deadline_ms)
 			g->deadline_ms = until;
 		g->interval_ms = s.interval_ms;
 		wait_on(g, g->interval_ms);
 		tell(g, &s);
 	}
-	strict_json_wipe(json_object_get(o, g->ask.flow == OIDC_DEVICE ? "device_code"
-								       : "auth_req_id"));
-	json_decref(o);
+	start_answer_done(&s);
 }
 
 bool person_waits_on(struct oidc_grant *g, const struct token_error *e)
