@@ -245,10 +245,15 @@ static void on_decision(void *ctx, uint64_t id, const struct authzen_result *r)
 
 	q->busy = NULL;
 	q->asked_pdp = NULL;
-	if (r->reason)
+	if (r->reason) {
 		refuse(q, r->reason, r->detail);
-	else
-		go_on(q, r->evidence, UINT64_MAX);
+		return;
+	}
+	/* Where nobody else has said yes, it is who approved. */
+	if (!q->subject[0])
+		(void)snprintf(q->subject, sizeof(q->subject), "decision point %s",
+			       q->ways[q->at]->name);
+	go_on(q, r->evidence, UINT64_MAX);
 }
 
 static void on_pending(void *ctx, uint64_t id, const char *words, const char *code, const char *uri)

@@ -536,8 +536,9 @@ void idp_answer(struct parent *p, struct ipc_msg *m)
 
 	if (!ipc_end(m))
 		return;
-	(void)snprintf(by, sizeof(by), "idp: %.*s, token %.16s", (int)min_size(subject.n, 100),
-		       (const char *)subject.p, digest.n >= 16 ? (const char *)digest.p : "");
+	(void)snprintf(by, sizeof(by), "idp: %.*s%s%.16s", (int)min_size(subject.n, 100),
+		       (const char *)subject.p, digest.n >= 16 ? ", token " : "",
+		       digest.n >= 16 ? (const char *)digest.p : "");
 	(void)snprintf(why, sizeof(why), "%.*s", (int)detail.n, (const char *)detail.p);
 	(void)scope;
 	list_each(it, &p->approvals) {
