@@ -396,3 +396,28 @@ def test_no_core_dumps(daemon, scram, secrets):
     for name, pid in d.children().items():
         with open(f"/proc/{pid}/limits") as f:
             assert re.search(r"Max core file size +0 +0 ", f.read()), name
+
+
+def test_nothing_stays_behind_a_login_that_waits_for_the_disk(daemon, strict, secrets):
+    d = daemon(conf(strict.port, secrets, clear_text=True), workers=1, extra=", durability: disk")
+    busy = d.psql_later(strict.port, "-c", "SELECT pg_sleep(60)")
+    wait_for("the session", lambda: [s for s in d.ctl("session.list") if s["state"] == "run" and
+                                     s["login_as"]])
+    wait_for("its login", lambda: strict.sql(
+        "SELECT count(*) FROM pg_stat_activity WHERE usename = 'shop_ro' AND state = 'active'") == "1\n")
+    assert holders(d, SECRET) == ["keyd"]
+    busy.kill()
+    busy.communicate()
+
+
+def test_who_goes_away_while_a_program_runs(daemon, scram, secrets):
+    out = counted(secrets)
+    program(secrets, f"echo run >> {out}; sleep 1; echo {SECRET}\n")
+    d = daemon(conf(scram.port, secrets, told(secrets, ", user: shop_ro")), workers=1)
+    waiting = d.psql_later(scram.port, "-c", WHO)
+    wait_for("the program", lambda: runs(out))
+    waiting.kill()
+    waiting.communicate()
+    wait_for("the end of the session", lambda: not d.ctl("session.list"))
+    assert login(d, scram.port, "-c", WHO).startswith("shop_ro|"), d.log()
+    assert len(runs(out)) == 1
