@@ -5,8 +5,11 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import time
+import urllib.error
+import urllib.request
 
 import harness
 import pytest
@@ -180,3 +183,210 @@ def test_break_glass_has_a_receipt(daemon, pg):
     assert (body["what"], body["via"], body["detail"], body["scope"]) == (
         "grant", "break-glass", "on fire", "*"), body
     assert verify(path)[1] == 0
+
+
+# ---------------------------------------------------------------- events
+
+EVENTS = """idp:
+  issuer: {issuer}
+  allow_http: true
+  timeout: 2s
+  audience: https://db.example/es256
+  resource: https://db.example/es256
+  events: 127.0.0.1:{port}
+  client: {{ id: basic, auth: client_secret_basic, secret_file: $DIR/secret }}
+"""
+CAEP = "https://schemas.openid.net/secevent/caep/event-type/"
+LOGOUT = "http://schemas.openid.net/event/backchannel-logout"
+
+
+@pytest.fixture(scope="module")
+def idp():
+    done = subprocess.run([f"{HERE}/idp/install.sh"], capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip("npm cannot install the test identity provider")
+    from idp_server import Idp
+    server = Idp(done.stdout.strip())
+    yield server
+    server.close()
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+@pytest.fixture
+def told(daemon, pg, idp, monkeypatch):
+    """A daemon that takes events, and the means to send it some."""
+    original = harness.Daemon.write_config
+
+    def write(self, text):
+        with open(f"{self.dir}/secret", "w") as f:
+            os.fchmod(f.fileno(), 0o600)
+            f.write("basic-secret")
+        original(self, text)
+    monkeypatch.setattr(harness.Daemon, "write_config", write)
+    port = free_port()
+    d = daemon(EVENTS.format(issuer=idp.issuer, port=port) +
+               policy(pg.port, access="{ approval: idp, scope: db.read, max: 5m }"), workers=1)
+    d.idp, d.events = idp, port
+    return d
+
+
+def stop(d, psql):
+    for s in d.ctl("session.list"):
+        d.ctl("session.kill", id=s["id"])
+    psql.communicate(timeout=15 * harness.SLOW)
+
+
+def token(d, claims=None, header=None, events=None, **more):
+    body = {"iss": d.idp.issuer, "aud": "basic", "iat": int(time.time()), "jti": os.urandom(8).hex(),
+            "sub_id": {"format": "iss_sub", "iss": d.idp.issuer, "sub": "basic"},
+            "events": events or {CAEP + "session-revoked": {"event_timestamp": 1}}}
+    body.update(more)
+    body = {k: v for k, v in body.items() if v is not None}
+    return d.idp.admin_call("/sign", {"header": {"typ": "secevent+jwt", **(header or {})},
+                                      "claims": claims or body})["token"]
+
+
+def logout(d, **more):
+    return token(d, header={"typ": "logout+jwt"}, events={LOGOUT: {}},
+                 **{"sub_id": None, "sub": "basic", **more})
+
+
+def push(d, body, kind="application/secevent+jwt", method="POST"):
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    request = urllib.request.Request(f"http://127.0.0.1:{d.events}/events", data=body.encode(),
+                                     headers={"content-type": kind}, method=method)
+    try:
+        with opener.open(request, timeout=15 * harness.SLOW) as r:
+            return r.status, r.read()
+    except urllib.error.HTTPError as e:
+        return e.code, e.read()
+
+
+def session(d, pg):
+    psql = d.psql_later(pg.port, "-c", "SELECT pg_sleep(60)")
+    wait_for("the session", lambda: [s for s in d.ctl("session.list") if s["state"] == "run"
+                                     or s["grant"]])
+    wait_for("the grant", lambda: d.ctl("grant.list"))
+    time.sleep(0.3)
+    return psql
+
+
+@pytest.mark.parametrize("form", ["session-revoked", "logout"])
+def test_the_provider_ends_a_session(told, pg, form):
+    d = told
+    psql = session(d, pg)
+    sent = token(d) if form != "logout" else "logout_token=" + logout(d)
+    kind = "application/secevent+jwt" if form != "logout" else "application/x-www-form-urlencoded"
+    if form == "logout":  # the keys are known already: as in a daemon that runs for a while
+        push(d, token(d, events={"https://schemas.openid.net/secevent/ssf/event-type/verification":
+                                 {}}))
+    start = time.monotonic()
+    assert push(d, sent, kind)[0] == (200 if form == "logout" else 202)
+    out = psql.communicate(timeout=15 * harness.SLOW)[0]
+    took = time.monotonic() - start
+    assert "identity provider ended it: " + form in out, out
+    assert form != "logout" or took < 0.1 * harness.SLOW, took
+    assert d.ctl("grant.list") == []
+    assert wait_for("the count", lambda: d.counters()["idp_revoked"]) == 1
+    path, = finished(d)
+    assert records(path, "end")[0]["data"]["reason"] == "idp_revoked"
+    # The same again is no other event: what was granted since stays.
+    psql = session(d, pg)
+    assert push(d, sent, kind)[0] in (200, 202)
+    time.sleep(0.3)
+    assert psql.poll() is None and len(d.ctl("grant.list")) == 1
+    stop(d, psql)
+
+
+def test_events_that_end_nothing(told, pg):
+    d = told
+    psql = session(d, pg)
+    now = int(time.time())
+    other = {"format": "iss_sub", "iss": d.idp.issuer, "sub": "somebody"}
+    rows = [  # (token, status, words)
+        (token(d, sub_id=other), 202, b""),
+        (token(d, events={CAEP.replace("caep", "ssf") + "verification": {}}), 202, b""),
+        (token(d, aud="another"), 400, b"audience"),
+        (token(d, iss="http://evil.example"), 400, b"issuer"),
+        (token(d, iat=now - 3600), 400, b"too old"),
+        (token(d, iat=now + 3600), 400, b"future"),
+        (token(d, iat=None), 400, b"iat"),
+        (token(d, jti=None), 400, b"jti"),
+        (token(d, exp=now - 600), 400, b"expired"),
+        (token(d, nonce="x"), 400, b"nonce"),
+        (token(d, header={"typ": "JWT"}), 400, b"type"),
+        (token(d, header={"typ": "at+jwt"}), 400, b"type"),
+        (token(d, header={"typ": None}), 400, b"type"),
+        (token(d, header={"alg": "none"}), 400, b"algorithm"),
+        (token(d, header={"kid": "nobody"}), 400, b"invalid_key"),
+        (token(d, events={"urn:unknown": {}}), 400, b"no event"),
+        (token(d, events={CAEP + "session-revoked": "x"}), 400, b"no object"),
+        (token(d, events={CAEP + "session-revoked": {}, LOGOUT: {}}), 400, b"more than one"),
+        (token(d, sub_id=None), 400, b"subject"),
+        (token(d, sub_id={"format": "email", "email": "a@b"}), 400, b"subject"),
+        (token(d, sub_id={"format": "iss_sub", "iss": "x", "sub": "basic"}), 400, b"subject"),
+        (logout(d, sub=None), 400, b"neither"),
+        (token(d)[:-4] + "AAAA", 400, b"signature"),
+        ("x", 400, b"no signed"),
+        ("x" * 21000, 413, b""),
+    ]
+    for sent, status, words in rows:
+        got, answer = push(d, sent)
+        assert got == status and words in answer, (got, answer, words)
+        assert status == 202 or status == 413 or json.loads(answer)["err"]
+    assert push(d, "", method="GET")[0] in (400, 405)
+    assert push(d, token(d), kind="text/plain")[0] == 415
+    assert psql.poll() is None and len(d.ctl("grant.list")) == 1
+    stop(d, psql)
+
+
+def test_those_who_hang_on_the_events_socket_do_not_keep_events_out(told, pg):
+    d = told
+    psql = session(d, pg)
+    held = [socket.create_connection(("127.0.0.1", d.events)) for _ in range(40)]
+    for s in held:
+        s.sendall(b"POST / HTTP/1.1\r\nContent-Le")
+    assert push(d, token(d))[0] == 202
+    assert "identity provider ended it" in psql.communicate(timeout=15 * harness.SLOW)[0]
+    for s in held:
+        s.close()
+
+
+def test_events_arrive_while_authd_is_started_again(told, pg):
+    d = told
+    psql = session(d, pg)
+    os.kill(d.children()["authd"], signal.SIGKILL)
+    assert push(d, token(d))[0] == 202
+    assert "identity provider ended it" in psql.communicate(timeout=15 * harness.SLOW)[0]
+
+
+def test_a_slow_provider_holds_up_nobody_else(daemon, pg, idp, monkeypatch):
+    """One worker, one session whose statement waits for the provider: others go on at full speed."""
+    original = harness.Daemon.write_config
+
+    def write(self, text):
+        with open(f"{self.dir}/secret", "w") as f:
+            os.fchmod(f.fileno(), 0o600)
+            f.write("basic-secret")
+        original(self, text)
+    monkeypatch.setattr(harness.Daemon, "write_config", write)
+    d = daemon(EVENTS.format(issuer=idp.issuer, port=free_port()) +
+               "approvals:\n  ask: { by: client_credentials, scope: db.read }\n" +
+               policy(pg.port, commands=["{ effect: ddl, do: approve, approval: ask }",
+                                         "{ effect: any, do: allow }"]), workers=1)
+    idp.faults({"path": "/token", "delay_ms": 1800 * harness.SLOW, "count": 1})
+    slow = d.psql_later(pg.port, "-c", "CREATE TABLE by_slow_provider (a int)")
+    d.approval()
+    took = []
+    while slow.poll() is None:
+        start = time.monotonic()
+        assert d.psql(pg.port, "-A", "-t", "-c", "SELECT 1") == "1\n"
+        took.append(time.monotonic() - start)
+    assert len(took) >= 3 and max(took) < 1 * harness.SLOW, took
+    slow.communicate(timeout=20 * harness.SLOW)
+    idp.faults()

@@ -33,6 +33,12 @@ static void test_idp_errors(void **state)
 		{IDP("algorithms: [ES256, HS256]"),
 		 "1:71: `HS256` is no signature algorithm that tokens may use; did you mean `ES256`?"},
 		{IDP("algorithms: []"), "1:71: `algorithms` is empty"},
+		{IDP("events: \"0.0.0.0:8910\""),
+		 "1:67: `events` is 127.0.0.1:PORT or [::1]:PORT, not `0.0.0.0:8910`: put a proxy that "
+		 "speaks TLS before it"},
+		{IDP("events: \"127.0.0.1:0\""),
+		 "1:67: `events` is 127.0.0.1:PORT or [::1]:PORT, not `127.0.0.1:0`: put a proxy that "
+		 "speaks TLS before it"},
 		{IDP("extra_origins: []"), "1:74: `extra_origins` is empty"},
 		{IDP("extra_origins: [\"https://k.example/keys\"]"),
 		 "1:74: an element of `extra_origins` is https://HOST or https://HOST:PORT and nothing "

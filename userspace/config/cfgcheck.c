@@ -108,6 +108,23 @@ static void check_origins(struct loader *l, const struct cfg_idp *idp, const str
 	}
 }
 
+/* An agent on another host must not find it, and what comes over a wire needs TLS before it. */
+static void check_events(struct loader *l, const struct cfg_idp *idp, const struct ynode *map)
+{
+	static const char *const hosts[] = {"127.0.0.1:", "[::1]:"};
+	uint64_t port;
+
+	if (!idp->events)
+		return;
+	for (size_t i = 0; i < ARRAY_SIZE(hosts); i++)
+		if (starts(idp->events, hosts[i]) &&
+		    text_parse_u64(slice_str(idp->events + strlen(hosts[i])), 1, 65535, &port) == 0)
+			return;
+	cfg_fail(l, place_of(map, "events"),
+		 "`events` is 127.0.0.1:PORT or [::1]:PORT, not `%s`: put a proxy that speaks TLS "
+		 "before it", cfg_show(l, slice_str(idp->events)));
+}
+
 static void check_idp(struct loader *l)
 {
 	const struct ynode *map = yaml_get(l->root, "idp");
@@ -119,6 +136,7 @@ static void check_idp(struct loader *l)
 	check_issuer(l, idp, map);
 	check_algorithms(l, idp, map);
 	check_origins(l, idp, map);
+	check_events(l, idp, map);
 	if (idp->assertion_audience && idp->auth != IDP_AUTH_PRIVATE_KEY_JWT)
 		cfg_fail(l, place_of(map, "assertion_audience"),
 			 "`assertion_audience` has a meaning only with `auth: private_key_jwt`");

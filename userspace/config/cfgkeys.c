@@ -127,6 +127,11 @@ static const struct cfg_key idp_keys[] = {
 		 "them"},
 	{.name = "ca_file", .kind = KEY_PATH, AT(cfg_idp, ca_file),
 	 .help = "PEM file with the authorities to trust instead of the system's"},
+	{.name = "events", .kind = KEY_STRING, AT(cfg_idp, events),
+	 .help = "loopback address and port on which the provider's logout tokens and security "
+		 "events are taken"},
+	{.name = "events_audience", .kind = KEY_STRING, AT(cfg_idp, events_audience),
+	 .help = "expected `aud` of events; without it the client's id"},
 	{.name = "extra_origins", .kind = KEY_STRINGS, AT(cfg_idp, extra_origins),
 	 .help = "where the provider's endpoints may lie besides the issuer's own origin, as "
 		 "https://HOST[:PORT]"},

@@ -40,6 +40,8 @@ struct cfg_idp {
 	const char *const *extra_origins; /* of endpoints besides the issuer's; NULL-terminated or NULL */
 	const char *assertion_audience; /* of client assertions; NULL: the token endpoint */
 	const char *const *algorithms; /* allow-list for token signatures, NULL-terminated */
+	const char *events; /* address on which the provider's events are taken, or NULL */
+	const char *events_audience; /* expected `aud` of events; NULL: client_id */
 	uint64_t timeout_ms;	 /* one request; default 5 s */
 	uint64_t skew_ms;	 /* clock tolerance; default 30 s */
 	bool allow_http;	 /* issuer may be http:// on a loopback address only */

@@ -14,6 +14,7 @@
 #include "base/text.h"
 #include "config/config.h"
 #include "daemon/cfgsame.h"
+#include "daemon/events.h"
 #include "daemon/ipc.h"
 #include "daemon/memfd.h"
 #include "daemon/saml_way.h"
@@ -75,6 +76,7 @@ struct authd {
 	unsigned provider; /* counts the changes of that */
 	struct list questions, credentials;
 	uint64_t next_credential;
+	struct events *events; /* NULL: none are taken */
 	bool sandboxed;
 };
 
@@ -677,6 +679,51 @@ static void take_config(struct authd *a, struct ipc_msg *m)
 	ipc_send(a->ipc);
 }
 
+/* ------------------------------------------------------------ events */
+
+static int check_event(void *ctx, struct slice token, bool *keys_tried, struct secevent *ret,
+		       struct oidc_event_error *ret_error)
+{
+	struct authd *a = ctx;
+	const struct cfg_idp *idp = a->cfg->idp;
+
+	/* One that cannot be used now may come back: the sender tries again. */
+	return idp && a->oidc ? oidc_event(a->oidc, token,
+					   idp->events_audience ? idp->events_audience
+								: idp->client_id,
+					   keys_tried, ret, ret_error)
+			      : -EAGAIN;
+}
+
+static void tell_event(void *ctx, const struct secevent *ev)
+{
+	struct authd *a = ctx;
+
+	if (!ev->ends)
+		return;
+	ipc_begin(a->ipc, IPC_IDP_EVENT, 0);
+	ipc_put_str(a->ipc, ev->kind);
+	ipc_put_str(a->ipc, a->cfg->idp->issuer);
+	ipc_put_str(a->ipc, ev->subject);
+	ipc_put_str(a->ipc, ev->session);
+	ipc_send(a->ipc);
+}
+
+static void take_events(struct authd *a, struct ipc_msg *m)
+{
+	static const struct events_ops ops = {.check = check_event, .event = tell_event};
+	int fd = ipc_get_fd(m);
+
+	if (!ipc_end(m) || !a->cfg) {
+		if (fd >= 0)
+			(void)close(fd);
+		m->bad = true;
+		return;
+	}
+	events_free(a->events);
+	a->events = fd >= 0 ? events_new(&a->loop, fd, &ops, a) : NULL;
+}
+
 /* ------------------------------------------------------------ process */
 
 static void on_message(void *ctx, struct ipc *ipc, struct ipc_msg *m)
@@ -693,6 +740,8 @@ static void on_message(void *ctx, struct ipc *ipc, struct ipc_msg *m)
 		idp_cancel(a, m);
 	else if (m->type == IPC_IDP_STATE)
 		idp_state(a, m);
+	else if (m->type == IPC_EVENTS)
+		take_events(a, m);
 	else if (m->type == IPC_KEY_CLIENT)
 		key_answer(a, m);
 	else

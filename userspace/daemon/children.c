@@ -178,6 +178,8 @@ static int start(struct child *c)
 	send_init(c, uid, gid);
 	if (c->role != ROLE_WORKER)
 		child_send_config(c);
+	if (c->role == ROLE_AUTHD)
+		eventsock_give(c->p);
 	return 0;
 }
 

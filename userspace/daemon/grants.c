@@ -564,6 +564,61 @@ void idp_answer(struct parent *p, struct ipc_msg *m)
 	}
 }
 
+static bool says(const json_t *o, const char *name, struct slice want)
+{
+	const char *s = json_string_value(json_object_get(o, name));
+
+	return s && want.n && slice_eq_str(want, s);
+}
+
+/*
+ * One of the ways' answers was about this subject, or came out of this session of theirs. An answer
+ * that does not tell its session may be of any.
+ */
+static bool is_about(const struct grant *g, struct slice issuer, struct slice subject,
+		     struct slice session)
+{
+	size_t i;
+	json_t *said;
+
+	json_array_foreach(g->evidence, i, said)
+	{
+		bool known = session.n && json_object_get(said, "sid");
+
+		if (!says(said, "issuer", issuer) && !says(said, "iss", issuer))
+			continue;
+		if (known ? says(said, "sid", session) : says(said, "sub", subject))
+			return true;
+	}
+	return false;
+}
+
+void idp_event(struct parent *p, struct ipc_msg *m)
+{
+	struct slice kind = ipc_get_str(m), issuer = ipc_get_str(m);
+	struct slice subject = ipc_get_str(m), session = ipc_get_str(m);
+	char words[256];
+	unsigned n = 0;
+
+	if (!ipc_end(m))
+		return;
+	(void)snprintf(words, sizeof(words), "the identity provider ended it: %.*s", (int)min_size(kind.n, 64),
+		       (const char *)kind.p);
+	list_each(it, &p->grants) {
+		struct grant *g = container_of(it, struct grant, link);
+
+		if (!is_about(g, issuer, subject, session))
+			continue;
+		(void)grant_end(p, g, TG_R_IDP_REVOKED, words);
+		n++;
+	}
+	log_notice("identity provider: %.*s of %.*s: %u grants end", (int)min_size(kind.n, 64),
+		   (const char *)kind.p, (int)min_size(subject.n, 128), (const char *)subject.p, n);
+	(void)audit_write(p, AUDIT_SYNC, "idp.event", "{s:s%, s:s%, s:s%, s:i}", "kind",
+			  (const char *)kind.p, kind.n, "subject", (const char *)subject.p, subject.n,
+			  "session", (const char *)session.p, session.n, "grants", (int)n);
+}
+
 void idp_pending(struct parent *p, struct ipc_msg *m)
 {
 	struct slice words = ipc_get_str(m), code = ipc_get_str(m), uri = ipc_get_str(m);

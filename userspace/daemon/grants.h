@@ -64,6 +64,8 @@ void access_ask(struct parent *p, struct child *c, struct ipc_msg *m);
 void statement_ask(struct parent *p, struct child *c, struct ipc_msg *m);
 void ask_cancel(struct parent *p, struct child *c, struct ipc_msg *m);
 void idp_answer(struct parent *p, struct ipc_msg *m);
+/* The provider has ended somebody's session, or something like it. */
+void idp_event(struct parent *p, struct ipc_msg *m);
 /* A person is being asked elsewhere. */
 void idp_pending(struct parent *p, struct ipc_msg *m);
 /* That authd died: what it was asked is denied, or asked of the one that replaces it. */

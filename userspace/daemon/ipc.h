@@ -91,6 +91,8 @@ enum {
 	X(IDP_ASK, "P>A id, see idp_ask.h -> A>P id, u32 reason, u64 ttl_ms, str scope, "          \
 		   "str subject, str token_digest, str detail, str evidence")                      \
 	X(IDP_PENDING, "A>P id, str words, str code, str uri: a person is being waited for")       \
+	X(EVENTS, "P>A fd?: listening socket for the provider's events; none: there is none")      \
+	X(IDP_EVENT, "A>P str kind, str issuer, str subject, str session: one of them is empty")   \
 	X(IDP_CANCEL, "P>A id")                                                                    \
 	X(IDP_STATE, "P>A id -> A>P id, str json")                                                 \
 	/* named (R) */                                                                            \

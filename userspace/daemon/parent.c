@@ -163,6 +163,7 @@ int parent_reload(struct parent *p, struct buf *error, bool *ret_changed)
 	if (learned_apply(p))
 		log_error("look-ups of agents cannot be steered: they are as before");
 	children_config(p);
+	eventsock_open(p);
 	listeners_open_new(p);
 	netns_reload(p);
 	config_free(old);
@@ -448,6 +449,8 @@ static int start(struct parent *p)
 	buf_done(&error);
 	if (!rc)
 		rc = control_start(p);
+	if (!rc)
+		eventsock_open(p);
 	if (!rc)
 		rc = children_start(p);
 	if (!rc)

@@ -157,6 +157,8 @@ struct parent {
 	int record_dir;
 	struct list clients; /* of the control socket, in control.c */
 	int control_fd, metrics_fd, metrics_tcp;
+	int events_fd;	   /* where the provider's events arrive; meaningless without: */
+	char *events_at;   /* its address; NULL: none is open */
 	uint32_t followers;
 
 	uv_timer_t tick;
@@ -188,6 +190,11 @@ bool recording_finished(int dir, const char *name);
 #define each_worker(p, c)                                                                          \
 	for (struct child *c = (p)->workers; c < (p)->workers + (p)->nworkers; c++)                \
 		if (c->ipc && c->ready)
+
+/* --- eventsock.c: where the provider's events arrive; authd reads them */
+/* As the configuration says now. */
+void eventsock_open(struct parent *p);
+void eventsock_give(struct parent *p);
 
 /* --- route.c: messages of the children */
 extern const struct ipc_ops route_ops;

@@ -515,6 +515,9 @@ static void from_authd(struct parent *p, struct child *c, struct ipc_msg *m)
 	case IPC_IDP_ASK:
 		idp_answer(p, m);
 		break;
+	case IPC_IDP_EVENT:
+		idp_event(p, m);
+		break;
 	case IPC_IDP_PENDING:
 		idp_pending(p, m);
 		break;

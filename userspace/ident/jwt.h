@@ -26,6 +26,7 @@ struct jwt_expect {
 	const char *client_id;	       /* must be the token's client_id and azp where it has them */
 	const char *const *algorithms; /* NULL-terminated; "none" and HS* are refused even here */
 	const char *const *types; /* accepted `typ`, NULL-terminated; NULL: at+jwt, JWT, no typ */
+	bool event; /* a security event token (RFC 8417): needs neither subject nor expiry */
 	uint64_t now_s, skew_s;
 };
 

@@ -13,6 +13,7 @@
 #include "base/compiler.h"
 #include "base/jsonw.h"
 #include "base/reason.h"
+#include "ident/secevent.h"
 
 struct oidc;
 
@@ -128,6 +129,17 @@ MUST_CHECK int oidc_request(struct oidc *o, uint64_t id, const struct oidc_ask *
 void oidc_cancel(struct oidc *o, uint64_t id);
 /* The secret or assertion that need_credential() asked for; wiped by the callee after use. */
 void oidc_credential(struct oidc *o, uint64_t id, struct slice credential, int error);
+/*
+ * An event that somebody has brought. 0; -EAGAIN: the provider's keys are being fetched, ask again
+ * soon, with the same *keys_tried (false at first); -EBADMSG: see *ret_error.
+ */
+struct oidc_event_error {
+	const char *code; /* of RFC 8935 */
+	char words[200];
+};
+MUST_CHECK int oidc_event(struct oidc *o, struct slice token, const char *audience,
+			  bool *keys_tried, struct secevent *ret,
+			  struct oidc_event_error *ret_error);
 /* State for `status`, an object: up or down, since when, last error, what to do, keys, counts. */
 void oidc_describe(const struct oidc *o, struct jsonw *w);
 

@@ -82,7 +82,7 @@ static char *evidence(const struct oidc_grant *g, const struct proof *p)
 {
 	static const char *const copied[] = {"iss", "sub", "client_id", "jti", "exp", "iat", "acr",
 					     "amr", "auth_time", "scope", "act",
-					     "authorization_details"};
+					     "sid", "authorization_details"};
 	json_t *o = json_pack("{s:s, s:s}", "issuer", g->o->cfg.issuer, "token_sha256", g->digest);
 	char *text;
 

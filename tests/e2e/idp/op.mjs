@@ -294,6 +294,15 @@ async function tokenFor(body) {
   return { token: await token.save() };
 }
 
+// Anything, signed with the provider's own ES256 key.
+function signAny({ header, claims }) {
+  const jwk = keys.find((k) => k.alg === 'ES256');
+  const part = (o) => Buffer.from(JSON.stringify(o)).toString('base64url');
+  const text = `${part({ alg: 'ES256', kid: jwk.kid, ...header })}.${part(claims)}`;
+  const key = crypto.createPrivateKey({ key: jwk, format: 'jwk' });
+  return `${text}.${crypto.sign('sha256', Buffer.from(text), { key, dsaEncoding: 'ieee-p1363' }).toString('base64url')}`;
+}
+
 async function revoke(body) {
   await (await op.AccessToken.find(body.token))?.destroy();
   return {};
@@ -347,6 +356,7 @@ async function admin(req, res) {
       case 'GET /stats': reply(200, stats); break;
       case 'GET /requests': reply(200, [...pending.values()]); break;
       case 'POST /token': reply(200, await tokenFor(body)); break;
+      case 'POST /sign': reply(200, { token: signAny(body) }); break;
       case 'POST /revoke': reply(200, await revoke(body)); break;
       case 'POST /stop': reply(200, {}); setTimeout(() => process.exit(0), 20); break;
       default: reply(404, { error: 'not found' });
