@@ -3,7 +3,9 @@
 import http.server
 import json
 import os
+import shutil
 import subprocess
+import tempfile
 import threading
 import time
 
@@ -172,6 +174,23 @@ def test_a_way_that_needs_a_token_says_so(guarded, pg):
     d = guarded({"own": "{ by: introspection, scope: db.read }"}, access="own")
     out = d.psql(pg.port, "-c", "SELECT 1")
     assert "no workload token" in out, out
+
+
+def test_an_issuer_of_assertions_without_a_provider(daemon, pg):
+    """Its certificates are read before the sandbox; what is wrong with them is seen in status."""
+    saml = "issuer: i, audience: a, recipient: r, certificate_file: "
+    here = os.path.dirname(HERE) + "/unit/saml/idp.crt.pem"
+    with tempfile.TemporaryDirectory() as t:
+        os.chmod(t, 0o755)
+        shutil.copy(here, f"{t}/idp.pem")
+        lines = (f"approvals:\n  own: {{ by: saml, saml: {{ {saml}{t}/idp.pem }} }}\n"
+                 f"  broken: {{ by: saml, saml: {{ {saml}{t}/none.pem }} }}\n")
+        d = daemon(lines + policy(pg.port, access="own"), workers=1)
+        assert "no workload token" in d.psql(pg.port, "-c", "SELECT 1")
+        own, broken = wait_for("status to know", lambda: d.ctl("status")["approvals"])
+        assert own["name"] == "own" and own["ok"] is True and own["certificates"] == 1, own
+        assert broken["ok"] is False and "certificate_file" in broken["detail"], broken
+        assert "none.pem cannot be used: No such file" in d.log()
 
 
 class Pdp(http.server.BaseHTTPRequestHandler):
