@@ -15,7 +15,7 @@
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, 65536);
+	__uint(max_entries, 256 * 1024);
 	__type(key, struct tg_addr_key);
 	__type(value, __u32);
 } tg_addrs SEC(".maps");
@@ -24,7 +24,7 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, 16384);
+	__uint(max_entries, 128 * 1024);
 	__type(key, __u32);
 	__type(value, struct tg_target_state);
 } tg_targets SEC(".maps");
@@ -32,7 +32,7 @@ struct {
 /* cgroup id -> agent */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 8192);
+	__uint(max_entries, 32 * 1024);
 	__type(key, __u64);
 	__type(value, __u32);
 } tg_cgroups SEC(".maps");
@@ -40,7 +40,8 @@ struct {
 /* cgroup path -> agent, for cgroups that are made later or again */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 1024);
+	__uint(map_flags, BPF_F_NO_PREALLOC); /* user space alone writes it */
+	__uint(max_entries, 32 * 1024);
 	__type(key, struct tg_path);
 	__type(value, __u32);
 } tg_paths SEC(".maps");
@@ -49,7 +50,7 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, 4096);
+	__uint(max_entries, 16 * 1024);
 	__type(key, __u32);
 	__type(value, __u32);
 } tg_uids SEC(".maps");
@@ -129,7 +130,7 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, 4096);
+	__uint(max_entries, 32 * 1024);
 	__type(key, __u32);
 	__type(value, struct tg_agent_state);
 } tg_agents SEC(".maps");
@@ -138,7 +139,7 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, 65536);
+	__uint(max_entries, 256 * 1024);
 	__type(key, struct tg_allow_key);
 	__type(value, __u32);
 } tg_allow SEC(".maps");

@@ -298,6 +298,29 @@ static bool another_layout(void)
 	return reload(); /* makes the missing map anew */
 }
 
+/* What is pinned is taken over as large as it is, with its contents. */
+static bool another_size(void)
+{
+	LIBBPF_OPTS(bpf_map_create_opts, opts, .map_flags = BPF_F_NO_PREALLOC);
+	int fd = bpf_map_create(BPF_MAP_TYPE_HASH, "tg_uids", 4, 4, 8, &opts);
+	uint32_t uid = UID_OTHER, agent = AGENT_UID, got = 0;
+	char path[256];
+
+	snprintf(path, sizeof(path), "%s/%s/maps/tg_uids", env.bpf_dir, TG_ABI_VERSION);
+	CHECK(fd >= 0 && unlink(path) == 0 && bpf_obj_pin(fd, path) == 0);
+	CHECK_EQ(bpf_map_update_elem(fd, &uid, &agent, BPF_ANY), 0);
+	CHECK(reload());
+	CHECK_EQ(kern_agent_uid_set(env.k, UID_AGENT, AGENT_UID), 0);
+	uid = UID_AGENT;
+	CHECK_EQ(bpf_map_lookup_elem(fd, &uid, &got), 0);
+	CHECK_EQ(got, AGENT_UID);
+	CHECK_EQ(client("/plain", UID_AGENT, dial, &(struct dial){.ip = ADDR4, .port = PORT_TARGET}), 0);
+	CHECK_EQ(counted(TG_K_STEERED), 1);
+	CHECK(unlink(path) == 0);
+	close(fd);
+	return reload(); /* makes the missing map anew, of its own size */
+}
+
 /* --- network namespaces */
 
 struct in_netns {
@@ -648,6 +671,7 @@ const struct row life_rows[] = {
 	{"life: root cgroup made again", root_remade},
 	{"life: bpffs is mounted where it is missing", mounts_bpffs},
 	{"life: pinned map of another layout", another_layout},
+	{"life: pinned map of another size", another_size},
 	{"life: network namespace with and without listener", namespaces},
 	{"life: tuples swept by age", sweep},
 	{"life: tuple table full", tuples_full},

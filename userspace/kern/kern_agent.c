@@ -57,6 +57,18 @@ static int config_update(struct kern *k)
 	return config_set(k, &c);
 }
 
+/* One more path: ten thousand of them must not be counted anew for each. */
+static int level_add(struct kern *k, unsigned int level)
+{
+	struct tg_config c;
+	int r = config_get(k, &c);
+
+	if (r || c.level_mask & 1u << level)
+		return r;
+	c.level_mask |= 1u << level;
+	return config_set(k, &c);
+}
+
 static int set_served(struct kern *k, bool on)
 {
 	struct tg_config c;
@@ -125,7 +137,7 @@ static int set_locked(struct kern *k, const char *path, const struct tg_path *fu
 
 	/* The path is in the map first: a cgroup made meanwhile is bound by the program. */
 	if (!r)
-		r = config_update(k);
+		r = level_add(k, level_of(full->path));
 	return r ? r : bind_path(k, path, agent);
 }
 

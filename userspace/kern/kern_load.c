@@ -89,6 +89,26 @@ static int open_maps(struct kern *k)
 	return 0;
 }
 
+/*
+ * A pinned map stays as large as it was made, whatever a newer program would make: only keys and
+ * values are its layout.
+ */
+static int adopt_size(struct bpf_map *m, const char *path)
+{
+	struct bpf_map_info info = {0};
+	uint32_t len = sizeof(info);
+	int r, fd = bpf_obj_get(path);
+
+	if (fd < 0)
+		return errno == ENOENT ? 0 : -errno;
+	r = bpf_obj_get_info_by_fd(fd, &info, &len) ? -errno : 0;
+	(void)close(fd);
+	if (r || info.type != bpf_map__type(m) || info.max_entries == bpf_map__max_entries(m))
+		return r;
+	r = bpf_map__set_max_entries(m, info.max_entries);
+	return r ? r : bpf_map__set_map_flags(m, info.map_flags);
+}
+
 static int set_pin_paths(struct bpf_object *obj, const char *base)
 {
 	char path[KERN_PATH_MAX];
@@ -102,6 +122,8 @@ static int set_pin_paths(struct bpf_object *obj, const char *base)
 		if (!bpf_map__autocreate(m))
 			continue;
 		r = kern_path(path, sizeof(path), "%s/maps/%s", base, kern_map_names[i]);
+		if (!r)
+			r = adopt_size(m, path);
 		if (!r)
 			r = bpf_map__set_pin_path(m, path);
 		if (r)
