@@ -24,7 +24,11 @@ static __always_inline int create_errno(__u32 type, __u32 protocol)
 	return protocol == PROTO_ICMP || protocol == PROTO_ICMP6 ? -E_ACCES : -E_PROTONOSUPPORT;
 }
 
-/* The socket's cgroup is the caller's here. Marks it, so that UDP knows its agent later. */
+/*
+ * The socket's cgroup is the caller's here. Marks it, so that UDP and who is watched by uid
+ * know their agent later. TCP is known by the socket's cgroup: the memory of a mark
+ * would be most of what an agent's unsteered connection costs.
+ */
 static __always_inline int create_socket(struct bpf_sock *ctx)
 {
 	struct who w = {};
@@ -36,13 +40,15 @@ static __always_inline int create_socket(struct bpf_sock *ctx)
 	err = create_errno(ctx->type, ctx->protocol);
 	if (err)
 		return deny(TG_K_DENIED_PROTOCOL, err);
+	netns_socket(ctx, &w);
+	if (ctx->protocol == PROTO_TCP && w.watched)
+		return 0;
 	s = bpf_sk_storage_get(&tg_socks, ctx, 0, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!s)
 		return deny(TG_K_STORAGE_FAILED, -E_NOBUFS);
 	s->watched = w.watched;
 	s->uid = w.uid;
 	s->flags = TG_SOCK_AGENT;
-	netns_socket(ctx, &w);
 	return 0;
 }
 
@@ -51,22 +57,26 @@ static __always_inline int create_socket(struct bpf_sock *ctx)
  * connection (listener_check), but it could keep the daemon from coming back: so
  * the port is for root alone, and for no agent.
  */
+static __always_inline bool daemon_port(struct bpf_sock *ctx)
+{
+	__u64 netns = bpf_get_netns_cookie(ctx);
+	struct tg_listener *l = NULL;
+	struct tg_resolver *d;
+
+	if (ctx->protocol == PROTO_TCP)
+		l = bpf_map_lookup_elem(&tg_listeners, &netns);
+	if (l && bpf_ntohs(l->port_be) == ctx->src_port)
+		return true;
+	d = bpf_map_lookup_elem(&tg_resolvers, &netns);
+	return d && bpf_ntohs(d->port_be) == ctx->src_port;
+}
+
 static __always_inline int create_bound(struct bpf_sock *ctx, bool reaches_loopback)
 {
-	struct tg_resolver *d;
-	struct tg_listener *l;
 	struct who w = {};
-	__u64 netns;
 
-	if (!reaches_loopback)
+	if (!reaches_loopback || !daemon_port(ctx))
 		return 0;
-	netns = bpf_get_netns_cookie(ctx);
-	l = bpf_map_lookup_elem(&tg_listeners, &netns);
-	if (ctx->protocol != PROTO_TCP || !l || bpf_ntohs(l->port_be) != ctx->src_port) {
-		d = bpf_map_lookup_elem(&tg_resolvers, &netns);
-		if (!d || bpf_ntohs(d->port_be) != ctx->src_port)
-			return 0;
-	}
 	if (!who_is(0, NULL, &w) && !w.uid)
 		return 0;
 	return deny(TG_K_DENIED_BIND, -E_ADDRINUSE);

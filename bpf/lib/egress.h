@@ -97,7 +97,8 @@ static __always_inline int egress_other(struct __sk_buff *skb, const struct tg_a
 		return 1;
 	if (s && s->flags & TG_SOCK_STEERED && key_is_loopback(key))
 		return 1;
-	if (!w->agent && !who_by_skb(skb, w) && !who_by_mark(s, w))
+	/* A cgroup says more than a uid, which @w may have. */
+	if (!who_by_skb(skb, w) && !w->agent && !who_by_mark(s, w))
 		return 1;
 	if (!rules_refuse(w->agent, key))
 		return 1;

@@ -116,10 +116,22 @@ static __always_inline __u64 sock_cgroup(struct bpf_sock *sk)
 	return tcp ? (__u64)BPF_CORE_READ(tcp, sk_cgrp_data.cgroup) : 0;
 }
 
-/* In a process's context only. @cg is the socket's cgroup or 0, @s the socket's mark or NULL. */
+static __always_inline bool cgroup_is_task(__u64 cgroup)
+{
+	const struct cgroup *cg = (const struct cgroup *)cgroup;
+
+	return BPF_CORE_READ(cg, kn, id) == bpf_get_current_cgroup_id();
+}
+
+/*
+ * In a process's context only. @cg is the socket's cgroup or 0, @s the socket's mark or NULL.
+ * Most sockets are used where they were made: one look at the task's cgroup, for which there
+ * is a quick helper, then answers for the socket's too.
+ */
 __noinline int who_is(__u64 cg, const struct tg_sock *s, struct who *w)
 {
 	struct tg_config *c = config();
+	bool same;
 
 	if (!w)
 		return 0;
@@ -128,9 +140,12 @@ __noinline int who_is(__u64 cg, const struct tg_sock *s, struct who *w)
 	if (!c)
 		return 0;
 	if (c->level_mask) {
-		if (cg && who_by_cgroup(cg, c->level_mask, w))
+		same = cg && cgroup_is_task(cg);
+		if (cg && !same && who_by_cgroup(cg, c->level_mask, w))
 			return 1;
-		if (who_by_mark(s, w) || who_by_task(c->level_mask, w))
+		if (!same && who_by_mark(s, w))
+			return 1;
+		if (who_by_task(c->level_mask, w))
 			return 1;
 	}
 	if (!c->uid_agents)
