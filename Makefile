@@ -184,6 +184,7 @@ check: all check-layers check-unit check-fuzz
 
 BENCH_SRCS := $(wildcard tests/bench/*.c)
 BENCHES := $(BENCH_SRCS:%.c=$(O)/%)
+$(O)/tests/bench/bench_kern: $(O)/tests/bpf/env.o $(O)/tests/bench/kern/kern_ops.o
 $(O)/tests/bench/%: $(O)/tests/bench/%.o $(LIB)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(ALL_LDFLAGS) $^ $(PKG_LIBS) -lpcre2-8 -lm -o $@

@@ -67,6 +67,14 @@ GOALS = {  # (hop, row): {figure: (relation, limit)}
     ("tidegate-accel", "simple64"): {"ratio": at_least(0.92)},
     ("tidegate-accel", "prepared8"): {"ratio": at_least(0.78)},
     ("idle", "idle"): {"session_bytes": at_most(2048)},
+    ("kern-others", "few-connect"): {"cpu_ratio": at_most(1.02), "p50_added_us": at_most(0.5)},
+    ("kern-others", "few-bulk"): {"cpu_ratio": at_most(1.02)},
+    ("kern-others", "uids-bulk"): {"cpu_ratio": at_most(1.02)},
+    ("kern-others", "loaded-connect"): {"cpu_ratio": at_most(1.02)},
+    ("kern-others", "filled-connect"): {"cpu_ratio": at_most(1.02)},
+    ("kern-agent", "few-connect"): {"cpu_ratio": at_most(1.02)},
+    ("kern-agent", "few-target-loopback"): {"p50_added_us": at_most(20)},
+    ("kern-agent", "filled-target-loopback"): {"p50_added_us": at_most(20)},
     ("detect", "dense"): {"gb_per_s": at_least(0.8)},
     ("detect", "sparse"): {"gb_per_s": at_least(1.5)},
     ("sql", "pgbench"): {"known_us": at_most(0.3), "unseen_us": at_most(3)},
@@ -261,6 +269,27 @@ def units():
                    for r in run("bench_sql") if r["case"] == "pgbench"]
 
 
+def kernel():
+    """The programs alone, without a daemon: pairs by caller, then ns of each program."""
+    out = subprocess.run([f"{BUILD}/tests/bench/bench_kern"], capture_output=True, text=True)
+    assert out.returncode == 0, out.stdout[-2000:] + out.stderr
+    rows = []
+    for r in (json.loads(line) for line in out.stdout.splitlines()):
+        if r["bench"] == "kern_fill":
+            assert not r["error"], r
+            rows.append({"row": "fill", "hop": f"kern-{r['what']}", **r})
+        else:
+            hop = "kern-" + r["who"].replace(" ", "-")
+            other = r.get("base", r["op"])
+            row = f"{r['state']}-{r['op']}" + (f"-{other}" if other != r["op"] else "")
+            rows.append({"row": row, "hop": hop, **r})
+    print(f"\n{'program':16} {'caller':15} {'row':16} {'ns per run':>10} {'runs':>6}")
+    for r in rows:
+        if r["bench"] == "kern_prog":
+            print(f"{r['program']:16} {r['who']:15} {r['row']:16} {r['ns']:10} {r['runs']:6}")
+    return rows
+
+
 IDLE, IDLE_FIRST, IDLE_WORKERS = 10000, 1000, 2
 
 
@@ -314,6 +343,8 @@ def verdicts(results):
     """One line for each figure that has a goal; True in front if it is reached."""
     for r in results:
         for figure, (relation, limit) in GOALS.get((r["hop"], r["row"]), {}).items():
+            if figure not in r:
+                continue  # a row of single programs
             value = r[figure]
             good = value >= limit if relation == ">=" else value <= limit
             yield good, r["hop"], r["row"], figure, value, f"{relation} {limit}"
@@ -346,7 +377,7 @@ def main():
     ap.add_argument("--pairs", type=int, default=5)
     ap.add_argument("--seconds", type=int, default=3)
     ap.add_argument("--rows", default="latency,simple1,simple8,simple64,prepared1,prepared8,"
-                    "prepared64,wide,connects,idle,units")
+                    "prepared64,wide,connects,idle,units,kernel")
     ap.add_argument("--hops", default="tidegate,tidegate-socket,tidegate-accel,pgbouncer,haproxy")
     ap.add_argument("--json")
     args = ap.parse_args()
@@ -368,8 +399,8 @@ def main():
             "haproxy": lambda: Process(pg, "haproxy", ["haproxy", "-f"], HAPROXY),
         }
         direct, results = Direct(pg), []
-        rows = [r for r in args.rows.split(",") if r not in ("units", "idle")]
-        for name, run in (("units", units), ("idle", idle)):
+        rows = [r for r in args.rows.split(",") if r not in ("units", "idle", "kernel")]
+        for name, run in (("units", units), ("idle", idle), ("kernel", kernel)):
             if name in args.rows.split(","):
                 results += run()
                 print(*results[-1:], flush=True)
