@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 """Makes the recordings of tests/golden/recordings: what a real daemon wrote of real sessions.
 
-    O=build tests/golden/record.py      needs root, PostgreSQL 15 and a built daemon
+    O=build tests/golden/record.py [NAME...]   needs root, PostgreSQL 15 and a built daemon
 
 test_rerun.c feeds them to the inspector again, whole, cut and tampered with. Identity of a run
 (times, ids, ports) is in them; nothing compares it.
@@ -119,37 +119,54 @@ def reload(d, c):
     c.until(b"Z")
 
 
-def config(gate, port, rules):
+def mapped(d, c):
+    """Tidegate has logged in in the client's place: nothing of that is in the recording."""
+    for sql in ("SELECT session_user", "SELECT id FROM customers", "DROP TABLE customers",
+                "SELECT current_database()", "SELECT 1/0", "SELECT 2"):
+        c.query(sql)
+        c.until(b"Z")
+
+
+def config(gate, port, rules, credential=False):
     target = (f'listen: "127.0.0.1:{gate}"\n'
               "catalog: { user: tidegate_catalog, password_file: $DIR/catalog.password }\n")
-    return harness.policy(port, target=target, commands=rules, mask=MASKS).replace(
-        "bot: {", "bot: { source: [127.0.0.1/32],")
+    text = harness.policy(port, target=target + ("credential: c\n" if credential else ""),
+                          commands=rules, mask=MASKS)
+    return ("credentials: { c: { user: tidegate_catalog, password_file: $DIR/catalog.password } }\n"
+            if credential else "") + text.replace("bot: {", "bot: { source: [127.0.0.1/32],")
+
+
+def record(scene, pg):
+    gate = harness.free_port()
+    rules = ["{ effect: any, do: allow }"] if scene is masks else RULES
+    d = harness.Daemon(config(gate, pg.port, rules, scene is mapped))
+    d.gate, d.port = gate, pg.port
+    c = harness.Raw(gate)
+    scene(d, c)
+    try:
+        c.send(message(b"X"))
+    except OSError:
+        pass
+    c.close()
+    d.stop_process()
+    print(scene.__name__, d.not_the_same_again() or d.reran)
+    for path in d.recordings():
+        shutil.copy(path, f"{OUT}/{scene.__name__}.tgrec.zst")
+    d.stop()
 
 
 def main():
-    pg = harness.Postgres()
-    try:
-        harness.make_shop(pg)
-        os.makedirs(OUT, exist_ok=True)
-        for scene in (masks, refusals, approval, reload):
-            gate = harness.free_port()
-            rules = ["{ effect: any, do: allow }"] if scene is masks else RULES
-            d = harness.Daemon(config(gate, pg.port, rules))
-            d.gate, d.port = gate, pg.port
-            c = harness.Raw(gate)
-            scene(d, c)
-            try:
-                c.send(message(b"X"))
-            except OSError:
-                pass
-            c.close()
-            d.stop_process()
-            print(scene.__name__, d.not_the_same_again() or d.reran)
-            for path in d.recordings():
-                shutil.copy(path, f"{OUT}/{scene.__name__}.tgrec.zst")
-            d.stop()
-    finally:
-        pg.stop()
+    wanted = sys.argv[1:]
+    scenes = [s for s in (masks, refusals, approval, reload, mapped)
+              if not wanted or s.__name__ in wanted]
+    os.makedirs(OUT, exist_ok=True)
+    for scene in scenes:
+        pg = harness.Postgres(auth="scram-sha-256" if scene is mapped else "trust")
+        try:
+            harness.make_shop_as_owner(pg)
+            record(scene, pg)
+        finally:
+            pg.stop()
 
 
 if __name__ == "__main__":

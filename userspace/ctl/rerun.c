@@ -35,6 +35,7 @@ struct rerun {
 	struct buf scratch;
 	void *st;
 	bool ended;	     /* by the inspector */
+	bool own_login;	     /* who is let in is logged in by Tidegate */
 	struct buf in[2];    /* not used by it yet */
 	size_t left;	     /* of the server's message that is coming */
 	struct buf due;	     /* what it said by itself, not seen in the recording yet */
@@ -289,7 +290,10 @@ static enum insp_verdict host_event(void *ctx, const struct event *ev, struct in
 	switch (ev->kind) {
 	case EV_LOGIN:
 		on_login(r, ev);
-		return answer_of(r, then(r, ev->seq), ret);
+		if (answer_of(r, then(r, ev->seq), ret) == INSP_V_ALLOW && r->own_login &&
+		    !ret->login_as.n)
+			(void)differs(r, "whom Tidegate logged in as is not recorded");
+		return ret->verdict;
 	case EV_STATEMENT:
 	case EV_EXECUTE:
 		on_statement(r, ev);
@@ -551,6 +555,7 @@ static int on_header(struct rerun *r, const json_t *o)
 	r->env.limits.value_bytes = number(env, "value_bytes");
 	r->env.server_socket = json_is_true(json_object_get(env, "server_socket"));
 	r->env.socket_trust = json_is_true(json_object_get(env, "socket_trust"));
+	r->own_login = json_is_true(json_object_get(env, "own_login"));
 	r->st = arena_alloc(&r->arena, r->insp->state_size);
 	if (!r->st || r->insp->open(r->st, &r->env)) {
 		r->st = NULL;

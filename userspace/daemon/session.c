@@ -545,7 +545,7 @@ void session_recheck(struct session *s, struct wconf *conf)
 		return;
 	}
 	/* It has logged in, or is about to, as somebody whom it is no longer to be. */
-	if (s->let_in && !same_login(s->view->target, t)) {
+	if (!same_login(s->view->target, t)) {
 		session_end(s, TG_R_POLICY_CHANGED, NULL);
 		return;
 	}

@@ -371,5 +371,7 @@ void srec_put_inspector(const struct session *s, struct jsonw *j)
 	jsonw_kv_u64(j, "value_bytes", t->value_bytes);
 	jsonw_kv_bool(j, "server_socket", t->socket != NULL);
 	jsonw_kv_bool(j, "socket_trust", t->socket_trust);
+	if (t->login)
+		jsonw_kv_bool(j, "own_login", true);
 	jsonw_object_end(j);
 }
