@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """An upgrade in place: the same process goes on as another binary, and nobody notices."""
 import json
+import os
 import signal
 import socket
 import struct
@@ -87,9 +88,21 @@ def test_what_lives_on(daemon, pg):
     assert d.ctl("status")["integrity"]["changes"] == 0, d.ctl("status")["integrity"]
 
 
+def until(manager, text):
+    while not manager.recv(4096).decode().startswith(text):
+        pass
+    return True
+
+
 def test_gateway_by_signal(gateway, pg):
-    """SIGUSR2; a session through a gateway listener, and the listener."""
-    d = gateway(workers=1)
+    """SIGUSR2; a session through a gateway listener, and the listener; the service manager knows."""
+    manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    manager.bind("\0tidegate-test-" + os.urandom(8).hex())
+    manager.settimeout(20)
+    d = gateway(workers=1, env={"NOTIFY_SOCKET": "@" + manager.getsockname()[1:].decode(),
+                                "WATCHDOG_USEC": "60000000"})
+    ready = f"READY=1\nMAINPID={d.process.pid}\n"
+    assert until(manager, ready)
     c = connect(d)
     cur = c.cursor()
     cur.execute("SELECT 1")
@@ -100,3 +113,6 @@ def test_gateway_by_signal(gateway, pg):
     other = connect(d).cursor()
     other.execute("SELECT 3")
     assert other.fetchone() == (3,)
+    assert until(manager, ready) and until(manager, "WATCHDOG=1")
+    d.process.send_signal(signal.SIGTERM)
+    assert until(manager, "STOPPING=1")

@@ -24,6 +24,7 @@
 #include "daemon/memfd.h"
 #include "daemon/netns.h"
 #include "daemon/receipts.h"
+#include "daemon/sdnotify.h"
 #include "daemon/upgrade.h"
 #include "daemon/worker.h"
 #include "kern/kern.h"
@@ -299,6 +300,7 @@ static void on_tick(uv_timer_t *t)
 	}
 	if (++n % SECOND_TICKS)
 		return;
+	sdnotify_alive();
 	targets_tick(p);
 	learned_tick(p);
 	children_tick(p);
@@ -324,6 +326,7 @@ void parent_stop(struct parent *p)
 		return;
 	}
 	log_notice("stopping: sessions have %d s to finish", DRAIN_NS_S);
+	sdnotify("STOPPING=1\nSTATUS=sessions finish, for %d s at most", DRAIN_NS_S);
 	p->stopping = true;
 	p->stop_boot_ns = clock_boot_ns() + DRAIN_NS_S * 1000000000ull;
 	children_stop(p);
@@ -524,6 +527,8 @@ int parent_main(const char *config_path, int handover)
 	p.tick.data = &p;
 	(void)uv_timer_init(&p.loop, &p.tick);
 	(void)uv_timer_start(&p.tick, on_tick, TICK_MS, TICK_MS);
+	sdnotify("READY=1\nMAINPID=%d\nSTATUS=" TIDEGATE_VERSION ", policy %.16s", (int)getpid(),
+		 policy_digest(p.cfg->policy));
 	log_notice("tidegated %s is ready: %u targets, %u agents, %u workers, steering %s",
 		   TIDEGATE_VERSION, p.cfg->ntargets, p.cfg->nagents, p.nworkers,
 		   p.kern ? "on" : "off");
