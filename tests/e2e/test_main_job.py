@@ -193,7 +193,9 @@ def test_unsteered_connection_is_reset(daemon, pg):
     import socket
     d = daemon(policy(pg.port))
     out = harness.subprocess.run(["ss", "-Hltnp"], capture_output=True, text=True).stdout
-    line = [l for l in out.splitlines() if f"pid={d.process.pid}," in l and "127.0.0.1" in l][0]
+    # The one for names is opened behind it.
+    line = min((l for l in out.splitlines() if f"pid={d.process.pid}," in l and "127.0.0.1" in l),
+               key=lambda l: int(l.split("fd=")[1].split(")")[0].split(",")[0]))
     port = int(line.split()[3].rsplit(":", 1)[1])
     with socket.create_connection(("127.0.0.1", port)) as s:
         s.settimeout(5 * harness.SLOW)
