@@ -390,3 +390,20 @@ def test_a_slow_provider_holds_up_nobody_else(daemon, pg, idp, monkeypatch):
     assert len(took) >= 3 and max(took) < 1 * harness.SLOW, took
     slow.communicate(timeout=20 * harness.SLOW)
     idp.faults()
+
+
+def test_receipts_and_events_over_an_upgrade(told, pg):
+    """A grant keeps its receipt and is still the provider's to end."""
+    d = told
+    psql = session(d, pg)
+    d.ctl("daemon.upgrade", timeout=90)
+    assert d.psql(pg.port, "-A", "-t", "-c", "SELECT 3") == "3\n"
+    for _ in range(3):  # whichever authd it is that takes them
+        assert push(d, token(d))[0] == 202
+    assert "identity provider ended it" in psql.communicate(timeout=15 * harness.SLOW)[0]
+    assert d.ctl("grant.list") == []
+    for path in finished(d, 2):
+        (_, body), = receipts(path)
+        assert body["evidence"][0]["sub"] == "basic" and body["via"] == "idp", body
+        assert body["token_sha256"] == body["evidence"][0]["token_sha256"], body
+    assert verify(*d.recordings())[1] == 0

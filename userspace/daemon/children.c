@@ -15,6 +15,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "daemon/memfd.h"
+#include "daemon/eventsock.h"
 #include "daemon/grants.h"
 #include "daemon/hand.h"
 #include "daemon/learned.h"

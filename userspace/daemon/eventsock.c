@@ -1,15 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * The socket on which the provider's events arrive. It is the parent's, so that nobody else can
- * take the port while authd is started again.
- */
+#include "daemon/eventsock.h"
+
 #include <errno.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/log.h"
 #include "daemon/address.h"
-#include "daemon/parent.h"
+#include "daemon/hand.h"
 
 enum { BACKLOG = 64 };
 
@@ -40,6 +38,24 @@ void eventsock_give(struct parent *p)
 	if (p->events_at)
 		ipc_put_fd(p->authd.ipc, p->events_fd);
 	ipc_send(p->authd.ipc);
+}
+
+void eventsock_save(struct parent *p, struct hand *h, json_t *root)
+{
+	if (!p->events_at)
+		return;
+	hand_put_str(h, root, "events_at", p->events_at);
+	hand_put_fd(h, root, "events", p->events_fd);
+}
+
+void eventsock_take(struct parent *p, struct hand *h, const json_t *root)
+{
+	if (!hand_has(root, "events_at"))
+		return;
+	p->events_at = hand_dup(h, root, "events_at");
+	p->events_fd = hand_fd(h, root, "events");
+	if (p->events_fd < 0)
+		hand_fail(h, "events");
 }
 
 static bool same(const char *a, const char *b)

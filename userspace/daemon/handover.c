@@ -10,6 +10,7 @@
 #include "daemon/audit.h"
 #include "daemon/children.h"
 #include "daemon/downtime.h"
+#include "daemon/eventsock.h"
 #include "daemon/grants.h"
 #include "daemon/hand.h"
 #include "daemon/integrity.h"
@@ -157,6 +158,7 @@ static void save_all(struct parent *p, struct hand *h, json_t *root)
 	registry_save(p, h, root);
 	grants_save(p, h, root);
 	receipts_save(p, h, root);
+	eventsock_save(p, h, root);
 	control_save(p, h, root);
 	metrics_save(p, h, root);
 	integrity_save(p, h, root);
@@ -269,6 +271,7 @@ static int take_rest(struct parent *p, struct hand *h, const json_t *root)
 	registry_take(p, h, root);
 	grants_take(p, h, root);
 	receipts_take(p, h, root);
+	eventsock_take(p, h, root);
 	rc = control_take(p, h, root);
 	if (!rc)
 		rc = metrics_take(p, h, root);

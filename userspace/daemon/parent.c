@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Starting, reloading and stopping the daemon. */
 #include "daemon/agentrules.h"
+#include "daemon/eventsock.h"
 #include "daemon/grants.h"
 #include "daemon/registry.h"
 #include "daemon/parent.h"

@@ -191,11 +191,6 @@ bool recording_finished(int dir, const char *name);
 	for (struct child *c = (p)->workers; c < (p)->workers + (p)->nworkers; c++)                \
 		if (c->ipc && c->ready)
 
-/* --- eventsock.c: where the provider's events arrive; authd reads them */
-/* As the configuration says now. */
-void eventsock_open(struct parent *p);
-void eventsock_give(struct parent *p);
-
 /* --- route.c: messages of the children */
 extern const struct ipc_ops route_ops;
 
