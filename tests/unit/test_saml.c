@@ -487,6 +487,44 @@ static void test_bytes(void **state)
 	free(deep);
 }
 
+/* @n times a piece with a number in it, in place of the word MANY. */
+static void expect_many(const char *base, const char *before, const char *after, unsigned n,
+			const char *want)
+{
+	char *many = calloc(1, SAML_MAX), *xml;
+	size_t at = 0;
+
+	for (unsigned i = 0; i < n; i++)
+		at += (size_t)snprintf(many + at, SAML_MAX - at, "%s%u%s", before, i, after);
+	assert_true(at < SAML_MAX);
+	xml = saml_replace(base, "MANY", many);
+	expect(want ? want : "few", xml, &rules, want);
+	free(xml);
+	free(many);
+}
+
+/* What anybody may send must not cost more than it is worth. */
+static void test_bombs(void **state)
+{
+	char *xml = saml_make(rsa, good, &(struct saml_sign){0}), *base, *listed;
+
+	base = saml_replace(xml, "Version=", "MANY Version=");
+	expect_many(base, " a", "=\"\"", 20, "does not verify");
+	expect_many(base, " a", "=\"\"", 5000, "too many attributes");
+	expect_many(base, " xmlns:a", "=\"u\"", 2500, "too many namespaces");
+	free(base);
+	listed = saml_replace(xml, "exc-c14n#\"/></Transforms>",
+			      "exc-c14n#\"><InclusiveNamespaces xmlns=\"http://www.w3.org/2001/10/"
+			      "xml-exc-c14n#\" PrefixList=\"MANY\"/></Transform></Transforms>");
+	expect_many(listed, "p", " ", 20, "does not verify");
+	expect_many(listed, "p", " ", 8000, "transforms");
+	free(listed);
+	base = saml_replace(xml, "<saml:Subject>", "MANY<saml:Subject>");
+	expect_many(base, "<x", "/>", 6000, "does not verify");
+	free(base);
+	free(xml);
+}
+
 static void test_decode(void **state)
 {
 	static const struct {
@@ -545,7 +583,8 @@ int main(void)
 		cmocka_unit_test(test_content),	     cmocka_unit_test(test_confirmations),
 		cmocka_unit_test(test_signature),    cmocka_unit_test(test_wrapping),
 		cmocka_unit_test(test_response),     cmocka_unit_test(test_bytes),
-		cmocka_unit_test(test_decode),	     cmocka_unit_test(test_keys),
+		cmocka_unit_test(test_bombs),	     cmocka_unit_test(test_decode),
+		cmocka_unit_test(test_keys),
 	};
 
 	return cmocka_run_group_tests(tests, make_keys, drop_keys);

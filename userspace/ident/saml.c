@@ -14,6 +14,9 @@
 
 enum {
 	DEPTH_MAX = 24,
+	/* Canonicalization, which comes before anything is known to be genuine, is quadratic in these. */
+	ATTRIBUTES_MAX = 32, /* of one element */
+	NAMESPACES_MAX = 64, /* declared in one document */
 	SUBJECT_MAX = 255,
 	VALUE_MAX = 1024,
 };
@@ -71,8 +74,25 @@ static bool blank(const char *s)
 }
 
 struct census {
-	unsigned assertions, encrypted, signatures;
+	unsigned assertions, encrypted, signatures, namespaces;
 };
+
+static const char *check_attributes(const xmlNode *n, struct census *c)
+{
+	unsigned count = 0;
+
+	for (const xmlNs *ns = n->nsDef; ns; ns = ns->next)
+		if (++c->namespaces > NAMESPACES_MAX)
+			return "too many namespaces";
+	for (const xmlAttr *a = n->properties; a; a = a->next) {
+		if (++count > ATTRIBUTES_MAX)
+			return "too many attributes in an element";
+		if (!one_text(a->children) || (a->ns && strcmp((const char *)a->ns->href,
+							       (const char *)XML_XML_NAMESPACE) == 0))
+			return "an attribute that an assertion does not have";
+	}
+	return NULL;
+}
 
 /* NULL, or what there is that an assertion does not have. */
 static const char *check_tree(const xmlNode *n, unsigned depth, struct census *c)
@@ -85,10 +105,9 @@ static const char *check_tree(const xmlNode *n, unsigned depth, struct census *c
 	c->assertions += strcmp((const char *)n->name, "Assertion") == 0;
 	c->encrypted += strcmp((const char *)n->name, "EncryptedAssertion") == 0;
 	c->signatures += saml_is(n, DSIG_NS, "Signature");
-	for (const xmlAttr *a = n->properties; a; a = a->next)
-		if (!one_text(a->children) || (a->ns && strcmp((const char *)a->ns->href,
-							       (const char *)XML_XML_NAMESPACE) == 0))
-			return "an attribute that an assertion does not have";
+	why = check_attributes(n, c);
+	if (why)
+		return why;
 	for (const xmlNode *k = n->children; k; k = k->next) {
 		if (k->type != XML_ELEMENT_NODE && k->type != XML_TEXT_NODE)
 			return "markup that is neither element nor text";

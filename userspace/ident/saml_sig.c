@@ -18,7 +18,10 @@
 #include <xmlsec/xmldsig.h>
 #include <xmlsec/xmlsec.h>
 
-enum { RSA_BITS_MIN = 2048 };
+enum {
+	RSA_BITS_MIN = 2048,
+	PREFIXES_MAX = 256, /* bytes of a PrefixList: each prefix is looked up for each element */
+};
 
 #define EXC_C14N  "http://www.w3.org/2001/10/xml-exc-c14n#"
 #define ENVELOPED DSIG_NS "enveloped-signature"
@@ -163,8 +166,10 @@ static bool is_c14n(const xmlNode *n)
 {
 	const xmlNode *child = saml_first(n);
 	const char *alg = saml_attr(n, "Algorithm");
+	const char *prefixes = child ? saml_attr(child, "PrefixList") : NULL;
 
 	return alg && strcmp(alg, EXC_C14N) == 0 &&
+	       (!prefixes || strlen(prefixes) <= PREFIXES_MAX) &&
 	       (!child || (saml_is(child, EXC_C14N, "InclusiveNamespaces") && !saml_next(child) &&
 			   !saml_first(child)));
 }
