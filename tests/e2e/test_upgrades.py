@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -306,7 +307,9 @@ def test_a_decision_elsewhere(daemon, pg, binary):
     pdp.asked, pdp.go = [], threading.Event()
     threading.Thread(target=pdp.serve_forever, daemon=True).start()
     url = f"http://127.0.0.1:{pdp.server_address[1]}/x"
+    events = harness.free_port()
     config = ("idp:\n  issuer: http://127.0.0.1:9\n  allow_http: true\n"
+              f"  events: '127.0.0.1:{events}'\n"
               "  client: { id: basic, auth: client_secret_basic, secret_file: $DIR/catalog.password }\n"
               f"approvals:\n  there: {{ by: authzen, url: '{url}', timeout: 50s }}\n")
     try:
@@ -317,6 +320,11 @@ def test_a_decision_elsewhere(daemon, pg, binary):
         wait_for("it to be asked", lambda: pdp.asked)
         upgrade(d)
         assert len(d.processes("authd")) == 2
+        # Where the provider's events arrive, the new one listens.
+        with socket.create_connection(("127.0.0.1", events), 5) as s:
+            s.settimeout(10)
+            s.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert s.recv(64).startswith(b"HTTP/1.1 4")
         pdp.go.set()
         assert "CREATE TABLE" in held.communicate(timeout=30)[0]
         assert len(pdp.asked) == 1

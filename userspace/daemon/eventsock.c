@@ -38,6 +38,13 @@ void eventsock_give(struct parent *p)
 	if (p->events_at)
 		ipc_put_fd(p->authd.ipc, p->events_fd);
 	ipc_send(p->authd.ipc);
+	/* One of the binary before an upgrade stays for what it was asked, and takes no more of these. */
+	for (size_t i = 0; i < OLD_MAX; i++) {
+		if (p->old[i].role != ROLE_AUTHD || !p->old[i].ipc)
+			continue;
+		ipc_begin(p->old[i].ipc, IPC_EVENTS, 0);
+		ipc_send(p->old[i].ipc);
+	}
 }
 
 void eventsock_save(struct parent *p, struct hand *h, json_t *root)
