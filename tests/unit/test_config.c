@@ -112,9 +112,6 @@ static void test_secrets_stay_out(void **state)
 		 "1:18: credential `c` takes `password_file` or `exec`, one of them\n"
 		 "1:28: `password` is not written in credential `c`: secrets are kept out of this file; "
 		 "put it into a file of its own and name that with `password_file`"},
-		{"agents: {a: {uid: 1, token: /t}}\n" T P,
-		 "1:22: `token` is not written in agent `a`: workload tokens are not read by this "
-		 "version; the kernel tells who is calling"},
 	};
 
 	config_bad(rows, ARRAY_SIZE(rows));

@@ -420,6 +420,148 @@ static void test_complaints(void **state)
 	assert_non_null(strstr(why, "t.yaml:22: pattern: `(a)\\\\1` is no usable pattern: "));
 }
 
+#define VALUES(...)                                  \
+	.values = (struct slice[]){__VA_ARGS__},     \
+	.nvalues = sizeof((struct slice[]){__VA_ARGS__}) / sizeof(struct slice)
+#define TERMS(...)                                        \
+	.terms = (const struct term_spec[]){__VA_ARGS__}, \
+	.nterms = sizeof((const struct term_spec[]){__VA_ARGS__}) / sizeof(struct term_spec)
+#define S(x) SLICE_LIT(x)
+#define FACT(k, v) {.kind = FACT_##k, .value = SLICE_LIT(v)}
+#define CLAIM(n, v) {.kind = FACT_CLAIM, .name = SLICE_LIT(n), .value = SLICE_LIT(v)}
+enum { ALL_KNOWN = (1u << FACT_KINDS) - 1 };
+
+/* One entry that allows all: let in or not, and why not. */
+static void test_terms(void **state)
+{
+	const struct term_spec exe = {.kind = FACT_EXE, VALUES(S("/usr/bin/py*"), S("/bin/x"))};
+	const struct term_spec sha = {.kind = FACT_EXE_SHA256, VALUES(S("ab*"))};
+	const struct term_spec uid = {.kind = FACT_UID, VALUES(S("10"))};
+	const struct term_spec image = {.kind = FACT_IMAGE, VALUES(S("reg/*"))};
+	const struct term_spec sub = {.kind = FACT_SUB, VALUES(S("spiffe://x/*"))};
+	const struct term_spec env = {.kind = FACT_CLAIM, .name = S("env"),
+					     VALUES(S("prod"), S("stage"))};
+	const struct {
+		struct term_spec term;
+		struct policy_fact fact[2];
+		uint32_t known;
+		bool some_claims;
+		uint16_t reason; /* TG_R_NONE: let in */
+	} rows[] = {
+		{exe, {FACT(EXE, "/usr/bin/python3")}, ALL_KNOWN, false, TG_R_NONE},
+		{exe, {FACT(EXE, "/bin/x")}, ALL_KNOWN, false, TG_R_NONE},
+		{exe, {FACT(EXE, "/bin/xx")}, ALL_KNOWN, false, TG_R_NO_RULE},
+		{exe, {FACT(IMAGE, "/bin/x")}, ALL_KNOWN, false, TG_R_NO_RULE},
+		{exe, {{0}}, 0, false, TG_R_FACTS_UNKNOWN},
+		{sha, {FACT(EXE_SHA256, "abc")}, ALL_KNOWN, false, TG_R_NO_RULE}, /* no glob */
+		{sha, {FACT(EXE_SHA256, "ab*")}, ALL_KNOWN, false, TG_R_NONE},
+		{uid, {FACT(UID, "10")}, ALL_KNOWN, false, TG_R_NONE},
+		{uid, {FACT(UID, "100")}, ALL_KNOWN, false, TG_R_NO_RULE},
+		{image, {FACT(CONTAINER, "c")}, ALL_KNOWN, false, TG_R_NO_RULE}, /* no container */
+		{image, {FACT(CONTAINER, "c")}, ALL_KNOWN & ~(1u << FACT_IMAGE), false,
+		 TG_R_FACTS_UNKNOWN},
+		{sub, {FACT(SUB, "spiffe://x/a")}, ALL_KNOWN, false, TG_R_NONE},
+		{sub, {FACT(SUB, "spiffe://xy/a")}, ALL_KNOWN, false, TG_R_NO_RULE},
+		{sub, {{0}}, ALL_KNOWN & ~FACTS_OF_TOKEN, false, TG_R_NO_TOKEN},
+		{env, {CLAIM("env", "stage")}, ALL_KNOWN, false, TG_R_NONE},
+		{env, {CLAIM("env", "dev"), CLAIM("env", "prod")}, ALL_KNOWN, false, TG_R_NONE},
+		{env, {CLAIM("env", "dev"), CLAIM("ENV", "prod")}, ALL_KNOWN, false, TG_R_NO_RULE},
+		{env, {CLAIM("other", "prod")}, ALL_KNOWN, false, TG_R_NO_RULE},
+		{env, {CLAIM("other", "prod")}, ALL_KNOWN, true, TG_R_NO_TOKEN},
+		{env, {CLAIM("env", "dev")}, ALL_KNOWN, true, TG_R_NO_RULE},
+		{env, {{0}}, 0, false, TG_R_NO_TOKEN},
+	};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct entry_spec e = {FOR_ALL, .terms = &rows[i].term, .nterms = 1};
+		struct policy_facts facts = {.known = rows[i].known, .list = rows[i].fact, .n = 2,
+					     .some_claims = rows[i].some_claims};
+		struct loaded l = load(&e, 1);
+		struct access_decision a;
+		struct policy_view *v;
+
+		assert_int_equal(policy_view_for(l.p, S("agent"), S("db"), &facts, &v), 0);
+		policy_access(v, &a);
+		if (a.reason != rows[i].reason || a.allowed != (rows[i].reason == TG_R_NONE))
+			fail_msg("row %zu: %s", i, reason_label(a.reason));
+		assert_true(policy_view_is_for(v, &facts));
+		/* The view of nobody in particular is another one unless nothing is known here, too. */
+		assert_int_equal(policy_view_is_for(l.v, &facts),
+				 rows[i].reason == TG_R_NO_TOKEN ||
+					 rows[i].reason == TG_R_FACTS_UNKNOWN);
+		policy_view_free(v);
+		unload(&l);
+	}
+}
+
+/* Not known to apply: denies, asks and masks, but allows nothing. */
+static void test_perhaps(void **state)
+{
+	const struct entry_spec e[] = {
+		{FOR_ALL, RULES({.effects = SQL_DDL, .what = RULE_DENY}, {.effects = ANY})},
+		{FOR_ALL, .via = ACCESS_BUILTIN, .max_ms = 1000,
+		 TERMS({.kind = FACT_SUB, VALUES(S("bot"))}, {.kind = FACT_UID, VALUES(S("7"))}),
+		 RULES({.effects = SQL_WRITE, .what = RULE_DENY, OBJ("t")}, {.effects = ANY}),
+		 MASKS({.column = S("t.c"), .how = MASK_REDACT})},
+	};
+	static const struct policy_fact known[] = {FACT(UID, "7"), FACT(SUB, "bot")},
+					other[] = {FACT(UID, "8")};
+	static const struct sql_access write = {.effect = SQL_WRITE, .name = S("t")},
+				       read = {.effect = SQL_READ, .name = S("t")},
+				       ddl = {.effect = SQL_DDL, .name = S("t")};
+	const struct {
+		struct policy_facts facts;
+		enum access_via via;
+		enum rule_do write;
+		bool masks;
+	} rows[] = {
+		{{.known = ALL_KNOWN, .list = known, .n = 2}, ACCESS_BUILTIN, RULE_DENY, true},
+		{{.known = 1u << FACT_UID, .list = known, .n = 1}, ACCESS_BUILTIN, RULE_DENY, true},
+		{{.known = 0}, ACCESS_BUILTIN, RULE_DENY, true},
+		/* One term that does not hold is enough, whatever else is not known. */
+		{{.known = 1u << FACT_UID, .list = other, .n = 1}, ACCESS_NONE, RULE_ALLOW, false},
+	};
+	struct loaded l = load(e, 2), only = load(e + 1, 1);
+
+	assert_int_equal(policy_terms(l.p, S("a"), S("t")), 1u << FACT_SUB | 1u << FACT_UID);
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct loaded v = {.p = l.p};
+		struct access_decision a;
+
+		assert_int_equal(policy_view_for(l.p, S("a"), S("t"), &rows[i].facts, &v.v), 0);
+		policy_access(v.v, &a);
+		assert_true(a.allowed);
+		assert_int_equal(a.via, rows[i].via);
+		assert_int_equal(decide(&v, &write, 1, "w").what, rows[i].write);
+		assert_int_equal(decide(&v, &read, 1, "r").what, RULE_ALLOW);
+		assert_int_equal(decide(&v, &ddl, 1, "d").what, RULE_DENY);
+		assert_int_equal(mask_set_empty(policy_masks(v.v)), !rows[i].masks);
+		policy_view_free(v.v);
+	}
+	/* By itself it lets nobody in, and nothing through. */
+	assert_int_equal(decide(&only, &read, 1, "r").what, RULE_DENY);
+	assert_int_equal(decide(&only, NULL, 0, "").what, RULE_DENY);
+	assert_int_equal(decide(&only, NULL, 0, "").reason, TG_R_NO_TOKEN);
+	unload(&l);
+	unload(&only);
+}
+
+static void test_wanted_claims(void **state)
+{
+	const struct entry_spec e = {
+		FOR_ALL, TERMS({.kind = FACT_CLAIM, .name = S("k8s.io/ns"), VALUES(S("x"))},
+			       {.kind = FACT_CLAIM, .name = S("env"), VALUES(S("x"))})};
+	struct loaded l = load(&e, 1);
+
+	assert_true(policy_wants_claim(l.p, S("env")));
+	assert_true(policy_wants_claim(l.p, S("k8s.io")));
+	assert_true(policy_wants_claim(l.p, S("k8s.io/ns")));
+	assert_false(policy_wants_claim(l.p, S("k8s")));
+	assert_false(policy_wants_claim(l.p, S("en")));
+	assert_false(policy_wants_claim(l.p, S("envy")));
+	unload(&l);
+}
+
 static void test_digest(void **state)
 {
 	struct entry_spec a = {FOR_ALL, .line = 1,
@@ -479,6 +621,9 @@ int main(void)
 		cmocka_unit_test(test_access),
 		cmocka_unit_test(test_complaints),
 		cmocka_unit_test(test_digest),
+		cmocka_unit_test(test_terms),
+		cmocka_unit_test(test_perhaps),
+		cmocka_unit_test(test_wanted_claims),
 		cmocka_unit_test(test_masks_are_merged_and_shared),
 	};
 

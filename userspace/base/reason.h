@@ -103,8 +103,9 @@
 	  "see its own policy and log")                                                           \
 	X(PDP_FAILED, "pdp_failed", "the policy decision point did not give a usable answer",      \
 	  "see `tidegate status`")                                                                \
-	X(NO_TOKEN, "no_token", "the agent has no workload token, which this approval needs",      \
-	  "see `token` of the agent in tidegate.yaml(5)") \
+	X(NO_TOKEN, "no_token",                                                                    \
+	  "the agent has no workload token that is accepted, which the policy or this approval needs", \
+	  "see `token` of the agent in tidegate.yaml(5), and the journal of tidegated")            \
 	X(UPSTREAM_NAME, "upstream_name", "the target's name cannot be resolved",                  \
 	  "see `tidegate dns list` and the name servers of this host")                             \
 	X(DNS_MALFORMED, "dns_malformed", "a name look-up that breaks the protocol", "")           \
@@ -137,7 +138,10 @@
 	  "check that the address leads to the real server")                                       \
 	X(CREDENTIAL_UNASKED, "credential_unasked",                                                \
 	  "the target lets Tidegate's user in without asking for a password",                      \
-	  "have pg_hba.conf ask for scram-sha-256: anybody who reaches it gets in")
+	  "have pg_hba.conf ask for scram-sha-256: anybody who reaches it gets in")                \
+	X(FACTS_UNKNOWN, "facts_unknown",                                                          \
+	  "what the policy asks about the agent's process is not known",                           \
+	  "see `when` in tidegate.yaml(5); a process that has ended cannot be looked at")
 
 enum tg_reason {
 #define X(name, label, what, todo) TG_R_##name,

@@ -7,8 +7,7 @@
 #include "config/cfgaddr.h"
 #include "config/cfgload.h"
 
-/* Where a key's value stands, or the mapping itself. */
-static const struct ynode *place_of(const struct ynode *map, const char *key)
+const struct ynode *cfg_place(const struct ynode *map, const char *key)
 {
 	const struct ynode *v = yaml_get(map, key);
 
@@ -45,7 +44,7 @@ static bool endpoint_url(const char *url)
 
 static void check_issuer(struct loader *l, const struct cfg_idp *idp, const struct ynode *map)
 {
-	const struct ynode *at = place_of(map, "issuer");
+	const struct ynode *at = cfg_place(map, "issuer");
 
 	if (!idp->issuer)
 		return;
@@ -67,9 +66,9 @@ static void check_algorithms(struct loader *l, const struct cfg_idp *idp, const 
 {
 	static const char *const known[] = {"ES256", "ES384", "ES512", "PS256", "PS384",
 					    "PS512", "RS256", "RS384", "RS512", "EdDSA"};
-	const struct ynode *at = place_of(map, "algorithms");
+	const struct ynode *at = cfg_place(map, "algorithms");
 
-	for (const char *const *a = idp->algorithms; *a; a++) {
+	for (const char *const *a = idp->algorithms; a && *a; a++) {
 		struct slice s = slice_str(*a);
 		size_t i = 0;
 
@@ -92,7 +91,7 @@ static bool is_origin(const char *url, size_t scheme)
 
 static void check_origins(struct loader *l, const struct cfg_idp *idp, const struct ynode *map)
 {
-	const struct ynode *at = place_of(map, "extra_origins");
+	const struct ynode *at = cfg_place(map, "extra_origins");
 
 	for (const char *const *o = idp->extra_origins; o && *o; o++) {
 		const char *shown = cfg_show(l, slice_str(*o));
@@ -120,9 +119,16 @@ static void check_events(struct loader *l, const struct cfg_idp *idp, const stru
 		if (starts(idp->events, hosts[i]) &&
 		    text_parse_u64(slice_str(idp->events + strlen(hosts[i])), 1, 65535, &port) == 0)
 			return;
-	cfg_fail(l, place_of(map, "events"),
+	cfg_fail(l, cfg_place(map, "events"),
 		 "`events` is 127.0.0.1:PORT or [::1]:PORT, not `%s`: put a proxy that speaks TLS "
 		 "before it", cfg_show(l, slice_str(idp->events)));
+}
+
+void cfg_check_issuer(struct loader *l, const struct cfg_idp *idp, const struct ynode *map)
+{
+	check_issuer(l, idp, map);
+	check_algorithms(l, idp, map);
+	check_origins(l, idp, map);
 }
 
 static void check_idp(struct loader *l)
@@ -133,12 +139,10 @@ static void check_idp(struct loader *l)
 
 	if (!idp || map->kind != YNODE_MAP)
 		return;
-	check_issuer(l, idp, map);
-	check_algorithms(l, idp, map);
-	check_origins(l, idp, map);
+	cfg_check_issuer(l, idp, map);
 	check_events(l, idp, map);
 	if (idp->assertion_audience && idp->auth != IDP_AUTH_PRIVATE_KEY_JWT)
-		cfg_fail(l, place_of(map, "assertion_audience"),
+		cfg_fail(l, cfg_place(map, "assertion_audience"),
 			 "`assertion_audience` has a meaning only with `auth: private_key_jwt`");
 	client = yaml_get(map, "client");
 	if (!client || client->kind != YNODE_MAP)
@@ -184,13 +188,13 @@ static void check_unix(struct loader *l, const struct ynode *at, const char *key
 
 static void check_rules(struct loader *l, const struct cfg_agent *a, const struct ynode *map)
 {
-	check_unix(l, place_of(map, "unix_allow"), "unix_allow", a->unix_allow, a->nunix_allow);
-	check_unix(l, place_of(map, "unix_refuse"), "unix_refuse", a->unix_refuse, a->nunix_refuse);
+	check_unix(l, cfg_place(map, "unix_allow"), "unix_allow", a->unix_allow, a->nunix_allow);
+	check_unix(l, cfg_place(map, "unix_refuse"), "unix_refuse", a->unix_refuse, a->nunix_refuse);
 	if (a->nallow && !a->deny)
-		cfg_fail(l, place_of(map, "allow"), "`allow` means nothing to an agent that reaches "
+		cfg_fail(l, cfg_place(map, "allow"), "`allow` means nothing to an agent that reaches "
 			 "everything: write `default: deny`, too");
 	if (a->unix_mode == UNIX_OPEN && (a->nunix_allow || a->nunix_refuse))
-		cfg_fail(l, place_of(map, "unix"), "`unix: open` leaves nothing to list");
+		cfg_fail(l, cfg_place(map, "unix"), "`unix: open` leaves nothing to list");
 }
 
 /* The first earlier agent that has the same cgroup, uid or network. */
@@ -202,17 +206,17 @@ static void check_twice(struct loader *l, uint32_t mine, uint32_t other)
 	for (uint32_t i = 0; i < a->ncgroups; i++)
 		for (uint32_t j = 0; j < b->ncgroups; j++)
 			if (strcmp(a->cgroups[i], b->cgroups[j]) == 0)
-				cfg_fail(l, place_of(map, "cgroup"), "cgroup `%s` is agent `%s` already",
+				cfg_fail(l, cfg_place(map, "cgroup"), "cgroup `%s` is agent `%s` already",
 					 cfg_show(l, slice_str(a->cgroups[i])), b->name);
 	for (uint32_t i = 0; i < a->nuids; i++)
 		for (uint32_t j = 0; j < b->nuids; j++)
 			if (a->uids[i] == b->uids[j])
-				cfg_fail(l, place_of(map, "uid"), "uid %u is agent `%s` already",
+				cfg_fail(l, cfg_place(map, "uid"), "uid %u is agent `%s` already",
 					 (unsigned)a->uids[i], b->name);
 	for (uint32_t i = 0; i < a->nsources; i++)
 		for (uint32_t j = 0; j < b->nsources; j++)
 			if (strcmp(a->sources[i], b->sources[j]) == 0)
-				cfg_fail(l, place_of(map, "source"), "source `%s` is agent `%s` already",
+				cfg_fail(l, cfg_place(map, "source"), "source `%s` is agent `%s` already",
 					 cfg_show(l, slice_str(a->sources[i])), b->name);
 }
 
@@ -227,12 +231,12 @@ static void check_agents(struct loader *l)
 
 		for (uint32_t k = 0; k < a->ncgroups; k++)
 			if (!cgroup_ok(a->cgroups[k]))
-				cfg_fail(l, place_of(map, "cgroup"),
+				cfg_fail(l, cfg_place(map, "cgroup"),
 					 "`cgroup` takes a path below the cgroup root, as "
 					 "`/agents.slice`, not `%s`", cfg_show(l, slice_str(a->cgroups[k])));
 		for (uint32_t k = 0; k < a->nsources; k++)
 			if (cfg_net_parse(slice_str(a->sources[k]), &net, &prefix, &why))
-				cfg_fail(l, place_of(map, "source"), "source `%s`: %s",
+				cfg_fail(l, cfg_place(map, "source"), "source `%s`: %s",
 					 cfg_show(l, slice_str(a->sources[k])), why);
 		check_rules(l, a, map);
 		for (uint32_t k = 0; k < i && l->nerrors < CFG_ERRORS_MAX; k++)
@@ -280,7 +284,7 @@ static void check_addresses(struct loader *l)
 	qsort(refs, n, sizeof(*refs), compare_refs);
 	for (k = 1; k < n; k++) {
 		const struct addr_ref *a = &refs[k - 1], *b = &refs[k];
-		const struct ynode *at = place_of(l->target_nodes[b->target], "address");
+		const struct ynode *at = cfg_place(l->target_nodes[b->target], "address");
 
 		if (!cfg_addr_same(a->addr, b->addr))
 			continue;
@@ -305,7 +309,7 @@ static void check_protocol(struct loader *l, const struct cfg_target *t, const s
 		names[n] = inspectors[n]->name;
 		n++;
 	}
-	cfg_fail(l, place_of(map, "protocol"), "no protocol is called `%s`%s",
+	cfg_fail(l, cfg_place(map, "protocol"), "no protocol is called `%s`%s",
 		 cfg_show(l, slice_str(t->protocol)),
 		 cfg_nearest(l, slice_str(t->protocol), names, n));
 }
@@ -333,7 +337,7 @@ static bool parse_listen(struct loader *l, const char *text, const struct ynode 
 static void check_listen(struct loader *l, struct cfg_target *t, const struct ynode *map,
 			 const struct cfg_addr *listen)
 {
-	const struct ynode *at = place_of(map, "listen");
+	const struct ynode *at = cfg_place(map, "listen");
 	bool loopback = cfg_addr_is_loopback(listen), sources = false;
 
 	for (uint32_t i = 0; i < l->c->nagents; i++)
@@ -341,7 +345,7 @@ static void check_listen(struct loader *l, struct cfg_target *t, const struct yn
 	if (!yaml_get(map, "listen_by_owner"))
 		t->listen_by_owner = loopback;
 	if (t->listen_by_owner && !loopback)
-		cfg_fail(l, place_of(map, "listen_by_owner"), "`listen_by_owner` is possible on a "
+		cfg_fail(l, cfg_place(map, "listen_by_owner"), "`listen_by_owner` is possible on a "
 			 "loopback address only: the owner of a socket elsewhere is not known here");
 	else if (!t->listen_by_owner && !sources)
 		cfg_fail(l, at, "nothing tells the agents on this listener apart: give them a `source`%s",
@@ -371,10 +375,10 @@ static void check_listeners(struct loader *l)
 		return;
 	for (uint32_t i = 0; i < c->ntargets; i++) {
 		struct cfg_target *t = &c->targets[i];
-		const struct ynode *at = place_of(l->target_nodes[i], "listen");
+		const struct ynode *at = cfg_place(l->target_nodes[i], "listen");
 
 		if (!t->listen && yaml_get(l->target_nodes[i], "listen_by_owner"))
-			cfg_fail(l, place_of(l->target_nodes[i], "listen_by_owner"),
+			cfg_fail(l, cfg_place(l->target_nodes[i], "listen_by_owner"),
 				 "`listen_by_owner` has a meaning only with `listen`");
 		if (!t->listen || !parse_listen(l, t->listen, at, "listen", &all[n]))
 			continue;
@@ -385,7 +389,7 @@ static void check_listeners(struct loader *l)
 		names[n++] = t->name;
 	}
 	if (c->metrics_listen) {
-		const struct ynode *at = place_of(yaml_get(l->root, "daemon"), "metrics_listen");
+		const struct ynode *at = cfg_place(yaml_get(l->root, "daemon"), "metrics_listen");
 
 		if (!parse_listen(l, c->metrics_listen, at, "metrics_listen", &all[n]))
 			return;
@@ -405,7 +409,7 @@ static void check_listeners(struct loader *l)
  */
 static void check_netns(struct loader *l, const struct cfg_target *t, const struct ynode *map)
 {
-	const struct ynode *at = place_of(map, "netns");
+	const struct ynode *at = cfg_place(map, "netns");
 
 	if (!t->netns_agent)
 		return;
@@ -434,13 +438,13 @@ static void check_exec(struct loader *l, const struct cfg_credential *c, const s
 		return;
 	}
 	if (c->exec[0][0] != '/')
-		cfg_fail(l, place_of(map, "exec"), "`exec` begins with the program's absolute path, not "
+		cfg_fail(l, cfg_place(map, "exec"), "`exec` begins with the program's absolute path, not "
 			 "`%s`", cfg_show(l, slice_str(c->exec[0])));
 	if (!c->run_as)
 		cfg_fail(l, map, "credential `%s` lacks `run_as`: under which account is its program to "
 			 "run?", c->name);
 	else if (strcmp(c->run_as, "root") == 0)
-		cfg_fail(l, place_of(map, "run_as"), "`run_as` is an account for this program alone, "
+		cfg_fail(l, cfg_place(map, "run_as"), "`run_as` is an account for this program alone, "
 			 "not root's");
 }
 
@@ -463,7 +467,7 @@ static void check_credentials(struct loader *l)
 
 static void check_login(struct loader *l, struct cfg_target *t, const struct ynode *map)
 {
-	const struct ynode *at = place_of(map, "credential");
+	const struct ynode *at = cfg_place(map, "credential");
 	const char **names;
 
 	if (!t->credential)
@@ -490,16 +494,16 @@ static void check_targets(struct loader *l)
 		check_protocol(l, t, map);
 		check_netns(l, t, map);
 		if (t->listen && !t->socket && t->naddrs && t->addrs[0].wildcard)
-			cfg_fail(l, place_of(map, "listen"),
+			cfg_fail(l, cfg_place(map, "listen"),
 				 "`listen` needs an address that one can connect to first in the list, "
 				 "not `%s`", t->addrs[0].host);
 		check_login(l, t, map);
 		if (t->socket_trust && !t->socket)
-			cfg_fail(l, place_of(map, "socket_auth"),
+			cfg_fail(l, cfg_place(map, "socket_auth"),
 				 "`socket_auth` has a meaning only with `socket`");
 		/* sun_path holds 108 bytes with the NUL. */
 		if (t->socket && strlen(t->socket) > 107)
-			cfg_fail(l, place_of(map, "socket"), "`socket` is longer than 107 bytes");
+			cfg_fail(l, cfg_place(map, "socket"), "`socket` is longer than 107 bytes");
 	}
 	check_addresses(l);
 	check_listeners(l);
@@ -531,7 +535,7 @@ static void check_access(struct loader *l, const struct entry_spec *e, const str
 	if (!access || access->kind != YNODE_MAP)
 		return;
 	if (e->via == ACCESS_IDP && !e->way.n && !yaml_get(l->root, "idp"))
-		cfg_fail(l, place_of(access, "approval"), "`approval: idp` needs the section `idp`");
+		cfg_fail(l, cfg_place(access, "approval"), "`approval: idp` needs the section `idp`");
 	if (e->via == ACCESS_IDP && !e->way.n && !yaml_get(access, "scope"))
 		cfg_fail(l, access, "`access` lacks `scope`, which the identity provider is asked for");
 	if (e->via != ACCESS_IDP && yaml_get(access, "scope"))
@@ -566,7 +570,7 @@ static void check_way_person(struct loader *l, const struct cfg_way *w, const st
 	if (w->kind == WAY_CIBA && !w->login_hint)
 		cfg_fail(l, map, "approval `%s` lacks `login_hint`: whom is the provider to ask?", w->name);
 	if (w->kind == WAY_CIBA && !has_scope(w->scope, "openid"))
-		cfg_fail(l, place_of(map, "scope"), "approval `%s`: the scope of `by: ciba` must hold "
+		cfg_fail(l, cfg_place(map, "scope"), "approval `%s`: the scope of `by: ciba` must hold "
 			 "`openid` (CIBA Core section 7.1)", w->name);
 	if (w->kind != WAY_CIBA && w->login_hint)
 		cfg_fail(l, yaml_key(map, "login_hint"), "`login_hint` has a meaning only with `by: ciba`");
@@ -605,7 +609,7 @@ static void check_way(struct loader *l, const struct cfg_way *w, const struct yn
 	if (pdp && !w->url)
 		cfg_fail(l, map, "approval `%s` lacks `url`, the evaluation endpoint", w->name);
 	if (pdp && w->url && !endpoint_url(w->url))
-		cfg_fail(l, place_of(map, "url"), "`url` is an https URL (http on a loopback address only)");
+		cfg_fail(l, cfg_place(map, "url"), "`url` is an https URL (http on a loopback address only)");
 	if (oauth && !w->scope && w->kind != WAY_INTROSPECTION)
 		cfg_fail(l, map, "approval `%s` lacks `scope`", w->name);
 	if (!pdp && w->url)
@@ -615,7 +619,7 @@ static void check_way(struct loader *l, const struct cfg_way *w, const struct yn
 	check_way_person(l, w, map);
 	check_way_saml(l, w, map);
 	if (w->then && !config_way(l->c, slice_str(w->then)))
-		cfg_fail(l, place_of(map, "then"), "no approval is called `%s`",
+		cfg_fail(l, cfg_place(map, "then"), "no approval is called `%s`",
 			 cfg_show(l, slice_str(w->then)));
 }
 
@@ -632,7 +636,7 @@ static void check_ways(struct loader *l)
 		while (w && w->then && n++ <= c->nways)
 			w = config_way(c, slice_str(w->then));
 		if (n > c->nways)
-			cfg_fail(l, place_of(l->way_nodes[i], "then"),
+			cfg_fail(l, cfg_place(l->way_nodes[i], "then"),
 				 "approval `%s` comes back to itself through `then`", c->ways[i].name);
 	}
 }
@@ -653,9 +657,9 @@ static void check_policy(struct loader *l)
 		const struct entry_spec *e = &l->entries[i];
 		const struct ynode *map = l->entry_nodes[i];
 
-		check_names(l, place_of(map, "agents"), e->agents, e->nagents, agents, c->nagents,
+		check_names(l, cfg_place(map, "agents"), e->agents, e->nagents, agents, c->nagents,
 			    "agent");
-		check_names(l, place_of(map, "targets"), e->targets, e->ntargets, targets,
+		check_names(l, cfg_place(map, "targets"), e->targets, e->ntargets, targets,
 			    c->ntargets, "target");
 		check_access(l, e, map);
 	}
@@ -689,15 +693,15 @@ static void check_dns(struct loader *l)
 		return;
 	for (uint32_t i = 0; i < d->nservers; i++)
 		if (!server_ok(l, d->servers[i]))
-			cfg_fail(l, place_of(map, "servers"),
+			cfg_fail(l, cfg_place(map, "servers"),
 				 "`servers` takes addresses, as `10.0.0.53` or `[2001:db8::53]:53`, "
 				 "not `%s`", cfg_show(l, slice_str(d->servers[i])));
 	for (uint32_t i = 0; i < d->nspecial; i++)
 		if (cfg_net_parse(slice_str(d->special[i]), &net, &prefix, &why))
-			cfg_fail(l, place_of(map, "allow_special"), "network `%s`: %s",
+			cfg_fail(l, cfg_place(map, "allow_special"), "network `%s`: %s",
 				 cfg_show(l, slice_str(d->special[i])), why);
 	if (d->steer == DNS_STEER_ON && l->c->bpf == BPF_OFF)
-		cfg_fail(l, place_of(map, "steer"), "`steer: on` needs BPF, which `bpf: off` forbids");
+		cfg_fail(l, cfg_place(map, "steer"), "`steer: on` needs BPF, which `bpf: off` forbids");
 }
 
 void cfg_check(struct loader *l)
@@ -709,4 +713,5 @@ void cfg_check(struct loader *l)
 	check_credentials(l);
 	check_targets(l);
 	check_policy(l);
+	cfg_check_tokens(l);
 }

@@ -158,6 +158,26 @@ const char *const cfg_unix_words[] = {
 	NULL,
 };
 
+static const struct cfg_key token_keys[] = {
+	{.name = "file", .kind = KEY_PATH, AT(cfg_token, file),
+	 .help = "path in the agent's own mount namespace"},
+	{.name = "env", .kind = KEY_STRING, AT(cfg_token, env),
+	 .help = "name of an environment variable that the agent was started with"},
+	{.name = "issuer", .kind = KEY_STRING, AT(cfg_token, issuer),
+	 .help = "who must have issued it, an https URL; without it the issuer of `idp`"},
+	{.name = "audience", .kind = KEY_STRING, AT(cfg_token, audience),
+	 .help = "expected `aud`; without it that of `idp`"},
+	{.name = "algorithms", .kind = KEY_STRINGS, AT(cfg_token, algorithms),
+	 .help = "signature algorithms that it may use"},
+	{.name = "ca_file", .kind = KEY_PATH, AT(cfg_token, ca_file),
+	 .help = "PEM file with the authorities to trust instead of the system's"},
+	{.name = "extra_origins", .kind = KEY_STRINGS, AT(cfg_token, extra_origins),
+	 .help = "where the issuer's keys may lie besides its own origin"},
+	{.name = "allow_http", .kind = KEY_BOOL, AT(cfg_token, allow_http), .dflt = "false",
+	 .help = "the issuer may be an http URL on a loopback address, for tests"},
+};
+const struct cfg_section cfg_token_section = SECTION("token", token_keys);
+
 static const struct cfg_key agent_keys[] = {
 	{.name = "cgroup", .kind = KEY_STRINGS, AT_N(cfg_agent, cgroups),
 	 .help = "cgroup paths below the cgroup v2 root; their descendants belong to them"},
@@ -176,8 +196,9 @@ static const struct cfg_key agent_keys[] = {
 	 .help = "AF_UNIX paths that the agent may connect to"},
 	{.name = "unix_refuse", .kind = KEY_STRINGS, AT_N(cfg_agent, unix_refuse),
 	 .help = "AF_UNIX paths that are refused besides those that Tidegate knows"},
-	{.name = "token", .kind = KEY_REFUSED,
-	 .help = "workload tokens are not read by this version; the kernel tells who is calling"},
+	{.name = "token", CUSTOM(cfg_take_token), .section = &cfg_token_section,
+	 .help = "where the agent's own workload token is, and whose it must be; a path alone stands "
+		 "for `{ file: PATH }`"},
 };
 const struct cfg_section cfg_agent_section = SECTION("agent", agent_keys);
 
@@ -347,11 +368,36 @@ static const struct cfg_key access_keys[] = {
 };
 static const struct cfg_section access_section = SECTION("access", access_keys);
 
+static const struct cfg_key when_token_keys[] = {
+	{.name = "sub", .kind = KEY_SLICES, AT_N(cfg_when, sub),
+	 .help = "subject of the agent's token; `*` and `?` match as in a shell"},
+	{.name = "claims", CUSTOM(cfg_take_claims),
+	 .help = "names of claims with the value, or values, that they may have"},
+};
+static const struct cfg_section when_token_section = SECTION("token", when_token_keys);
+
+static const struct cfg_key when_keys[] = {
+	{.name = "exe", .kind = KEY_SLICES, AT_N(cfg_when, exe),
+	 .help = "path of the program that the agent's process runs; `*` and `?` match as in a shell"},
+	{.name = "exe_sha256", .kind = KEY_SLICES, AT_N(cfg_when, exe_sha256),
+	 .help = "SHA-256 of that program's file, as 64 hexadecimal digits"},
+	{.name = "container", .kind = KEY_SLICES, AT_N(cfg_when, container),
+	 .help = "id of the process's container; `*` and `?` match as in a shell"},
+	{.name = "image", .kind = KEY_SLICES, AT_N(cfg_when, image),
+	 .help = "image of that container; `*` and `?` match as in a shell"},
+	{.name = "uid", .kind = KEY_SLICES, AT_N(cfg_when, uid),
+	 .help = "user id of the process, as a number"},
+	{.name = "token", SUB(when_token_section), .help = "what the agent's token must say"},
+};
+const struct cfg_section cfg_when_section = SECTION("when", when_keys);
+
 static const struct cfg_key entry_keys[] = {
 	{.name = "agents", .kind = KEY_SLICES, AT_N(entry_spec, agents), .required = true,
 	 .help = "names of agents; `*` and `?` match as in a shell"},
 	{.name = "targets", .kind = KEY_SLICES, AT_N(entry_spec, targets), .required = true,
 	 .help = "names of targets; `*` and `?` match as in a shell"},
+	{.name = "when", CUSTOM(cfg_take_when), .section = &cfg_when_section,
+	 .help = "what must be so of the agent's process and token for the entry to apply"},
 	{.name = "access", SUB(access_section), .required = true,
 	 .help = "how access is approved; `access: { approval: none }` lets these agents in"},
 	{.name = "commands", CUSTOM(cfg_take_commands), .section = &cfg_rule_section,

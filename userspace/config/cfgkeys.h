@@ -57,6 +57,8 @@ struct cfg_section {
 extern const struct cfg_section cfg_root_section;
 extern const struct cfg_section cfg_idp_section;
 extern const struct cfg_section cfg_agent_section;
+extern const struct cfg_section cfg_token_section;
+extern const struct cfg_section cfg_when_section;
 extern const struct cfg_section cfg_way_section;
 extern const struct cfg_section cfg_credential_section;
 extern const struct cfg_section cfg_target_section;

@@ -48,7 +48,15 @@ void cfg_fill(struct loader *l, const struct cfg_section *s, const struct ynode 
 /* Allocates from @a; NULL and no_memory. */
 void *cfg_alloc(struct loader *l, struct arena *a, size_t size, size_t n);
 
+/* Where a key's value stands, or the mapping itself. */
+const struct ynode *cfg_place(const struct ynode *map, const char *key);
+
+/* What an issuer's settings must be, wherever in the file they stand; @map for places. */
+struct cfg_idp;
+void cfg_check_issuer(struct loader *l, const struct cfg_idp *idp, const struct ynode *map);
+
 /* Checks of one part against the others, after everything is read. */
 void cfg_check(struct loader *l);
+void cfg_check_tokens(struct loader *l);
 
 #endif

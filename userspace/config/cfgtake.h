@@ -3,8 +3,21 @@
 #ifndef TIDEGATE_CONFIG_CFGTAKE_H
 #define TIDEGATE_CONFIG_CFGTAKE_H
 
+#include <stdint.h>
+
+#include "base/slice.h"
+#include "policy/policy.h"
+
 struct loader;
 struct ynode;
+
+/* `when` while it is read; then it becomes terms. */
+struct cfg_when {
+	struct slice *exe, *exe_sha256, *container, *image, *uid, *sub;
+	uint32_t nexe, nexe_sha256, ncontainer, nimage, nuid, nsub;
+	struct term_spec *claims;
+	uint32_t nclaims;
+};
 
 /* See cfg_key.take. */
 int cfg_take_idp(struct loader *l, const struct ynode *v, void *obj, const char *where);
@@ -14,6 +27,9 @@ int cfg_take_credentials(struct loader *l, const struct ynode *v, void *obj, con
 int cfg_take_targets(struct loader *l, const struct ynode *v, void *obj, const char *where);
 int cfg_take_policy(struct loader *l, const struct ynode *v, void *obj, const char *where);
 int cfg_take_uids(struct loader *l, const struct ynode *v, void *obj, const char *where);
+int cfg_take_token(struct loader *l, const struct ynode *v, void *obj, const char *where);
+int cfg_take_when(struct loader *l, const struct ynode *v, void *obj, const char *where);
+int cfg_take_claims(struct loader *l, const struct ynode *v, void *obj, const char *where);
 int cfg_take_allow(struct loader *l, const struct ynode *v, void *obj, const char *where);
 int cfg_take_addresses(struct loader *l, const struct ynode *v, void *obj, const char *where);
 int cfg_take_approval(struct loader *l, const struct ynode *v, void *obj, const char *where);

@@ -134,6 +134,17 @@ struct cfg_dns {
 	uint64_t log_bytes;
 };
 
+/* Where an agent's own workload token is, and whose it must be. */
+struct cfg_token {
+	const char *file; /* in the agent's mount namespace; NULL: */
+	const char *env;
+	const char *issuer;   /* NULL: that of `idp` */
+	const char *audience; /* NULL: that of `idp` */
+	const char *const *algorithms, *const *extra_origins; /* NULL: the usual; none */
+	const char *ca_file;
+	bool allow_http;
+};
+
 /* An address that an agent reaches though it is no target: always literal. */
 struct cfg_allow {
 	struct in6_addr addr; /* v4-mapped for IPv4 */
@@ -156,6 +167,7 @@ struct cfg_agent {
 	enum unix_mode unix_mode;
 	const char *const *unix_allow, *const *unix_refuse;
 	uint32_t nunix_allow, nunix_refuse;
+	struct cfg_token *token; /* NULL: it is not read */
 	uint32_t line;
 };
 

@@ -188,7 +188,7 @@ static json_t *verdict_json(const struct verdict *v, const char *agent, const ch
 			    const char *text)
 {
 	const struct command_decision *d = &v->command;
-	uint16_t reason = v->access.allowed ? d->reason : TG_R_NO_RULE;
+	uint16_t reason = v->access.allowed ? d->reason : v->access.reason;
 	json_t *o =
 		json_pack("{s:s, s:s, s:s, s:s, s:s?}", "agent", agent, "target", target,
 			  "statement", text, "decision", verdict_word(v), "rule", verdict_rule(v));

@@ -19,6 +19,7 @@
 #include "daemon/memfd.h"
 #include "daemon/saml_way.h"
 #include "daemon/sandbox.h"
+#include "daemon/token_check.h"
 #include "daemon/ways.h"
 #include "ident/authzen.h"
 #include "ident/oidc.h"
@@ -75,6 +76,7 @@ struct authd {
 	struct useonce *used;	/* assertions */
 	unsigned provider; /* counts the changes of that */
 	struct list questions, credentials;
+	struct token_checks *tokens;
 	uint64_t next_credential;
 	struct events *events; /* NULL: none are taken */
 	bool sandboxed;
@@ -658,6 +660,7 @@ static void take_config(struct authd *a, struct ipc_msg *m)
 	cfg = parse_config(fd);
 	(void)close(fd);
 	a->cfg = cfg;
+	token_checks_hold(a->tokens);
 	as_before = old && cfgsame_idp(old->idp, cfg->idp) && cfgsame_ways(old, cfg);
 	if (!old || !cfgsame_idp(old->idp, cfg->idp))
 		use_provider(a, cfg->idp);
@@ -666,6 +669,9 @@ static void take_config(struct authd *a, struct ipc_msg *m)
 	else
 		renew_certificates(a, cfg);
 	go_on_with(a, old, cfg, as_before);
+	/* Once sandboxed, a ca_file may be out of reach: a new process can read it. */
+	if (!token_checks_config(a->tokens, cfg, a->oidc) && a->sandboxed)
+		exit(1);
 	config_free(old);
 	if (a->sandboxed)
 		return;
@@ -744,6 +750,8 @@ static void on_message(void *ctx, struct ipc *ipc, struct ipc_msg *m)
 		take_events(a, m);
 	else if (m->type == IPC_KEY_CLIENT)
 		key_answer(a, m);
+	else if (m->type == IPC_TOKEN_CHECK)
+		token_checks_ask(a->tokens, m);
 	else
 		m->bad = true;
 }
@@ -768,6 +776,7 @@ int authd_main(void)
 	BUG_ON(!a.used);
 	BUG_ON(uv_loop_init(&a.loop));
 	BUG_ON(ipc_new(&a.loop, IPC_CHILD_FD, &ops, &a, &a.ipc));
+	a.tokens = token_checks_new(&a.loop, a.ipc);
 	(void)uv_run(&a.loop, UV_RUN_DEFAULT);
 	return 0;
 }

@@ -8,7 +8,7 @@ bool cfgsame_text(const char *a, const char *b)
 	return a == b || (a && b && strcmp(a, b) == 0);
 }
 
-static bool same_list(const char *const *a, const char *const *b)
+bool cfgsame_list(const char *const *a, const char *const *b)
 {
 	if (!a || !b)
 		return a == b;
@@ -26,8 +26,8 @@ bool cfgsame_idp(const struct cfg_idp *a, const struct cfg_idp *b)
 	return cfgsame_text(a->issuer, b->issuer) && cfgsame_text(a->client_id, b->client_id) &&
 	       a->auth == b->auth && cfgsame_text(a->audience, b->audience) &&
 	       cfgsame_text(a->resource, b->resource) && cfgsame_text(a->details_type, b->details_type) &&
-	       cfgsame_text(a->ca_file, b->ca_file) && same_list(a->algorithms, b->algorithms) &&
-	       same_list(a->extra_origins, b->extra_origins) &&
+	       cfgsame_text(a->ca_file, b->ca_file) && cfgsame_list(a->algorithms, b->algorithms) &&
+	       cfgsame_list(a->extra_origins, b->extra_origins) &&
 	       cfgsame_text(a->assertion_audience, b->assertion_audience) &&
 	       cfgsame_text(a->events_audience, b->events_audience) &&
 	       a->timeout_ms == b->timeout_ms && a->skew_ms == b->skew_ms &&
@@ -49,8 +49,8 @@ static bool same_way(const struct cfg_way *a, const struct cfg_way *b)
 	       cfgsame_text(a->scope, b->scope) && cfgsame_text(a->audience, b->audience) &&
 	       cfgsame_text(a->resource, b->resource) && cfgsame_text(a->login_hint, b->login_hint) &&
 	       a->binding == b->binding && a->details == b->details &&
-	       same_list(a->approvers, b->approvers) && same_list(a->groups, b->groups) &&
-	       cfgsame_text(a->groups_claim, b->groups_claim) && same_list(a->acr, b->acr) &&
+	       cfgsame_list(a->approvers, b->approvers) && cfgsame_list(a->groups, b->groups) &&
+	       cfgsame_text(a->groups_claim, b->groups_claim) && cfgsame_list(a->acr, b->acr) &&
 	       a->max_age_ms == b->max_age_ms && a->poll_ms == b->poll_ms &&
 	       a->timeout_ms == b->timeout_ms && cfgsame_text(a->url, b->url) && cfgsame_text(a->ca_file, b->ca_file) &&
 	       same_saml(&a->saml, &b->saml) && cfgsame_text(a->then, b->then);

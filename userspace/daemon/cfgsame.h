@@ -6,6 +6,7 @@
 #include "config/config.h"
 
 bool cfgsame_text(const char *a, const char *b);
+bool cfgsame_list(const char *const *a, const char *const *b);
 /* What authd uses of it; a change of the secret is keyd's business. */
 bool cfgsame_idp(const struct cfg_idp *a, const struct cfg_idp *b);
 bool cfgsame_ways(const struct config *a, const struct config *b);

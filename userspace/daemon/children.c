@@ -20,6 +20,7 @@
 #include "daemon/hand.h"
 #include "daemon/learned.h"
 #include "daemon/registry.h"
+#include "daemon/whois.h"
 #include "daemon/parent.h"
 #include "daemon/plugin.h"
 #include "daemon/sandbox.h"
@@ -240,6 +241,7 @@ static void died(struct child *c, int status)
 		registry_worker_died(p, c);
 	} else if (c->role == ROLE_AUTHD) {
 		idp_gone(p, c);
+		whois_authd_gone(p, c);
 	} else if (c->role == ROLE_NAMED && !c->retired) {
 		learned_gone(p);
 	} else if (c->role == ROLE_KEYD) {
@@ -403,10 +405,14 @@ void children_tidy(const struct parent *p)
 	}
 }
 
-/* Decision points and assertions need no provider. */
-static bool wants_authd(const struct parent *p)
+/* Something is to be asked of, or verified by the keys of, somebody elsewhere. */
+static bool wants_authd(const struct config *c)
 {
-	return p->cfg->idp || p->cfg->nways;
+	bool wants = c->idp || c->nways;
+
+	for (uint32_t i = 0; i < c->nagents; i++)
+		wants |= c->agents[i].token != NULL;
+	return wants;
 }
 
 /* Those with a journal: more than are wanted are there only to complete recordings. */
@@ -436,7 +442,7 @@ int children_start(struct parent *p)
 		rc = prepare(p, &p->workers[i], ROLE_WORKER, i);
 	if (!rc)
 		rc = start(&p->keyd);
-	if (!rc && wants_authd(p))
+	if (!rc && wants_authd(p->cfg))
 		rc = start(&p->authd);
 	if (!rc && learned_needed(p))
 		rc = start(&p->named);
@@ -456,7 +462,7 @@ void children_config(struct parent *p)
 	child_send_config(&p->keyd);
 	if (p->authd.ipc)
 		child_send_config(&p->authd);
-	else if (wants_authd(p) && !p->authd.pid && start(&p->authd))
+	else if (wants_authd(p->cfg) && !p->authd.pid && start(&p->authd))
 		log_error("authd cannot be started");
 	if (p->named.ipc)
 		child_send_config(&p->named);
@@ -713,7 +719,7 @@ int children_start_new(struct parent *p)
 {
 	int rc = start(&p->keyd);
 
-	if (!rc && wants_authd(p))
+	if (!rc && wants_authd(p->cfg))
 		rc = start(&p->authd);
 	if (!rc && learned_needed(p))
 		rc = start(&p->named);

@@ -10,6 +10,7 @@
 #include <mntent.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "base/jsonw.h"
@@ -19,60 +20,108 @@
 #include "daemon/registry.h"
 #include "daemon/parent.h"
 
-int facts_read(struct psession *s, const struct tg_record *rec, char *json, size_t cap)
+static uint64_t ns(const struct statx_timestamp *t)
 {
-	uint64_t started = 0, inode = 0;
-	struct stat st;
-	struct jsonw j;
-	struct buf b;
+	return (uint64_t)t->tv_sec * 1000000000 + t->tv_nsec;
+}
+
+/* As the kernel has it cached: a file system of the agent's own is not asked, it may never answer. */
+static void stat_exe(const char *path, struct exe_stat *ret)
+{
+	struct statx st;
+
+	if (statx(AT_FDCWD, path, AT_STATX_DONT_SYNC, STATX_BASIC_STATS, &st))
+		return;
+	ret->dev = makedev(st.stx_dev_major, st.stx_dev_minor);
+	ret->inode = st.stx_ino;
+	ret->size = st.stx_size;
+	ret->mtime_ns = ns(&st.stx_mtime);
+	ret->ctime_ns = ns(&st.stx_ctime);
+}
+
+int facts_read(struct psession *s, const struct tg_record *rec)
+{
 	char path[64];
-	bool gone;
 	ssize_t n;
 	int pidfd;
 
+	s->steered = true;
 	s->pid = rec->tgid;
 	s->uid = rec->uid;
 	s->netns_cookie = rec->netns_cookie;
 	(void)snprintf(s->comm, sizeof(s->comm), "%.*s", TG_COMM_LEN, rec->comm);
 	pidfd = (int)syscall(SYS_pidfd_open, rec->tgid, 0);
-	gone = pidfd < 0 || !procfs_started(rec->tgid, &started);
+	s->gone = pidfd < 0 || !procfs_started(rec->tgid, &s->started_boot_ns);
 	/* Ticks are coarse: a hundredth of a second may lie between the two clocks. */
-	if (!gone && started > rec->boot_ns + 20000000) {
+	if (!s->gone && s->started_boot_ns > rec->boot_ns + 20000000) {
 		close(pidfd);
 		return -ESRCH;
 	}
-	if (!gone) {
+	if (!s->gone) {
 		(void)snprintf(path, sizeof(path), "/proc/%u/exe", rec->tgid);
 		n = readlink(path, s->exe, sizeof(s->exe) - 1);
 		s->exe[n > 0 ? n : 0] = '\0';
-		if (stat(path, &st) == 0)
-			inode = st.st_ino;
+		stat_exe(path, &s->exe_stat);
 		(void)!procfs_cgroup(rec->tgid, s->cgroup, sizeof(s->cgroup));
 		container_parse(s->cgroup, &s->container);
 		container_image(&s->container);
 	}
 	if (pidfd >= 0)
 		close(pidfd);
-	buf_init(&b, cap);
-	jsonw_init(&j, &b, false);
-	jsonw_object(&j);
-	jsonw_kv_bool(&j, "process_gone", gone);
-	jsonw_kv_string(&j, "exe", s->exe);
-	jsonw_kv_u64(&j, "exe_inode", inode);
-	jsonw_kv_u64(&j, "started_boot_ns", started);
-	jsonw_kv_string(&j, "cgroup", s->cgroup);
-	jsonw_kv_string(&j, "container", s->container.id);
-	jsonw_kv_string(&j, "runtime", s->container.runtime);
-	jsonw_kv_string(&j, "pod", s->container.pod);
-	jsonw_kv_string(&j, "image", s->container.image);
-	jsonw_kv_u64(&j, "netns_cookie", rec->netns_cookie);
-	jsonw_object_end(&j);
-	if (!jsonw_end(&j) && b.n < cap) {
-		memcpy(json, buf_data(&b), b.n);
-		json[b.n] = '\0';
-	}
-	buf_done(&b);
 	return 0;
+}
+
+static void put_token(const struct psession *s, struct jsonw *j)
+{
+	jsonw_name(j, "token");
+	jsonw_object(j);
+	if (s->token_sha256[0])
+		jsonw_kv_string(j, "sha256", s->token_sha256);
+	if (s->token_why)
+		jsonw_kv_string(j, "refused", s->token_why);
+	if (s->token_claims) {
+		jsonw_name(j, "claims");
+		jsonw_members(j, slice_str(s->token_claims));
+	}
+	jsonw_object_end(j);
+}
+
+static void put_process(const struct psession *s, struct jsonw *j)
+{
+	jsonw_kv_bool(j, "process_gone", s->gone);
+	jsonw_kv_u64(j, "pid", s->pid);
+	jsonw_kv_string(j, "exe", s->exe);
+	if (strlen(s->exe) + 1 == sizeof(s->exe))
+		jsonw_kv_bool(j, "exe_cut", true);
+	jsonw_kv_u64(j, "exe_inode", s->exe_stat.inode);
+	if (s->exe_sha256[0])
+		jsonw_kv_string(j, "exe_sha256", s->exe_sha256);
+	jsonw_kv_u64(j, "started_boot_ns", s->started_boot_ns);
+	jsonw_kv_string(j, "cgroup", s->cgroup);
+	jsonw_kv_string(j, "container", s->container.id);
+	jsonw_kv_string(j, "runtime", s->container.runtime);
+	jsonw_kv_string(j, "pod", s->container.pod);
+	jsonw_kv_string(j, "image", s->container.image);
+	jsonw_kv_u64(j, "netns_cookie", s->netns_cookie);
+}
+
+void facts_json(const struct psession *s, struct buf *ret)
+{
+	struct jsonw j;
+
+	jsonw_init(&j, ret, false);
+	jsonw_object(&j);
+	if (!s->steered)
+		jsonw_kv_bool(&j, "gateway", true);
+	jsonw_name(&j, "uid");
+	jsonw_i64(&j, s->uid == (uint32_t)-1 ? -1 : (int64_t)s->uid);
+	if (s->steered)
+		put_process(s, &j);
+	if (s->token_claims || s->token_why)
+		put_token(s, &j);
+	jsonw_object_end(&j);
+	if (jsonw_end(&j))
+		buf_reset(ret);
 }
 
 /* -------------------------------------------------------------- sock_diag */

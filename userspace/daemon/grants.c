@@ -10,7 +10,7 @@
 #include "daemon/audit.h"
 #include "daemon/decisions.h"
 #include "daemon/grants.h"
-#include "daemon/idp_ask.h"
+#include "daemon/peek.h"
 #include "daemon/registry.h"
 #include "daemon/parent.h"
 #include "inspect/inspect.h"
@@ -49,6 +49,8 @@ static struct grant *grant_for(struct parent *p, const struct approval *a)
 	list_each(it, &p->grants) {
 		struct grant *g = container_of(it, struct grant, link);
 
+		if (strcmp(g->token, a->token) != 0 && strcmp(g->scope, "*") != 0)
+			continue;
 		if (g->until_boot_ns > now && strcmp(g->agent, a->agent) == 0 &&
 		    strcmp(g->target, a->target) == 0 &&
 		    (strcmp(g->scope, "*") == 0 ||
@@ -92,6 +94,7 @@ static struct grant *grant_given(struct parent *p, const struct approval *a, con
 
 	if (!g)
 		return NULL;
+	memcpy(g->token, a->token, sizeof(g->token));
 	memcpy(g->user, a->user, sizeof(g->user));
 	memcpy(g->database, a->database, sizeof(g->database));
 	return g;
@@ -130,6 +133,7 @@ void approval_free(struct parent *p, struct approval *a)
 	p->napprovals--;
 	if (agent)
 		agent->approvals--;
+	peek_cancel(a->peek);
 	list_each(it, &a->waiters)
 		free(container_of(it, struct waiter, link));
 	list_del(&a->link);
@@ -233,9 +237,14 @@ static void tell_pending(struct child *c, uint64_t ask, const struct uuid *u, co
 /* Equal access that is being asked for already: one decision serves both. */
 static struct approval *same_access(struct parent *p, const struct approval *b)
 {
+	/* Of a token that is not known nobody can say that it is the same. */
+	if (b->needs_token && !b->token[0])
+		return NULL;
 	list_each(it, &p->approvals) {
 		struct approval *a = container_of(it, struct approval, link);
 
+		if (strcmp(a->token, b->token) != 0)
+			continue;
 		if (!a->statement && strcmp(a->ways, b->ways) == 0 && strcmp(a->agent, b->agent) == 0 &&
 		    strcmp(a->target, b->target) == 0 && strcmp(a->scope, b->scope) == 0 &&
 		    same_login(a, b->user, b->database))
@@ -248,33 +257,6 @@ static struct approval *same_access(struct parent *p, const struct approval *b)
 static bool too_many(const struct parent *p, const struct psession *s)
 {
 	return p->napprovals > APPROVALS_MAX || s->agent->approvals > APPROVALS_AGENT;
-}
-
-static void ask_idp(struct parent *p, struct approval *a, const struct psession *s)
-{
-	struct idp_ask q = {
-		.ways = a->ways,
-		.scope = a->scope,
-		.agent = a->agent,
-		.target = a->target,
-		.effect = a->effect,
-		.text = a->text ? a->text : "",
-		.user = a->user,
-		.database = a->database,
-		.request = a->id,
-		.session = s->id,
-		.facts = "",
-		.has_digest = a->statement,
-		.max_ms = a->max_ms,
-		.hold_ms = (a->until_boot_ns - clock_boot_ns()) / 1000000,
-	};
-
-	memcpy(q.digest, a->digest, sizeof(q.digest));
-	a->idp_id = ++p->next_id;
-	a->authd = &p->authd;
-	ipc_begin(p->authd.ipc, IPC_IDP_ASK, a->idp_id);
-	idp_ask_put(p->authd.ipc, &q);
-	ipc_send(p->authd.ipc);
 }
 
 void access_ask(struct parent *p, struct child *c, struct ipc_msg *m)
@@ -296,7 +278,7 @@ void access_ask(struct parent *p, struct child *c, struct ipc_msg *m)
 			approval_free(p, a);
 		return;
 	}
-	(void)snprintf(a->ways, sizeof(a->ways), "%.*s", (int)ways.n, (const char *)ways.p);
+	approval_set_ways(p, a, s, ways);
 	a->max_ms = max_ms ? max_ms : QUARTER_MS;
 	(void)snprintf(a->scope, sizeof(a->scope), "%.*s", (int)scope.n, (const char *)scope.p);
 	(void)snprintf(a->rule, sizeof(a->rule), "%.*s", (int)rule.n, (const char *)rule.p);
@@ -327,7 +309,7 @@ void access_ask(struct parent *p, struct child *c, struct ipc_msg *m)
 	if (g)
 		decision_join(a, g);
 	else if (a->ways[0])
-		ask_idp(p, a, s);
+		approval_ask(p, a, s);
 	else
 		log_notice("approval %s: agent %s asks for target %s: `tidegate approval approve %s`",
 			   a->id, a->agent, a->target, a->id);
@@ -360,7 +342,7 @@ void statement_ask(struct parent *p, struct child *c, struct ipc_msg *m)
 		return;
 	}
 	a->in_transaction = in_tx;
-	(void)snprintf(a->ways, sizeof(a->ways), "%.*s", (int)way.n, (const char *)way.p);
+	approval_set_ways(p, a, s, way);
 	a->text = strndup((const char *)text.p, min_size(text.n, STATEMENT_SHOWN));
 	make_valid(a->text);
 	memcpy(a->digest, digest.p, sizeof(a->digest));
@@ -371,7 +353,7 @@ void statement_ask(struct parent *p, struct child *c, struct ipc_msg *m)
 	log_notice("approval %s: agent %s on target %s: %s: %.200s", a->id, a->agent, a->target,
 		   a->effect, a->text ? a->text : "");
 	if (a->ways[0]) {
-		ask_idp(p, a, s);
+		approval_ask(p, a, s);
 		return;
 	}
 	(void)snprintf(words, sizeof(words), "`tidegate approval approve %s`", a->id);
@@ -657,7 +639,7 @@ static void ask_again(struct parent *p, struct approval *a)
 	const struct psession *s = list_empty(&a->waiters) ? NULL : registry_find(p, &w->session);
 
 	if (p->authd.ipc && s)
-		ask_idp(p, a, s);
+		approval_ask(p, a, s);
 	else
 		deny_unasked(p, a);
 }

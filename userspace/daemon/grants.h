@@ -14,6 +14,7 @@ struct grant {
 	char agent[NAME_MAX_LEN], target[NAME_MAX_LEN];
 	char user[128], database[128]; /* that were asked for; break-glass: "", any */
 	char scope[256]; /* "*": any (break-glass) */
+	char token[65]; /* it was given for this one: digest; "": for none */
 	char via[256], by[192], reason[256];
 	uint64_t since_wall_ns, until_wall_ns, until_boot_ns;
 	uint64_t signing;  /* of the receipt that is being signed; until then it serves nobody */
@@ -49,8 +50,7 @@ struct approval {
 	uint64_t since_wall_ns, until_wall_ns, until_boot_ns, max_ms;
 	bool in_transaction;
 	struct list waiters;
-	uint64_t idp_id;
-	struct child *authd; /* that was asked */
+	struct child *authd; /* that was asked; NULL: none yet */
 	/* Decided: waits for the receipt with this number. */
 	uint64_t signing;
 	struct {
@@ -58,6 +58,12 @@ struct approval {
 		uint16_t reason;
 		char by[192], request[HANDLE_TEXT], detail[256], grant[HANDLE_TEXT];
 	} held;
+	uint64_t idp_id; /* 0: not asked yet */
+	/* Where a way asks about the agent's own token: it is read anew, then the way is asked. */
+	bool needs_token;
+	char token[65]; /* digest; "": not known */
+	struct parent *p;
+	struct peek *peek;
 };
 
 void access_ask(struct parent *p, struct child *c, struct ipc_msg *m);
@@ -94,6 +100,10 @@ void approval_free(struct parent *p, struct approval *a);
 /* The ways that were asked, or "builtin". */
 const char *approval_via(const struct approval *a);
 void who_is(uint32_t uid, char dst[64]);
+/* approval_ask.c: the ways that are asked, and that they are. */
+void approval_set_ways(struct parent *p, struct approval *a, const struct psession *s,
+		       struct slice ways);
+void approval_ask(struct parent *p, struct approval *a, const struct psession *s);
 json_t *approval_json(const struct approval *a);
 json_t *grant_json(struct parent *p, const struct grant *g);
 

@@ -26,6 +26,7 @@ static json_t *save_grant(struct hand *h, const struct grant *g)
 	if (g->evidence)
 		hand_put(h, o, "evidence", json_incref(g->evidence));
 	hand_put_u64(h, o, "idp_id", g->idp_id);
+	hand_put_str(h, o, "token", g->token);
 	return o;
 }
 
@@ -53,6 +54,7 @@ static void take_grant(struct parent *p, struct hand *h, const json_t *o)
 	g->receipt = hand_dup(h, o, "receipt");
 	g->evidence = json_incref(json_object_get(o, "evidence"));
 	g->idp_id = hand_u64(h, o, "idp_id");
+	hand_str(h, o, "token", g->token, sizeof(g->token));
 	list_add_tail(&p->grants, &g->link);
 }
 
@@ -136,6 +138,8 @@ static json_t *save_approval(struct hand *h, const struct approval *a)
 	hand_put_u64(h, o, "max_ms", a->max_ms);
 	hand_put_bool(h, o, "in_transaction", a->in_transaction);
 	hand_put_u64(h, o, "idp_id", a->idp_id);
+	hand_put_str(h, o, "token", a->token);
+	hand_put_bool(h, o, "needs_token", a->needs_token);
 	if (a->authd)
 		hand_put_u64(h, o, "authd", child_key(a->authd));
 	hand_put_u64(h, o, "signing", a->signing);
@@ -242,6 +246,8 @@ static void take_approval(struct parent *p, struct hand *h, const json_t *o)
 	a->max_ms = hand_u64(h, o, "max_ms");
 	a->in_transaction = hand_bool(h, o, "in_transaction");
 	a->idp_id = hand_u64(h, o, "idp_id");
+	hand_str(h, o, "token", a->token, sizeof(a->token));
+	a->needs_token = hand_has(o, "needs_token") && hand_bool(h, o, "needs_token");
 	a->authd = hand_has(o, "authd") ? child_by_key(p, hand_u64(h, o, "authd")) : NULL;
 	a->signing = hand_u64(h, o, "signing");
 	take_held(h, json_object_get(o, "held"), a);

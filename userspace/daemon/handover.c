@@ -294,6 +294,7 @@ static void tell(struct parent *p, struct hand *h, const json_t *root)
 {
 	uint32_t sessions = HASH_COUNT(p->sessions), old = children_retired(p);
 
+	sessions_tell_again(p);
 	grants_ask_again(p);
 	accel_start(p);
 	downtime_resume(p);

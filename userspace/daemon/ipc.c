@@ -71,12 +71,6 @@ int ipc_pair(int ret_fds[2])
 	return 0;
 }
 
-/* Passwords pass through here: nothing of them stays in the buffers. */
-static bool is_secret(unsigned type)
-{
-	return type >= IPC_KEY_PASSWORD && type <= IPC_KEY_CLIENT;
-}
-
 static void queued_free(struct queued *q)
 {
 	for (unsigned i = 0; i < q->nfds; i++)
@@ -187,9 +181,9 @@ static bool receive(struct ipc *ipc)
 		m.bad = true;
 	} else {
 		ipc->ops->message(ipc->ctx, ipc, &m);
-		if (is_secret(m.type))
-			explicit_bzero(ipc->in, (size_t)n);
 	}
+	/* Passwords and tokens pass through here: nothing of them stays in the buffers. */
+	explicit_bzero(ipc->in, (size_t)n);
 	for (unsigned i = m.nfds_taken; i < m.nfds; i++)
 		close(m.fds[i]);
 	if (m.bad && !ipc->closing)
@@ -440,8 +434,7 @@ void ipc_send(struct ipc *ipc)
 		rc = send_now(ipc, ipc->out, ipc->out_n, ipc->out_fds, ipc->out_nfds);
 	if (rc == -EAGAIN)
 		rc = enqueue(ipc);
-	if (is_secret(head.type))
-		explicit_bzero(ipc->out, ipc->out_n);
+	explicit_bzero(ipc->out, ipc->out_n);
 	/* The reading side finds out too, and tells; here the caller may be deep in its state. */
 	if (rc)
 		ipc->broken = true;

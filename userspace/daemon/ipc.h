@@ -95,6 +95,8 @@ enum {
 	X(IDP_EVENT, "A>P str kind, str issuer, str subject, str session: one of them is empty")   \
 	X(IDP_CANCEL, "P>A id")                                                                    \
 	X(IDP_STATE, "P>A id -> A>P id, str json")                                                 \
+	X(TOKEN_CHECK, "P>A id, str agent, bytes token -> A>P id, u32 reason, str detail, "        \
+		       "str digest, str claims: JSON object")                                      \
 	/* named (R) */                                                                            \
 	X(DNS_HOST, "P>R str text: the host's resolv.conf")                                        \
 	X(DNS_AGENT, "P>R u32 id, str name")                                                       \

@@ -22,7 +22,6 @@ struct resolve {
 	uint64_t id;
 	struct uuid session;
 	struct learned_ask ask;
-	char *facts;
 };
 
 /* ------------------------------------------------------------- addresses */
@@ -430,7 +429,6 @@ static void join(const struct parent *p, const struct learned_ask *ask, const ui
 static void resolve_free(struct resolve *r)
 {
 	list_del(&r->link);
-	free(r->facts);
 	free(r);
 }
 
@@ -445,8 +443,7 @@ static struct child *ready_named(struct parent *p)
 	return NULL;
 }
 
-int learned_resolve(struct parent *p, const struct learned_ask *ask, const struct uuid *session,
-		    const char *facts)
+int learned_resolve(struct parent *p, const struct learned_ask *ask, const struct uuid *session)
 {
 	uint8_t hosts[16][16];
 	size_t n = learned_hosts(ask->name, hosts, ARRAY_SIZE(hosts));
@@ -458,7 +455,7 @@ int learned_resolve(struct parent *p, const struct learned_ask *ask, const struc
 		char upstream[sizeof(unused->upstream)];
 
 		join(p, ask, hosts[0], n, true, upstream, sizeof(upstream));
-		session_resolved(p, session, upstream, facts);
+		session_resolved(p, session, upstream);
 		return 0;
 	}
 	named = ready_named(p);
@@ -471,11 +468,6 @@ int learned_resolve(struct parent *p, const struct learned_ask *ask, const struc
 	r->id = ++p->next_id;
 	r->session = *session;
 	r->ask = *ask;
-	r->facts = strdup(facts);
-	if (!r->facts) {
-		resolve_free(r);
-		return -ENOMEM;
-	}
 	list_add_tail(&p->learned->asks, &r->link);
 	ipc_begin(named->ipc, IPC_DNS_RESOLVE, r->id);
 	ipc_put_str(named->ipc, ask->name);
@@ -501,7 +493,7 @@ static void take_resolved(struct parent *p, struct ipc_msg *m)
 		if (r->id != m->id)
 			continue;
 		join(p, &r->ask, addrs.p, error ? 0 : addrs.n / 16, false, upstream, sizeof(upstream));
-		session_resolved(p, &r->session, upstream, r->facts);
+		session_resolved(p, &r->session, upstream);
 		resolve_free(r);
 		return;
 	}
@@ -512,7 +504,7 @@ void learned_gone(struct parent *p)
 	list_each(it, &p->learned->asks) {
 		struct resolve *r = container_of(it, struct resolve, link);
 
-		session_resolved(p, &r->session, "", r->facts);
+		session_resolved(p, &r->session, "");
 		resolve_free(r);
 	}
 }
@@ -619,7 +611,6 @@ static json_t *save_ask(struct hand *h, const struct resolve *r)
 
 	hand_put_u64(h, o, "id", r->id);
 	hand_put_slice(h, o, "session", slice_of(r->session.b, sizeof(r->session.b)));
-	hand_put_str(h, o, "facts", r->facts);
 	hand_put_str(h, o, "name", r->ask.name);
 	hand_put_str(h, o, "host", r->ask.host);
 	hand_put_u64(h, o, "port", r->ask.port);
@@ -674,15 +665,12 @@ static void take_ask(struct parent *p, struct hand *h, const json_t *o)
 	}
 	r->id = hand_u64(h, o, "id");
 	hand_bytes(h, o, "session", r->session.b, sizeof(r->session.b));
-	r->facts = hand_dup(h, o, "facts");
 	hand_str(h, o, "name", r->ask.name, sizeof(r->ask.name));
 	hand_str(h, o, "host", r->ask.host, sizeof(r->ask.host));
 	r->ask.port = (uint16_t)hand_u64(h, o, "port");
 	hand_bytes(h, o, "first", r->ask.first, sizeof(r->ask.first));
 	r->ask.has_first = hand_bool(h, o, "has_first");
 	r->ask.wanted = true;
-	if (!r->facts)
-		hand_fail(h, "facts");
 	list_add_tail(&p->learned->asks, &r->link);
 }
 

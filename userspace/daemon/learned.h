@@ -74,9 +74,8 @@ bool learned_upstream(struct parent *p, const struct ptarget *t, const uint8_t a
 bool learned_upstream_first(const struct cfg_target *t, char *dst, struct learned_ask *ask);
 /* session_resolved() is called later; or negative errno. */
 MUST_CHECK int learned_resolve(struct parent *p, const struct learned_ask *ask,
-			       const struct uuid *session, const char *facts);
-void session_resolved(struct parent *p, const struct uuid *u, const char *upstream,
-		      const char *facts);
+			       const struct uuid *session);
+void session_resolved(struct parent *p, const struct uuid *u, const char *upstream);
 
 /* --- between learned.c and resolver.c */
 /* The sockets and files that named works with. */

@@ -27,6 +27,8 @@ struct learned_state;
 struct parent;
 struct plugin;
 struct psession;
+struct peeks;
+struct exe_digests;
 
 enum {
 	WORKERS_MAX = 64,   /* that are configured */
@@ -93,6 +95,8 @@ struct pagent {
 	char name[NAME_MAX_LEN];
 	const struct cfg_agent *cfg;
 	uint32_t sessions, approvals;
+	char token_why[128]; /* told last: why its token is not taken */
+	uint64_t token_why_boot_ns;
 };
 
 /* ----------------------------------------------------------------- parent */
@@ -142,6 +146,8 @@ struct parent {
 	uint32_t next_target, next_agent;
 	struct psession *sessions;
 	struct plugin *plugins; /* that run */
+	struct peeks *peeks;     /* peek.c */
+	struct exe_digests *digests; /* whois.c */
 	struct list grants, approvals;
 	struct list receipts; /* struct receipt_job, in receipts.c */
 	char receipt_key[RECEIPT_KEY_NAME]; /* that signs them; "": none is known */
@@ -192,6 +198,8 @@ bool recording_finished(int dir, const char *name);
 		if (c->ipc && c->ready)
 
 /* --- route.c: messages of the children */
+/* After an upgrade: who could not be told to a worker before. */
+void sessions_tell_again(struct parent *p);
 extern const struct ipc_ops route_ops;
 
 /* --- targets.c */

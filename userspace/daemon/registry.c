@@ -6,6 +6,7 @@
 #include "daemon/hand.h"
 #include "daemon/children.h"
 #include "daemon/registry.h"
+#include "daemon/whois.h"
 #include "daemon/parent.h"
 
 enum { SESSIONS_MAX = 200000 };
@@ -59,7 +60,10 @@ void registry_close(struct parent *p, struct psession *s, uint16_t reason)
 		s->agent->sessions--;
 		s->target->sessions--;
 	}
+	whois_drop(s);
 	HASH_DEL(p->sessions, s);
+	free(s->token_claims);
+	free(s->token_why);
 	free(s->user);
 	free(s->database);
 	free(s->application);
@@ -117,6 +121,22 @@ static json_t *text(const char *s)
 	return s && *s ? json_string(s) : json_null();
 }
 
+static json_t *number(uint64_t n)
+{
+	return n ? json_integer((json_int_t)n) : json_null();
+}
+
+/* What its token says; null: none is looked for. */
+static json_t *token_json(const struct psession *s)
+{
+	json_t *claims = s->token_claims ? json_loads(s->token_claims, 0, NULL) : NULL;
+
+	if (!s->token_claims && !s->token_why)
+		return json_null();
+	return json_pack("{s:o, s:o, s:o}", "sha256", text(s->token_sha256), "claims",
+			 claims ? claims : json_null(), "refused", text(s->token_why));
+}
+
 void registry_json(const struct psession *s, json_t *o)
 {
 	char when[32];
@@ -133,6 +153,10 @@ void registry_json(const struct psession *s, json_t *o)
 	(void)json_object_set_new(o, "pid", s->pid ? json_integer(s->pid) : json_null());
 	(void)json_object_set_new(o, "uid", json_integer((int)s->uid));
 	(void)json_object_set_new(o, "exe", text(s->exe));
+	(void)json_object_set_new(o, "exe_inode", number(s->exe_stat.inode));
+	(void)json_object_set_new(o, "exe_sha256", text(s->exe_sha256));
+	(void)json_object_set_new(o, "started_boot_ns", number(s->started_boot_ns));
+	(void)json_object_set_new(o, "token", token_json(s));
 	(void)json_object_set_new(o, "comm", text(s->comm));
 	(void)json_object_set_new(o, "cgroup", text(s->cgroup));
 	(void)json_object_set_new(o, "container", text(s->container.id));
@@ -154,6 +178,36 @@ void registry_json(const struct psession *s, json_t *o)
 }
 
 /* ---------------------------------------------------------------- upgrades */
+
+/* What was found out of its process; one that is not told yet is looked at anew. */
+static void save_who(struct hand *h, json_t *o, const struct psession *s)
+{
+	hand_put_bool(h, o, "steered", s->steered);
+	hand_put_bool(h, o, "gone", s->gone);
+	hand_put_bool(h, o, "untold", s->whois != NULL);
+	hand_put_u64(h, o, "started", s->started_boot_ns);
+	hand_put_u64(h, o, "exe_inode", s->exe_stat.inode);
+	hand_put_str(h, o, "exe_sha256", s->exe_sha256);
+	hand_put_str(h, o, "token_sha256", s->token_sha256);
+	hand_put_str(h, o, "token_claims", s->token_claims);
+	hand_put_str(h, o, "token_why", s->token_why);
+}
+
+/* A binary that did not know of it has not left it. */
+static void take_who(struct hand *h, const json_t *o, struct psession *s)
+{
+	if (!hand_has(o, "steered"))
+		return;
+	s->steered = hand_bool(h, o, "steered");
+	s->gone = hand_bool(h, o, "gone");
+	s->untold = hand_bool(h, o, "untold");
+	s->started_boot_ns = hand_u64(h, o, "started");
+	s->exe_stat.inode = hand_u64(h, o, "exe_inode");
+	hand_str(h, o, "exe_sha256", s->exe_sha256, sizeof(s->exe_sha256));
+	hand_str(h, o, "token_sha256", s->token_sha256, sizeof(s->token_sha256));
+	s->token_claims = hand_dup(h, o, "token_claims");
+	s->token_why = hand_dup(h, o, "token_why");
+}
 
 static json_t *save_session(struct hand *h, const struct psession *s)
 {
@@ -190,6 +244,7 @@ static json_t *save_session(struct hand *h, const struct psession *s)
 	hand_put_u64(h, o, "out", s->out);
 	hand_put_u64(h, o, "masked", s->masked);
 	hand_put_str(h, o, "grant", s->grant);
+	save_who(h, o, s);
 	return o;
 }
 
@@ -237,6 +292,7 @@ static void take_session(struct parent *p, struct hand *h, const json_t *o)
 	s->agent = agent_by_id(p, (uint32_t)hand_u64(h, o, "agent"));
 	s->target = target_by_id(p, (uint32_t)hand_u64(h, o, "target"));
 	take_texts(h, o, s);
+	take_who(h, o, s);
 	s->in_netns = hand_bool(h, o, "in_netns");
 	s->netns_cookie = hand_u64(h, o, "netns");
 	s->pid = (uint32_t)hand_u64(h, o, "pid");

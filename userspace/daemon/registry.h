@@ -6,6 +6,11 @@
 #include "daemon/container.h"
 #include "daemon/parent.h"
 
+/* Tells one content of a file from another. */
+struct exe_stat {
+	uint64_t dev, inode, size, mtime_ns, ctime_ns;
+};
+
 struct psession {
 	UT_hash_handle hh;
 	struct uuid uuid;
@@ -16,6 +21,15 @@ struct psession {
 	char *user, *database, *application;
 	char *login_as; /* whom Tidegate logs in as; NULL or "": the agent does it itself */
 	char exe[256], cgroup[256], comm[TG_COMM_LEN + 1];
+	bool steered, gone;	  /* its process, when it was looked for */
+	uint64_t started_boot_ns; /* of that process */
+	struct exe_stat exe_stat;
+	char exe_sha256[65]; /* "": not known, or not asked for */
+	char *token_claims;  /* JSON: those of the verified token that are told; NULL: none */
+	char *token_why;     /* why there are none; NULL: no token is looked for */
+	char token_sha256[65]; /* of the token that was read, accepted or not; "": none */
+	struct whois *whois;   /* more is being found out */
+	bool untold;	       /* that was going on when the daemon was upgraded */
 	struct container container;
 	bool in_netns; /* the target is reached in the agent's network namespace */
 	uint64_t netns_cookie; /* of the agent; 0: not steered */
@@ -39,8 +53,11 @@ void registry_json(const struct psession *s, json_t *o);
 uint32_t registry_kill(struct parent *p, const struct uuid *u, const char *agent,
 		       const char *target, uint16_t reason, const char *words);
 
-/* What /proc says of the process in @rec; JSON for the recording. 0, or -ESRCH: it is another. */
-MUST_CHECK int facts_read(struct psession *s, const struct tg_record *rec, char *json, size_t cap);
+/* What /proc says of the process in @rec. 0, or -ESRCH: it is another. */
+MUST_CHECK int facts_read(struct psession *s, const struct tg_record *rec);
+enum { FACTS_MAX = 16 << 10 };
+/* All that is known of the session's process and token: JSON for the recording and for those asked. */
+void facts_json(const struct psession *s, struct buf *ret);
 /* Agent of a gateway connection, by the owner of its socket or by source; NULL: none. */
 struct pagent *facts_gateway_agent(struct parent *p, const char *peer, const char *local,
 				   bool by_owner, uint32_t *ret_uid);

@@ -17,6 +17,7 @@
 #include "daemon/plugin.h"
 #include "daemon/receipts.h"
 #include "daemon/registry.h"
+#include "daemon/whois.h"
 #include "daemon/parent.h"
 #include "tidegate_rec.h"
 
@@ -126,8 +127,8 @@ static bool choose_upstream(struct psession *s, const struct opening *o, struct 
 }
 
 /* Who it is and where it goes; a reason if it may not be. */
-static uint16_t identify(struct parent *p, struct psession *s, const struct opening *o, char *facts,
-			 size_t cap, struct learned_ask *ask)
+static uint16_t identify(struct parent *p, struct psession *s, const struct opening *o,
+			 struct learned_ask *ask)
 {
 	uint32_t uid = (uint32_t)-1;
 
@@ -135,14 +136,12 @@ static uint16_t identify(struct parent *p, struct psession *s, const struct open
 	if (o->steered) {
 		s->agent = agent_by_id(p, o->rec.agent);
 		s->target = target_by_id(p, o->rec.target);
-		if (facts_read(s, &o->rec, facts, cap))
+		if (facts_read(s, &o->rec))
 			return TG_R_UNKNOWN_AGENT;
 	} else {
 		s->target = target_find(p, slice_str(o->target));
 		s->agent = facts_gateway_agent(p, o->peer, o->local, o->by_owner, &uid);
 		s->uid = uid;
-		(void)snprintf(facts, cap, "{\"gateway\":true,\"uid\":%lld}",
-			       uid == (uint32_t)-1 ? -1LL : (long long)uid);
 	}
 	if (!s->agent || !s->agent->cfg)
 		return TG_R_UNKNOWN_AGENT;
@@ -195,45 +194,80 @@ static void socket_ask(struct parent *p, struct child *c, struct ipc_msg *m)
 	close(fd);
 }
 
-/* The end of session_open: now, or when the target's name is resolved. */
-static void give_facts(struct psession *s, uint16_t why, const char *facts)
+/* The worker is told who it is; @why: that it may not be. */
+static void tell_facts(struct parent *p, struct psession *s, uint16_t why)
 {
-	struct child *c = s->worker;
+	struct ipc *ipc = s->worker->ipc;
 	uint32_t error = 0, n = 0;
 	uint16_t no_socket = 0;
 	int fd = -1, sockets[2];
+	struct buf facts;
 
+	if (!ipc)
+		return;
+	buf_init(&facts, FACTS_MAX);
+	facts_json(s, &facts);
 	if (!why) {
-		s->open = true;
-		s->agent->sessions++;
-		s->target->sessions++;
-		fd = open_recording(c->p, s->id, true, &error);
-		s->in_netns = s->netns_cookie && s->target->cfg->netns_agent;
-		n = upstream_sockets(c->p, s, sockets, &no_socket);
+		fd = open_recording(p, s->id, true, &error);
+		n = upstream_sockets(p, s, sockets, &no_socket);
 	}
-	ipc_begin(c->ipc, IPC_SESSION_FACTS, 0);
-	ipc_put_uuid(c->ipc, &s->uuid);
-	ipc_put_u32(c->ipc, why);
-	ipc_put_str(c->ipc, why ? "" : s->agent->name);
-	ipc_put_str(c->ipc, why ? "" : s->target->name);
-	ipc_put_str(c->ipc, s->upstream);
-	ipc_put_str(c->ipc, facts);
-	ipc_put_u32(c->ipc, error);
-	ipc_put_u32(c->ipc, n);
-	ipc_put_u32(c->ipc, no_socket);
+	ipc_begin(ipc, IPC_SESSION_FACTS, 0);
+	ipc_put_uuid(ipc, &s->uuid);
+	ipc_put_u32(ipc, why);
+	ipc_put_str(ipc, why ? "" : s->agent->name);
+	ipc_put_str(ipc, why ? "" : s->target->name);
+	ipc_put_str(ipc, s->upstream);
+	ipc_put_slice(ipc, facts.n ? buf_slice(&facts) : slice_str("{}"));
+	ipc_put_u32(ipc, error);
+	ipc_put_u32(ipc, n);
+	ipc_put_u32(ipc, no_socket);
 	if (fd >= 0)
-		ipc_put_fd(c->ipc, fd);
+		ipc_put_fd(ipc, fd);
 	for (uint32_t i = 0; i < n; i++)
-		ipc_put_fd(c->ipc, sockets[i]);
-	ipc_send(c->ipc);
+		ipc_put_fd(ipc, sockets[i]);
+	ipc_send(ipc);
+	buf_done(&facts);
 	if (fd >= 0)
 		close(fd);
 	for (uint32_t i = 0; i < n; i++)
 		close(sockets[i]);
 }
 
-void session_resolved(struct parent *p, const struct uuid *u, const char *upstream,
-		      const char *facts)
+static void known(struct parent *p, struct psession *s)
+{
+	tell_facts(p, s, TG_R_NONE);
+}
+
+void sessions_tell_again(struct parent *p)
+{
+	struct psession *s, *tmp;
+
+	HASH_ITER(hh, p->sessions, s, tmp)
+	{
+		if (!s->untold)
+			continue;
+		s->untold = false;
+		if (!s->open || !whois_start(p, s, known))
+			tell_facts(p, s, s->open ? TG_R_NONE : TG_R_UNKNOWN_AGENT);
+	}
+}
+
+/* Where it goes is settled; who it is may take a while longer. */
+static void settled(struct parent *p, struct psession *s, uint16_t why)
+{
+	if (why) {
+		tell_facts(p, s, why);
+		return;
+	}
+	s->open = true;
+	s->agent->sessions++;
+	s->target->sessions++;
+	s->in_netns = s->netns_cookie && s->target->cfg->netns_agent;
+	if (!whois_start(p, s, known))
+		tell_facts(p, s, TG_R_NONE);
+}
+
+void session_resolved(struct parent *p, const struct uuid *u, const char *upstream)
 {
 	struct psession *s = registry_find(p, u);
 	uint16_t why = 0;
@@ -245,7 +279,7 @@ void session_resolved(struct parent *p, const struct uuid *u, const char *upstre
 	else if (!upstream[0])
 		why = TG_R_UPSTREAM_NAME;
 	(void)snprintf(s->upstream, sizeof(s->upstream), "%s", upstream);
-	give_facts(s, why, facts);
+	settled(p, s, why);
 }
 
 static void session_open(struct parent *p, struct child *c, struct ipc_msg *m)
@@ -254,7 +288,6 @@ static void session_open(struct parent *p, struct child *c, struct ipc_msg *m)
 	struct learned_ask ask = {0};
 	struct opening o = {0};
 	struct psession *s;
-	char facts[2048] = "{}";
 	uint16_t why;
 
 	if (!parse_opening(m, &o)) {
@@ -264,12 +297,12 @@ static void session_open(struct parent *p, struct child *c, struct ipc_msg *m)
 	s = registry_open(p, c, &u);
 	if (!s)
 		return; /* the worker's own deadline ends it */
-	why = identify(p, s, &o, facts, sizeof(facts), &ask);
-	if (!why && ask.wanted && learned_resolve(p, &ask, &u, facts) == 0)
+	why = identify(p, s, &o, &ask);
+	if (!why && ask.wanted && learned_resolve(p, &ask, &u) == 0)
 		return; /* session_resolved() */
 	if (!why && ask.wanted)
 		why = TG_R_UPSTREAM_NAME;
-	give_facts(s, why, facts);
+	settled(p, s, why);
 }
 
 static char *dup_slice(struct slice s)
@@ -520,6 +553,9 @@ static void from_authd(struct parent *p, struct child *c, struct ipc_msg *m)
 		break;
 	case IPC_IDP_PENDING:
 		idp_pending(p, m);
+		break;
+	case IPC_TOKEN_CHECK:
+		whois_checked(p, m);
 		break;
 	case IPC_IDP_STATE: {
 		struct slice json = ipc_get_str(m), ways = ipc_get_str(m);

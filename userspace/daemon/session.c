@@ -314,13 +314,15 @@ static void identified(struct session *s, struct slice agent, struct slice targe
 	const struct cfg_target *t = config_target(s->conf->cfg, target);
 	bool recording = false;
 
-	s->view = t ? wconf_view(s->conf, agent, t) : NULL;
+	s->view = t ? wconf_view(s->conf, agent, t, s->facts, false) : NULL;
 	if (s->view && s->upstream)
 		recording = srec_open(s);
 	/* Who it is stands in the recording now; idle sessions are many. */
-	free(s->facts);
+	if (!s->view || !s->view->by_facts) {
+		free(s->facts);
+		s->facts = NULL;
+	}
 	free(s->record);
-	s->facts = NULL;
 	s->record = NULL;
 	if (fd >= 0 || file_error)
 		journal_file(s->w->journal, &s->uuid, fd, file_error);
@@ -539,7 +541,7 @@ void session_recheck(struct session *s, struct wconf *conf)
 		return;
 	}
 	t = config_target(conf->cfg, slice_str(s->view->target->name));
-	v = t ? wconf_view(conf, slice_str(s->view->agent), t) : NULL;
+	v = t ? wconf_view(conf, slice_str(s->view->agent), t, s->facts, true) : NULL;
 	if (!v) {
 		session_end(s, TG_R_POLICY_CHANGED, NULL);
 		return;

@@ -107,7 +107,7 @@ struct session {
 	char *upstream; /* "address:port", several with spaces between, or "unix:PATH" */
 	/* Unconnected, in the agent's network namespace: for the session, for a cancel request. */
 	int upstream_fd[2];
-	char *facts; /* JSON from the parent, until it is in the recording */
+	char *facts; /* JSON from the parent, until it is in the recording, or longer if rules want it */
 	const char *user, *database, *application;
 	const char *login_as; /* whom Tidegate logs in as; NULL: the agent logs in itself */
 	struct slogin *login; /* session_login.c; NULL: none, or it is over */

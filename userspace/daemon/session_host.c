@@ -226,11 +226,11 @@ static enum insp_verdict on_login(struct session *s, const struct event *ev,
 	d.observe |= s->observe;
 	(void)snprintf(by_policy.detail, sizeof(by_policy.detail), "%s", d.rule);
 	if (!d.allowed && !d.observe) {
-		by_policy.reason = TG_R_NO_RULE;
+		by_policy.reason = d.reason;
 		(void)srec_decision(s, "access", "deny", &by_policy);
 		(void)snprintf(words, sizeof(words), "access to target %s denied for agent %s: %s",
-			       s->view->target->name, s->view->agent, reason_what(TG_R_NO_RULE));
-		return refuse(s, ret, ev->seq, TG_R_NO_RULE, words, NULL);
+			       s->view->target->name, s->view->agent, reason_what(d.reason));
+		return refuse(s, ret, ev->seq, d.reason, words, NULL);
 	}
 	if (d.via == ACCESS_NONE || d.observe) {
 		if (!srec_decision(s, "access", d.via == ACCESS_NONE ? "allow" : "observe",

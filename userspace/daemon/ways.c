@@ -54,6 +54,20 @@ int ways_list(const struct config *c, const struct idp_ask *q, const struct cfg_
 	return n;
 }
 
+bool ways_need_token(const struct config *c, const char *ways)
+{
+	const struct cfg_way *list[WAYS_MAX];
+	struct slice missing;
+	int n = ways_list(c, &(struct idp_ask){.ways = ways}, list, &missing);
+
+	for (int i = 0; i < n; i++)
+		if (list[i] && (list[i]->kind == WAY_TOKEN_EXCHANGE ||
+				list[i]->kind == WAY_INTROSPECTION ||
+				list[i]->kind == WAY_SAML_BEARER || list[i]->kind == WAY_SAML))
+			return true;
+	return false;
+}
+
 /* ------------------------------------------------------------------- texts */
 
 static const char *placeholder(struct slice name, const struct idp_ask *q)

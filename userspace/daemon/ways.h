@@ -21,6 +21,9 @@ enum { WAYS_MAX = 16, BINDING_MAX = 256, HINT_MAX = 512 };
 MUST_CHECK int ways_list(const struct config *c, const struct idp_ask *q,
 			 const struct cfg_way *ret[WAYS_MAX], struct slice *ret_missing);
 
+/* True if one of them asks about the agent's own token. @ways as in struct idp_ask. */
+bool ways_need_token(const struct config *c, const char *ways);
+
 /* Fills @ret with what points into @w, @q and @a. 0, -ENOMEM, -ENODATA: the agent has no token. */
 MUST_CHECK int ways_oidc(const struct cfg_way *w, const struct idp_ask *q, struct arena *a,
 			 struct oidc_ask *ret);

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <jansson.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -27,51 +28,6 @@ enum {
 };
 
 /* ----------------------------------------------------------- configuration */
-
-struct wconf *wconf_ref(struct wconf *c)
-{
-	c->refs++;
-	return c;
-}
-
-void wconf_unref(struct wconf *c)
-{
-	if (!c || --c->refs)
-		return;
-	list_each(it, &c->views) {
-		struct wview *v = container_of(it, struct wview, link);
-
-		policy_view_free(v->view);
-		free(v->agent);
-		free(v);
-	}
-	config_free(c->cfg);
-	free(c);
-}
-
-struct wview *wconf_view(struct wconf *c, struct slice agent, const struct cfg_target *target)
-{
-	struct wview *v;
-
-	list_each(it, &c->views) {
-		v = container_of(it, struct wview, link);
-		if (v->target == target && slice_eq_str(agent, v->agent))
-			return v;
-	}
-	v = calloc(1, sizeof(*v));
-	if (!v)
-		return NULL;
-	v->conf = c;
-	v->target = target;
-	v->agent = strndup((const char *)agent.p, agent.n);
-	if (!v->agent || policy_view_new(c->cfg->policy, agent, slice_str(target->name), &v->view)) {
-		free(v->agent);
-		free(v);
-		return NULL;
-	}
-	list_add_tail(&c->views, &v->link);
-	return v;
-}
 
 static void take_config(struct worker *w, struct ipc_msg *m)
 {
@@ -568,6 +524,8 @@ static void init(struct worker *w, struct ipc_msg *m)
 		log_error("the journal cannot be used: %s", strerror(-rc));
 		exit(1);
 	}
+	/* The sessions' facts are JSON; its tables are seeded from a file, which is out of reach soon. */
+	json_object_seed(0);
 	rc = sandbox_worker();
 	if (rc) {
 		log_error("the sandbox cannot be set up: %s", strerror(-rc));

@@ -49,6 +49,7 @@ struct wview {
 	const struct cfg_target *target;
 	struct policy_view *view;
 	char *agent;
+	bool by_facts; /* of some sessions only */
 };
 
 struct worker {
@@ -106,8 +107,12 @@ static inline void count_reason(struct worker *w, uint16_t reason)
 
 struct wconf *wconf_ref(struct wconf *c);
 void wconf_unref(struct wconf *c);
-/* The view of @agent on @target under @c, made on first use; NULL: no memory. */
-struct wview *wconf_view(struct wconf *c, struct slice agent, const struct cfg_target *target);
+/*
+ * The view of @agent on @target under @c, made on first use; NULL: no memory. @facts: the
+ * session's, JSON or NULL; @older: found out under another policy, which may have asked for less.
+ */
+struct wview *wconf_view(struct wconf *c, struct slice agent, const struct cfg_target *target,
+			 const char *facts, bool older);
 
 /*
  * @fd, which was opened last, may be used for a session: the rest is for what the parent

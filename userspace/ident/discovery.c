@@ -69,7 +69,7 @@ static char *endpoint(const json_t *doc, const char *name, const struct discover
 int discovery_parse(struct slice json, const struct discovery_rules *rules, struct discovery *ret,
 		    char *error, size_t error_cap)
 {
-	struct discovery d = {NULL};
+	struct discovery d = {.jwks_uri = NULL};
 	json_t *doc = strict_json_object(json, DISCOVERY_MAX, error, error_cap);
 	char ignored[256];
 	const char *issuer;
@@ -87,11 +87,14 @@ int discovery_parse(struct slice json, const struct discovery_rules *rules, stru
 			       rules->issuer);
 		goto out;
 	}
-	d.token_endpoint = endpoint(doc, "token_endpoint", rules, error, error_cap);
-	if (d.token_endpoint)
+	if (!rules->keys_only)
+		d.token_endpoint = endpoint(doc, "token_endpoint", rules, error, error_cap);
+	if (d.token_endpoint || rules->keys_only)
 		d.jwks_uri = endpoint(doc, "jwks_uri", rules, error, error_cap);
-	if (!d.token_endpoint || !d.jwks_uri)
+	if (!d.jwks_uri)
 		goto out;
+	if (rules->keys_only)
+		goto taken;
 	/* One that lies elsewhere is as good as none: who wants it is told so. */
 	d.backchannel_endpoint = endpoint(doc, "backchannel_authentication_endpoint", rules,
 					  ignored, sizeof(ignored));
@@ -99,8 +102,9 @@ int discovery_parse(struct slice json, const struct discovery_rules *rules, stru
 				     sizeof(ignored));
 	d.introspection_endpoint = endpoint(doc, "introspection_endpoint", rules, ignored,
 					    sizeof(ignored));
+taken:
 	*ret = d;
-	d = (struct discovery){NULL};
+	d = (struct discovery){.jwks_uri = NULL};
 	err = 0;
 out:
 	discovery_done(&d);
@@ -115,5 +119,5 @@ void discovery_done(struct discovery *d)
 	free(d->backchannel_endpoint);
 	free(d->device_endpoint);
 	free(d->introspection_endpoint);
-	*d = (struct discovery){NULL};
+	*d = (struct discovery){.jwks_uri = NULL};
 }

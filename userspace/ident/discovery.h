@@ -18,10 +18,11 @@ struct discovery_rules {
 	const char *issuer;
 	const char *const *extra_origins; /* "https://keys.example.com", NULL-terminated, or NULL */
 	bool allow_http;		  /* on loopback */
+	bool keys_only;			  /* no endpoint but `jwks_uri` is needed, and none taken */
 };
 
 struct discovery {
-	char *token_endpoint, *jwks_uri;
+	char *token_endpoint, *jwks_uri; /* no token_endpoint with keys_only */
 	/* NULL: the provider has none that may be used. */
 	char *backchannel_endpoint;	/* CIBA Core 1.0 section 4 */
 	char *device_endpoint;		/* RFC 8628 section 4 */

@@ -216,6 +216,8 @@ static void step(struct oidc_grant *g, uint64_t now)
 	if (ready < 0)
 		oidc_decide(g, TG_R_INTERNAL, "the request to the provider could not be made: %s",
 			    strerror(-ready));
+	else if (ready && g->ask.flow == OIDC_VERIFY)
+		grant_verify_own(g);
 	else if (ready)
 		grant_want_credential(g);
 }
@@ -393,7 +395,7 @@ void oidc_describe(const struct oidc *o, struct jsonw *w)
 	jsonw_object(w);
 	jsonw_kv_string(w, "issuer", o->cfg.issuer);
 	health_describe(&o->health, now, w);
-	if (o->discovery_doc.have)
+	if (o->discovery_doc.have && !o->cfg.keys_only)
 		jsonw_kv_string(w, "token_endpoint", o->discovery.token_endpoint);
 	if (o->keys_doc.have) {
 		jsonw_kv_u64(w, "keys", jwks_count(o->keys));
@@ -470,6 +472,7 @@ static int take_config(struct oidc *o, const struct oidc_config *cfg)
 		.issuer = c->issuer,
 		.extra_origins = c->extra_origins,
 		.allow_http = c->allow_http,
+		.keys_only = c->keys_only,
 	};
 	return discovery_url(&o->rules, &o->discovery_at);
 }

@@ -31,6 +31,7 @@ struct oidc_config {
 	const char *const *algorithms;	  /* NULL-terminated; NULL: RS256 PS256 ES256 EdDSA */
 	const char *const *extra_origins; /* where endpoints may lie besides the issuer's origin */
 	const char *assertion_audience;	  /* NULL: the token endpoint */
+	bool keys_only;			  /* of the issuer of workload tokens: OIDC_VERIFY, no more */
 	bool secret_post;		  /* else basic */
 	bool private_key_jwt;
 	bool allow_http;      /* issuer on a loopback address only */
@@ -48,12 +49,13 @@ enum oidc_flow {
 	OIDC_DEVICE,		 /* RFC 8628: a person, with a code */
 	OIDC_INTROSPECTION,	 /* RFC 7662: the agent's own token is good */
 	OIDC_SAML_BEARER,	 /* RFC 7522: about the agent's own SAML assertion */
+	OIDC_VERIFY,		 /* the agent's own token by its signature: only keys are fetched */
 };
 
 /* What is asked. Copied by oidc_request(). NULL and 0: none, or the configuration's. */
 struct oidc_ask {
 	enum oidc_flow flow;
-	const char *scope; /* may be NULL with OIDC_INTROSPECTION only */
+	const char *scope; /* may be NULL with OIDC_INTROSPECTION and OIDC_VERIFY only */
 	const char *audience, *resource;
 	const char *login_hint, *binding_message; /* OIDC_CIBA */
 	struct slice token; /* the agent's; the flows about it need it */
@@ -95,13 +97,13 @@ struct oidc_ops {
 
 /* Valid during the callback. Texts are never NULL, and "" if there is nothing to say. */
 struct oidc_result {
-	uint16_t reason;   /* TG_R_NONE: granted; else TG_R_IDP_*, INTERNAL or NO_MEMORY */
+	uint16_t reason;   /* TG_R_NONE: granted; else TG_R_IDP_*, NO_TOKEN, INTERNAL or NO_MEMORY */
 	uint64_t ttl_ms;   /* until the token's exp, or its expires_in if that is sooner */
 	const char *scope; /* the scope that was asked for: all of it was granted */
 	const char *subject;	   /* of the token */
 	const char *approver;	   /* the person who said yes; "": none did */
 	const char *token_digest; /* SHA-256 of the token, hex */
-	const char *evidence;	   /* JSON object: what the token says, for the record */
+	const char *evidence;	   /* JSON object: what the token says, for the record; all of it if OIDC_VERIFY */
 	const char *detail;	  /* what failed, escaped and without secrets; for the operator */
 };
 

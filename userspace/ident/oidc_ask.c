@@ -52,9 +52,11 @@ static bool copy_token(struct arena *a, struct slice *token)
 
 static bool usable(const struct oidc_ask *a)
 {
+	bool no_scope = a->flow == OIDC_INTROSPECTION || a->flow == OIDC_VERIFY;
+
 	if (!a->agent || !*a->agent)
 		return false;
-	if (a->scope && *a->scope ? !scope_valid(a->scope) : a->flow != OIDC_INTROSPECTION)
+	if (a->scope && *a->scope ? !scope_valid(a->scope) : !no_scope)
 		return false;
 	if (oidc_ask_of_token(a) && !a->token.n)
 		return false;

@@ -258,6 +258,10 @@ void grant_verify(struct oidc_grant *g)
 	};
 	json_t *token = NULL, *id = NULL;
 
+	if (g->ask.flow == OIDC_VERIFY) {
+		grant_verify_own(g);
+		return;
+	}
 	if (!jwt_shaped(g->answer.token)) {
 		opaque_token(g);
 		return;

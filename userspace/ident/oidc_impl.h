@@ -3,7 +3,7 @@
  * Inside of the OpenID Connect client: oidc.c (requests, their life), oidc_ask.c (what is
  * asked, as the protocol says it), oidc_fetch.c (documents of the provider: discovery and
  * keys), oidc_grant.c (one exchange with an endpoint), oidc_person.c (waiting for a person),
- * oidc_check.c (whether the answer is an approval).
+ * oidc_check.c (whether the answer is an approval), oidc_own.c (agents' own tokens).
  *
  * Everything runs from oidc_run(), which a timer or the end of a transfer
  * calls: it starts what can be started and delivers what is decided. So no
@@ -148,7 +148,7 @@ static inline bool oidc_ask_of_person(const struct oidc_ask *a)
 static inline bool oidc_ask_of_token(const struct oidc_ask *a)
 {
 	return a->flow == OIDC_TOKEN_EXCHANGE || a->flow == OIDC_INTROSPECTION ||
-	       a->flow == OIDC_SAML_BEARER;
+	       a->flow == OIDC_SAML_BEARER || a->flow == OIDC_VERIFY;
 }
 /* @scope without the words that OpenID Connect itself means: in @a, NULL: no memory. */
 const char *oidc_ask_scope(struct arena *a, const char *scope);
@@ -175,6 +175,9 @@ void person_started(struct oidc_grant *g, struct slice body);
 bool person_waits_on(struct oidc_grant *g, const struct token_error *e);
 /* The provider could not be asked this time. */
 void person_try_later(struct oidc_grant *g);
+
+/* oidc_own.c: OIDC_VERIFY, once the keys are here. */
+void grant_verify_own(struct oidc_grant *g);
 
 /* oidc_check.c */
 void grant_verify(struct oidc_grant *g);

@@ -150,6 +150,13 @@ static void digest_entry(struct build *b, const struct entry_spec *e)
 		digest_list(b, m->patterns, m->npatterns);
 		digest_u64(b, m->how);
 	}
+	if (e->nterms)
+		digest_u64(b, UINT64_MAX); /* no count: the next entry cannot look like terms */
+	for (uint32_t i = 0; i < e->nterms; i++) {
+		digest_u64(b, e->terms[i].kind);
+		digest_slice(b, e->terms[i].name);
+		digest_list(b, e->terms[i].values, e->terms[i].nvalues);
+	}
 }
 
 static void digest_all(struct build *b, const struct entry_spec *entries, uint32_t n)
@@ -326,6 +333,26 @@ static void build_mask(struct build *b, uint32_t entry, uint32_t index,
 
 /* --------------------------------------------------------------- entries */
 
+static const struct term *build_terms(struct build *b, const struct entry_spec *spec)
+{
+	struct term *terms = take(b, spec->nterms * sizeof(*terms));
+
+	for (uint32_t i = 0; terms && i < spec->nterms; i++) {
+		const struct term_spec *t = &spec->terms[i];
+		struct slice *values = take(b, t->nvalues * sizeof(*values));
+
+		if (!values)
+			return NULL;
+		for (uint32_t k = 0; k < t->nvalues; k++)
+			values[k] = copy_slice(b, t->values[k]);
+		terms[i] = (struct term){.kind = t->kind, .name = copy_slice(b, t->name),
+					 .values = values, .nvalues = t->nvalues};
+		if (t->nvalues == 0)
+			complain(b, spec->line, "when: a term without a value never holds");
+	}
+	return terms;
+}
+
 static void build_entry(struct build *b, uint32_t index, const struct entry_spec *spec,
 			struct entry *e)
 {
@@ -338,6 +365,8 @@ static void build_entry(struct build *b, uint32_t index, const struct entry_spec
 	e->nagents = spec->nagents;
 	e->targets = copy_list(b, spec->targets, spec->ntargets);
 	e->ntargets = spec->ntargets;
+	e->terms = build_terms(b, spec);
+	e->nterms = e->terms ? spec->nterms : 0;
 	e->via = spec->via;
 	e->way = copy_str(b, spec->via == ACCESS_IDP && !spec->way.n ? SLICE_LIT("idp") : spec->way);
 	e->scope = copy_str(b, spec->scope);

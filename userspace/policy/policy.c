@@ -4,6 +4,7 @@
 
 #include <errno.h>
 
+#include "base/reason.h"
 #include "base/text.h"
 #include "policy/rules.h"
 
@@ -92,8 +93,16 @@ static char *join(const struct policy_view *v, entry_word *word)
 	return list;
 }
 
+/* Why nobody is let in: what is not known of him, if that would help. */
+static uint16_t why_not(uint32_t unknown)
+{
+	if (!unknown)
+		return TG_R_NO_RULE;
+	return unknown & FACTS_OF_TOKEN ? TG_R_NO_TOKEN : TG_R_FACTS_UNKNOWN;
+}
+
 /* The strictest way decides who approves; times are the shortest of all. */
-static int merge_access(struct policy_view *v)
+static int merge_access(struct policy_view *v, uint32_t unknown)
 {
 	struct access_decision *a = &v->access;
 
@@ -101,18 +110,21 @@ static int merge_access(struct policy_view *v)
 	v->ways = join(v, way_of);
 	if (!v->scopes || !v->ways)
 		return -ENOMEM;
-	a->rule = "no entry of policy: matches";
+	a->rule = v->nentries ? "no entry of policy: is known to match" : "no entry of policy: matches";
 	a->scope = v->scopes;
 	a->ways = v->ways;
-	a->observe = v->nentries > 0;
-	for (uint32_t i = 0; i < v->nentries; i++) {
+	a->observe = true;
+	for (uint32_t i = 0; i < v->nentries; i++)
+		a->allowed |= !v->perhaps[i];
+	a->reason = a->allowed ? TG_R_NONE : why_not(unknown);
+	for (uint32_t i = 0; a->allowed && i < v->nentries; i++) {
 		const struct entry *e = v->entries[i];
 
-		if (!a->allowed || e->max_ms < a->max_ms)
+		if (i == 0 || e->max_ms < a->max_ms)
 			a->max_ms = e->max_ms;
-		if (!a->allowed || e->hold_ms < a->hold_ms)
+		if (i == 0 || e->hold_ms < a->hold_ms)
 			a->hold_ms = e->hold_ms;
-		if (!a->allowed || e->via > a->via ||
+		if (i == 0 || e->via > a->via ||
 		    (e->via == a->via && e->min_approvals > a->min_approvals)) {
 			a->via = e->via;
 			a->approvers = e->approvers;
@@ -121,8 +133,8 @@ static int merge_access(struct policy_view *v)
 			a->rule = e->label;
 		}
 		a->observe &= e->observe;
-		a->allowed = true;
 	}
+	a->observe &= a->allowed;
 	v->all_observe = a->observe;
 	return 0;
 }
@@ -180,22 +192,56 @@ static int attach_masks(struct policy_view *v)
 	return 0;
 }
 
-int policy_view_new(struct policy *p, struct slice agent, struct slice target,
-		    struct policy_view **ret)
+uint32_t policy_terms(const struct policy *p, struct slice agent, struct slice target)
+{
+	uint32_t kinds = 0;
+
+	for (uint32_t i = 0; i < p->nentries; i++) {
+		const struct entry *e = &p->entries[i];
+
+		for (uint32_t k = 0; k < e->nterms && entry_applies(e, agent, target); k++)
+			kinds |= 1u << e->terms[k].kind;
+	}
+	return kinds;
+}
+
+/* Takes the entry into the view as far as it applies. */
+static void consider_entry(struct policy_view *v, const struct entry *e,
+			   const struct policy_facts *facts, uint32_t *unknown)
+{
+	enum applies how = terms_hold(e, facts, unknown);
+
+	if (e->nterms) {
+		v->conditional[v->nconditional] = e;
+		v->applies[v->nconditional++] = (uint8_t)how;
+	}
+	if (how == APPLIES_NOT)
+		return;
+	v->perhaps[v->nentries] = how == APPLIES_PERHAPS;
+	v->entries[v->nentries++] = e;
+}
+
+int policy_view_for(struct policy *p, struct slice agent, struct slice target,
+		    const struct policy_facts *facts, struct policy_view **ret)
 {
 	struct policy_view *v = calloc(1, sizeof(*v));
+	size_t room = p->nentries ? p->nentries : 1;
+	uint32_t unknown = 0;
 	int rc = -ENOMEM;
 
 	if (!v)
 		return -ENOMEM;
 	v->policy = policy_ref(p);
-	v->entries = calloc(p->nentries ? p->nentries : 1, sizeof(struct entry *));
-	if (!v->entries)
+	v->entries = calloc(room, sizeof(struct entry *));
+	v->perhaps = calloc(room, sizeof(*v->perhaps));
+	v->conditional = calloc(room, sizeof(struct entry *));
+	v->applies = calloc(room, sizeof(*v->applies));
+	if (!v->entries || !v->perhaps || !v->conditional || !v->applies)
 		goto fail;
 	for (uint32_t i = 0; i < p->nentries; i++)
 		if (entry_applies(&p->entries[i], agent, target))
-			v->entries[v->nentries++] = &p->entries[i];
-	rc = merge_access(v);
+			consider_entry(v, &p->entries[i], facts, &unknown);
+	rc = merge_access(v, unknown);
 	if (!rc)
 		rc = attach_masks(v);
 	if (rc)
@@ -213,6 +259,9 @@ void policy_view_free(struct policy_view *v)
 	if (!v)
 		return;
 	free(v->entries);
+	free(v->perhaps);
+	free(v->conditional);
+	free(v->applies);
 	free(v->scopes);
 	free(v->ways);
 	policy_unref(v->policy);

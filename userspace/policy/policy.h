@@ -58,8 +58,36 @@ struct mask_spec {		/* one line of mask: */
 	uint32_t line;
 };
 
+/* What is known of the agent's process and of its workload token. */
+#define POLICY_FACTS(X)                                                                            \
+	X(EXE, "exe")		    /* path, glob */                                               \
+	X(EXE_SHA256, "exe_sha256") /* hex */                                                      \
+	X(CONTAINER, "container")   /* id, glob */                                                 \
+	X(IMAGE, "image")	    /* glob */                                                     \
+	X(UID, "uid")		    /* decimal */                                                  \
+	X(SUB, "sub")		    /* of the token, glob */                                       \
+	X(CLAIM, "claims")	    /* of the token, by name */
+
+enum fact_kind {
+#define X(name, text) FACT_##name,
+	POLICY_FACTS(X)
+#undef X
+	FACT_KINDS
+};
+enum { FACTS_OF_TOKEN = 1u << FACT_SUB | 1u << FACT_CLAIM };
+
+/* Holds if one of the values is the fact, or one of the facts where there are several. */
+struct term_spec {
+	enum fact_kind kind;
+	struct slice name; /* of a claim */
+	struct slice *values;
+	uint32_t nvalues;
+};
+
 struct entry_spec {			/* one element of policy: */
 	struct slice *agents, *targets; /* names; globs allowed */
+	const struct term_spec *terms;	/* all must hold for the entry to apply */
+	uint32_t nterms;
 	uint32_t nagents, ntargets;
 	enum access_via via;
 	struct slice way;	 /* ACCESS_IDP: a name of `approvals:`; empty: "idp" */
@@ -89,14 +117,47 @@ const char *policy_digest(const struct policy *p);
 
 /* ------------------------------------------------------------ decisions */
 
-/* The entries that match one agent on one target, merged. NULL-free. */
+struct policy_fact {
+	enum fact_kind kind;
+	struct slice name, value; /* @name of a claim */
+};
+
+struct policy_facts {
+	uint32_t known; /* bits of kinds; a fact that is not known may be anything */
+	bool some_claims; /* there may be others than those listed */
+	const struct policy_fact *list;
+	uint32_t n;
+};
+
+/* Kinds of facts that the entries for this agent on this target look at: bits. */
+uint32_t policy_terms(const struct policy *p, struct slice agent, struct slice target);
+/*
+ * True if a term looks at the claim of this name, or at one inside of it: these are called
+ * "kubernetes.io/namespace", with a slash between the names.
+ */
+bool policy_wants_claim(const struct policy *p, struct slice name);
+
+/*
+ * The entries that match one agent on one target, merged. NULL-free. An entry whose terms hold
+ * applies. Where a fact is not known and nothing else speaks against it, an entry
+ * can make things only stricter: its masks and what it denies or asks count, what it allows does
+ * not. @facts NULL: nothing is known.
+ */
 struct policy_view;
-MUST_CHECK int policy_view_new(struct policy *p, struct slice agent, struct slice target,
-			       struct policy_view **ret);
+MUST_CHECK int policy_view_for(struct policy *p, struct slice agent, struct slice target,
+			       const struct policy_facts *facts, struct policy_view **ret);
+/* For other facts the view would be the same. */
+bool policy_view_is_for(const struct policy_view *v, const struct policy_facts *facts);
+static inline MUST_CHECK int policy_view_new(struct policy *p, struct slice agent,
+					     struct slice target, struct policy_view **ret)
+{
+	return policy_view_for(p, agent, target, NULL, ret);
+}
 void policy_view_free(struct policy_view *v);
 
 struct access_decision {
-	bool allowed;	     /* false: no entry matches (TG_R_NO_RULE) */
+	bool allowed;	     /* false: no entry matches, */
+	uint16_t reason;     /* TG_R_NO_RULE, or what would have to be known for one to match */
 	enum access_via via; /* the strictest of the matching entries */
 	const char *ways;    /* ACCESS_IDP: names with spaces between; all have to say yes */
 	const char *scope;   /* ACCESS_IDP */

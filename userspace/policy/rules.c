@@ -82,6 +82,9 @@ static struct effect_verdict judge(const struct policy_view *v, const struct sql
 					    .observe = e->observe};
 		struct effect_verdict *best = e->observe ? &observed : &enforced;
 
+		/* One that is not known to apply allows nothing. */
+		if (of.rule && v->perhaps[i] && of.rule->what == RULE_ALLOW)
+			continue;
 		if (of.rule && (!best->rule || strictness(&of) > strictness(best)))
 			*best = of;
 	}
@@ -230,9 +233,9 @@ void policy_command(const struct policy_view *v, const struct sql_info *info, st
 		judge_all(v, info, &best);
 	}
 	if (!best.set) { /* no effects at all */
-		ret->what = v->nentries ? RULE_ALLOW : RULE_DENY;
-		ret->reason = v->nentries ? TG_R_NONE : TG_R_NO_RULE;
-		ret->rule = v->nentries ? "nothing to decide" : "no entry of policy: matches";
+		ret->what = v->access.allowed ? RULE_ALLOW : RULE_DENY;
+		ret->reason = v->access.reason;
+		ret->rule = v->access.allowed ? "nothing to decide" : v->access.rule;
 		return;
 	}
 	r = best.of.rule;

@@ -24,9 +24,21 @@ struct rule {
 	const char *label;
 };
 
+struct term {
+	enum fact_kind kind;
+	struct slice name;
+	const struct slice *values;
+	uint32_t nvalues;
+};
+
+/* Whether an entry applies to somebody. */
+enum applies { APPLIES_NOT, APPLIES_PERHAPS, APPLIES };
+
 struct entry {
 	const char *const *agents, *const *targets;
 	uint32_t nagents, ntargets;
+	const struct term *terms;
+	uint32_t nterms;
 	enum access_via via;
 	const char *way, *scope;
 	uint64_t max_ms, hold_ms;
@@ -71,7 +83,12 @@ struct effect_verdict {
 struct policy_view {
 	struct policy *policy;
 	const struct entry **entries;
+	bool *perhaps; /* of each: it is not known to apply */
 	uint32_t nentries;
+	/* Those with terms, whether or not they apply, and whether they do. */
+	const struct entry **conditional;
+	uint8_t *applies;
+	uint32_t nconditional;
 	bool uses_text;
 	bool enforcing;	  /* an entry that does not only observe has commands */
 	bool all_observe; /* every entry only observes */
@@ -80,6 +97,9 @@ struct policy_view {
 	struct effect_verdict effects[SQL_EFFECT_COUNT];
 	const struct mask_set *masks; /* of the policy */
 };
+
+/* What is not known is added to *unknown. */
+enum applies terms_hold(const struct entry *e, const struct policy_facts *facts, uint32_t *unknown);
 
 /* Fills v->effects. */
 void rules_prepare(struct policy_view *v);
