@@ -327,6 +327,43 @@ def test_down_and_up_again(daemon, pg, names, tmp_path):
     assert psql(d, tmp_path, "db.internal", pg.port) == "42\n", d.log()
 
 
+def test_default_deny(daemon, pg, names, tmp_path):
+    """Who may reach nothing but targets asks for their names without a rule for the resolver."""
+    names.zone["db.internal"] = [a("127.0.0.1", 0), aaaa("fd00::9", 0)]
+    names.zone["www.example"] = [a("192.0.2.80")]
+    d = daemon(config(names, pg.port).replace("cgroup: $CGROUP", "cgroup: $CGROUP, default: deny"))
+    for server in (NOBODY, "2001:db8::53", f"::ffff:{NOBODY}"):
+        for how in ("udp", "unconnected", "tcp"):
+            got = ask(d, "www.example", how=how, server=server)
+            assert got.get("addresses") == ["192.0.2.80"], (server, how, got, d.log())
+    assert psql(d, tmp_path, "db.internal", pg.port) == "42\n", d.log()
+    # What the name means is one thing, to get there another.
+    assert kernel(d, "denied_default") == 0
+    assert connects(d, "192.0.2.80", 443) == "PermissionError"
+    assert connects(d, *names.address.rsplit(":", 1)) == "PermissionError"
+    assert kernel(d, "denied_default") == 2 and kernel(d, "egress_unlisted") == 0
+
+
+@pytest.mark.parametrize("default", ["allow", "deny"])
+def test_network_namespace_of_its_own(daemon, pg, names, tmp_path, default):
+    """Nothing but lo there, and no route to any name server: the daemon's resolver answers."""
+    names.zone["db.internal"] = [a("127.0.0.1", 0)]
+    d = daemon(config(names, pg.port).replace("cgroup: $CGROUP",
+                                              f"cgroup: $CGROUP, default: {default}"))
+    inside = ["unshare", "-n", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
+    for server in (NOBODY, "2001:db8::53", f"::ffff:{NOBODY}"):
+        for how in ("udp", "unconnected", "tcp"):
+            out = d.run([*inside, "/usr/bin/python3", f"{HERE}/names_client.py", server,
+                         "db.internal", str(A), how]).stdout
+            got = json.loads(out)
+            assert got.get("addresses") == ["127.0.0.1"], (server, how, got, d.log())
+            assert got["from"] == [server, 53]
+    assert libc(d, tmp_path, [*inside, "psql", "-X", "-A", "-t", "-h", "db.internal", "-p",
+                              str(pg.port), "-U", "agent", "-d", "shop", "-c", "SELECT 42"]) == "42\n"
+    mine = [x for x in log_lines(d) if x["name"] == "db.internal"]
+    assert len(mine) >= 10 and {x["agent"] for x in mine} == {"bot"}
+
+
 def test_switched_off_and_without_names(daemon, pg, names):
     names.zone["db.internal"] = [a("127.0.0.1")]
     d = daemon(config(names, pg.port, dns=", steer: off"))
