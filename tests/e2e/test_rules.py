@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import pytest
-from harness import BUILD, policy
+from harness import BUILD, policy, wait_for
 
 KERNEL = tuple(int(n) for n in platform.release().split(".")[:2])
 DIAL = """
@@ -153,3 +153,41 @@ def test_older_connections(daemon, pg):
                                                      "ConnectionResetError", "ended")
         carried.wait()
         assert kernel(d)["swept"] == 2
+
+
+SERVE = """
+import socket, time
+s = socket.create_server(("127.0.0.1", 0))
+print(s.getsockname()[1], flush=True)
+time.sleep(120)
+"""
+
+
+@pytest.mark.skipif(KERNEL < (6, 5), reason="this kernel has no bpf_sock_destroy")
+def test_older_connections_in_another_namespace(daemon, pg):
+    """The same, where agents have a network namespace with a server of their own."""
+    gone = ("ConnectionAbortedError", "ConnectionResetError", "ended")
+    d = daemon(policy(pg.port))
+    with subprocess.Popen(["unshare", "-n", "sh", "-c",
+                           f"ip link set lo up && exec {sys.executable} -c '{SERVE}'"],
+                          text=True, stdout=subprocess.PIPE) as there:
+        port = int(there.stdout.readline())
+        hold = ["nsenter", f"--net=/proc/{there.pid}/ns/net", sys.executable, "-c", HOLD, str(port)]
+        older = d.popen(hold)
+        assert older.stdout.readline() == "connected\n"
+        wait_for("the namespace", lambda: d.ctl("status")["namespaces"])
+        d.write_config(policy(port))
+        d.ctl("policy.reload")
+        assert older.stdout.readline().strip() in gone
+        older.wait()
+        assert f"its connection to shop, 127.0.0.1:{port} (uid 0) was closed" in d.log()
+        carried = subprocess.Popen(hold, text=True, stdout=subprocess.PIPE)
+        assert carried.stdout.readline() == "connected\n"
+        with open(f"{d.cgroup}/cgroup.procs", "w") as f:
+            f.write(str(carried.pid))
+        assert carried.stdout.readline().strip() in gone
+        carried.wait()
+        assert kernel(d)["swept"] == 2
+        there.kill()
+    # Nothing of it holds the namespace.
+    wait_for("the namespace to be let go", lambda: not d.ctl("status")["namespaces"])

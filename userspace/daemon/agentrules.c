@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What agents may do besides connecting to targets, from the configuration into the
- * kernel's maps, and the sweep that closes what is not judged by them.
+ * kernel's maps.
  */
 #include "daemon/agentrules.h"
 
@@ -166,22 +166,10 @@ int agentrules_prune(struct parent *p)
 	return kern_agent_rules_prune(p->kern, is_configured, p);
 }
 
-/* --- the sweep */
-
-static void tell(void *ctx, const struct tg_swept *s)
-{
-	const struct pagent *a = agent_by_id(ctx, s->agent);
-	const struct ptarget *t = s->target ? target_by_id(ctx, s->target) : NULL;
-	char text[ADDRESS_TEXT];
-
-	address_format_mapped(s->addr, ntohs(s->port_be), text);
-	log_warning("agent %s: its connection to %s%s%s (uid %u) was closed: %s",
-		    a ? a->name : "?", t ? t->name : "", t ? ", " : "", text, s->uid,
-		    s->target ? "it was not steered" : "neither a target nor listed");
-}
+/* --- what the kernel has refused by them */
 
 /* The kernel refuses by itself and only counts: said here, a line for each kind. */
-static void tell_refused(struct parent *p)
+void agentrules_tell(struct parent *p)
 {
 	static const struct {
 		enum tg_kernel_counter counter;
@@ -207,15 +195,4 @@ static void tell_refused(struct parent *p)
 			   kinds[i].what);
 	}
 	p->refused_known = true;
-}
-
-void agentrules_sweep(struct parent *p)
-{
-	int rc = kern_sweep(p->kern, tell, p);
-
-	if (rc < 0 && rc != -EOPNOTSUPP && !p->sweep_failed)
-		log_error("agents' older connections cannot be closed, only cut: %s",
-			  strerror(-rc));
-	p->sweep_failed = rc < 0;
-	tell_refused(p);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Agents' rules in the kernel: default deny, AF_UNIX paths, and closing what they forbid. */
+/* Agents' rules in the kernel: default deny, AF_UNIX paths. */
 #ifndef TIDEGATE_DAEMON_AGENTRULES_H
 #define TIDEGATE_DAEMON_AGENTRULES_H
 
@@ -12,11 +12,7 @@ const struct kern_unix_rule *agentrules_guarded(size_t *ret_n);
 MUST_CHECK int agentrules_apply(struct parent *p, const struct pagent *a);
 /* Forgets those of agents that are not configured any more. */
 MUST_CHECK int agentrules_prune(struct parent *p);
-/*
- * Closes connections that nothing has judged, and logs them. In this network namespace. After
- * each change, and every few seconds for what is passed to agents meanwhile. Also logs how
- * often the kernel has refused by the rules since.
- */
-void agentrules_sweep(struct parent *p);
+/* Logs how often the kernel has refused by the rules since the last time. */
+void agentrules_tell(struct parent *p);
 
 #endif

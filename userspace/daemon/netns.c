@@ -560,6 +560,28 @@ void netns_give(struct parent *p, struct child *c)
 	}
 }
 
+size_t netns_fds(struct parent *p, size_t from, int *ret_fds, size_t max)
+{
+	size_t n = 0;
+
+	if (!p->netns)
+		return 0;
+	list_each(it, &p->netns->list) {
+		const struct netns *ns = container_of(it, struct netns, link);
+
+		if (from) {
+			from--;
+			continue;
+		}
+		if (n == max)
+			break;
+		ret_fds[n] = fcntl(ns->fd, F_DUPFD_CLOEXEC, 3);
+		if (ret_fds[n] >= 0)
+			n++;
+	}
+	return n;
+}
+
 struct socket_job {
 	int family, fd;
 };

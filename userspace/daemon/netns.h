@@ -35,6 +35,12 @@ json_t *netns_json(struct parent *p);
 MUST_CHECK uint16_t netns_socket(struct parent *p, uint64_t cookie, int family, int *ret_fd);
 
 /*
+ * Copies of the descriptors of agents' namespaces, from the @from'th on: how many. They keep
+ * the namespaces alive until the caller closes them.
+ */
+size_t netns_fds(struct parent *p, size_t from, int *ret_fds, size_t max);
+
+/*
  * Runs @fn in a thread that is in the namespace @nsfd, and waits for it: descriptors that
  * it opens are the caller's, the namespace never is. -errno of getting there, or fn's result.
  */

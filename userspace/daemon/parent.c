@@ -26,6 +26,7 @@
 #include "daemon/netns.h"
 #include "daemon/receipts.h"
 #include "daemon/sdnotify.h"
+#include "daemon/sweep.h"
 #include "daemon/upgrade.h"
 #include "daemon/worker.h"
 #include "kern/kern.h"
@@ -308,8 +309,10 @@ static void on_tick(uv_timer_t *t)
 	if (p->kern) {
 		(void)!kern_agents_refresh(p->kern);
 		(void)!kern_tuples_sweep(p->kern, TUPLE_AGE_NS_S * 1000000000ull);
-		if (n % SWEEP_TICKS == 0)
-			agentrules_sweep(p);
+		if (n % SWEEP_TICKS == 0) {
+			sweep_start(p);
+			agentrules_tell(p);
+		}
 		netns_tick(p);
 	}
 	integrity_tick(p); /* with what kern_agents_refresh has found */
@@ -539,6 +542,7 @@ int parent_main(const char *config_path, int handover)
 	 * The listener's entry stays: its socket is closed, so connections are refused, and
 	 * nobody else can bind the port meanwhile.
 	 */
+	sweep_stop(&p);
 	netns_stop(&p);
 	downtime_tick(&p);
 	downtime_stop(&p);

@@ -122,6 +122,7 @@ struct parent {
 	struct kern *kern; /* NULL: gateway mode only */
 	struct accel *accel; /* NULL: nobody wanted it so far */
 	char bpf_why[256];
+	struct sweep *sweep; /* the one in a thread; NULL: none yet */
 	bool sweep_failed;  /* said once */
 	bool refused_known; /* what the kernel has counted so far: */
 	uint64_t refused_told[TG_K_COUNT];

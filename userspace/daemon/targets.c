@@ -18,6 +18,7 @@
 #include "daemon/doh.h"
 #include "daemon/learned.h"
 #include "daemon/parent.h"
+#include "daemon/sweep.h"
 #include "kern/kern.h"
 
 #define WANTED_MAX 8192
@@ -488,7 +489,9 @@ static int apply_kernel(struct parent *p, struct wanted_list *l, struct buf *err
 	if (!rc)
 		rc = kern_agent_self(p->kern, uids, children_uids(p, uids, ARRAY_SIZE(uids)), error);
 	if (!rc)
-		agentrules_sweep(p);
+		sweep_now(p);
+	if (!rc)
+		agentrules_tell(p);
 	return rc;
 }
 

@@ -121,6 +121,13 @@ MUST_CHECK int kern_agent_rules_prune(struct kern *k, bool (*keep)(void *ctx, ui
  */
 MUST_CHECK int kern_sweep(struct kern *k, void (*fn)(void *ctx, const struct tg_swept *s),
 			  void *ctx);
+/*
+ * Its two halves: marks what agents hold, in all namespaces, then closes what is marked or an
+ * agent's own, in the namespace of the calling thread. Both only read @k.
+ */
+MUST_CHECK int kern_sweep_held(struct kern *k);
+MUST_CHECK int kern_sweep_tcp(struct kern *k, void (*fn)(void *ctx, const struct tg_swept *s),
+			      void *ctx);
 /* Called about once a second and after inotify on the cgroup root: rebinds remade cgroups. */
 MUST_CHECK int kern_agents_refresh(struct kern *k);
 

@@ -62,12 +62,24 @@ static int iterate(const struct kern *k, const char *prog, struct sink *sink)
 	return r;
 }
 
-int kern_sweep(struct kern *k, void (*fn)(void *ctx, const struct tg_swept *s), void *ctx)
+int kern_sweep_held(struct kern *k)
+{
+	struct sink none = {0};
+
+	return iterate(k, "tg_sweep_held", &none);
+}
+
+int kern_sweep_tcp(struct kern *k, void (*fn)(void *ctx, const struct tg_swept *s), void *ctx)
 {
 	struct sink sink = {.fn = fn, .ctx = ctx};
-	int r = iterate(k, "tg_sweep_held", &sink);
+	int r = iterate(k, "tg_sweep_tcp", &sink);
 
-	if (!r)
-		r = iterate(k, "tg_sweep_tcp", &sink);
 	return r ? r : sink.n;
+}
+
+int kern_sweep(struct kern *k, void (*fn)(void *ctx, const struct tg_swept *s), void *ctx)
+{
+	int r = kern_sweep_held(k);
+
+	return r ? r : kern_sweep_tcp(k, fn, ctx);
 }
