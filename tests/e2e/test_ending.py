@@ -230,7 +230,8 @@ def told(daemon, pg, idp, monkeypatch):
     monkeypatch.setattr(harness.Daemon, "write_config", write)
     port = free_port()
     d = daemon(EVENTS.format(issuer=idp.issuer, port=port) +
-               policy(pg.port, access="{ approval: idp, scope: db.read, max: 5m }"), workers=1)
+               policy(pg.port, access="{ approval: idp, scope: db.read, max: 5m }"), workers=1,
+               journal="64MiB")
     d.idp, d.events = idp, port
     return d
 
@@ -407,3 +408,40 @@ def test_receipts_and_events_over_an_upgrade(told, pg):
         assert body["evidence"][0]["sub"] == "basic" and body["via"] == "idp", body
         assert body["token_sha256"] == body["evidence"][0]["token_sha256"], body
     assert verify(*d.recordings())[1] == 0
+
+
+STORM = """
+import socket, sys
+sys.path.insert(0, %r)
+import harness
+socks = []
+for _ in range(%d):
+    s = socket.create_connection(("127.0.0.1", %d))
+    s.settimeout(60)
+    s.sendall(harness.startup())
+    socks.append(s)
+print(sum(b"identity provider refused" in s.recv(4096) for s in socks), flush=True)
+"""
+
+
+def test_a_storm_of_equal_requests_asks_once(told, pg):
+    """500 connections that want the same: one question, and its answer is everybody's."""
+    d, n = told, 500
+    d.psql(pg.port, "-c", "SELECT 1")  # discovery and keys are known
+    d.ctl("grant.revoke", id=d.ctl("grant.list")[0]["id"])
+    finished(d)
+    before = d.idp.stats()
+    d.idp.faults({"path": "/token", "delay_ms": 1900, "count": 1, "status": 400,
+                  "body": {"error": "access_denied"}})
+    agent = d.popen(["/usr/bin/python3", "-c", STORM % (HERE, n, pg.port)])
+    a = d.approval()
+    most = 0
+    while [x for x in d.ctl("approval.list") if x["id"] == a["id"]]:
+        most = max(most, len(d.ctl("session.list")))
+        assert len(d.ctl("approval.list")) <= 1
+    assert agent.communicate(timeout=60 * harness.SLOW)[0] == f"{n}\n"
+    after = d.idp.stats()
+    asked = {k: after[k] - before.get(k, 0) for k in after if after[k] != before.get(k, 0)}
+    assert most > n / 2, most
+    assert [v for k, v in asked.items() if "/token" in k] == [1], asked
+    d.idp.faults()

@@ -123,8 +123,6 @@
 	  "see the journal of tidegated for what keyd says of its key")                            \
 	X(IDP_REVOKED, "idp_revoked", "the identity provider ended what it had granted",           \
 	  "ask the identity provider's administrator, then connect again")                         \
-	X(AGENT_GONE, "agent_gone", "the process that opened the session has ended",               \
-	  "let the process that uses the connection open it")                      \
 	X(CREDENTIAL_MISSING, "credential_missing",                                                \
 	  "Tidegate has no usable credential for this target",                                     \
 	  "see the journal of tidegated: the file, or the program that tells it, has failed")      \
