@@ -136,10 +136,8 @@ struct cfg_dns {
 
 /* Where an agent's own workload token is, and whose it must be. */
 struct cfg_token {
-	const char *file; /* in the agent's mount namespace; NULL: */
-	const char *env;
-	const char *issuer;   /* NULL: that of `idp` */
-	const char *audience; /* NULL: that of `idp` */
+	const char *file, *env; /* in the agent's mount namespace; or of its environment */
+	const char *issuer, *audience; /* NULL: those of `idp` */
 	const char *const *algorithms, *const *extra_origins; /* NULL: the usual; none */
 	const char *ca_file;
 	bool allow_http;

@@ -10,6 +10,7 @@
 #include <errno.h>
 
 #include "base/log.h"
+#include "daemon/accel.h"
 #include "daemon/parent.h"
 #include "kern/kern.h"
 

@@ -13,6 +13,7 @@
 #include "daemon/learned.h"
 #include "daemon/registry.h"
 #include "daemon/netns.h"
+#include "daemon/accel.h"
 #include "daemon/parent.h"
 #include "daemon/sandbox.h"
 #include "daemon/upgrade.h"

@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "daemon/accel.h"
 #include "daemon/audit.h"
 #include "daemon/children.h"
 #include "daemon/downtime.h"
@@ -21,6 +22,7 @@
 #include "daemon/receipts.h"
 #include "daemon/registry.h"
 #include "daemon/upgrade.h"
+#include "daemon/whois.h"
 #include "kern/kern.h"
 
 /* ------------------------------------------------------------- compatibility */

@@ -4,6 +4,7 @@
 #include "daemon/eventsock.h"
 #include "daemon/grants.h"
 #include "daemon/registry.h"
+#include "daemon/accel.h"
 #include "daemon/parent.h"
 
 #include <dirent.h>

@@ -199,8 +199,6 @@ bool recording_finished(int dir, const char *name);
 		if (c->ipc && c->ready)
 
 /* --- route.c: messages of the children */
-/* After an upgrade: who could not be told to a worker before. */
-void sessions_tell_again(struct parent *p);
 extern const struct ipc_ops route_ops;
 
 /* --- targets.c */
@@ -219,14 +217,6 @@ struct ptarget *target_new(struct parent *p, const char *name, uint32_t id);
 void targets_accelerate(struct parent *p);
 /* Addresses that are guarded, as of now, into the state file: after a reboot they still are. */
 MUST_CHECK int targets_save(struct parent *p);
-
-/* --- accel.c: the accelerator, by target */
-/* Starts the self-test if a target wants it and it was not run yet. */
-void accel_start(struct parent *p);
-/* TG_TARGET_ACCEL_*, as far as is known now. */
-uint8_t accel_flags(const struct parent *p, const struct cfg_target *t);
-/* For `status`. */
-json_t *accel_json(struct parent *p);
 
 /* --- control.c, control_ops.c, metrics.c */
 struct ctl_client;

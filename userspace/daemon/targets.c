@@ -17,6 +17,7 @@
 #include "daemon/children.h"
 #include "daemon/doh.h"
 #include "daemon/learned.h"
+#include "daemon/accel.h"
 #include "daemon/parent.h"
 #include "daemon/sweep.h"
 #include "kern/kern.h"

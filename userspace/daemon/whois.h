@@ -24,6 +24,9 @@ void whois_checked(struct parent *p, struct ipc_msg *m);
 /* That authd died: what it was asked is not verified. */
 void whois_authd_gone(struct parent *p, const struct child *authd);
 
+/* route.c, after an upgrade: who could not be told to a worker before. */
+void sessions_tell_again(struct parent *p);
+
 /*
  * Reads the token of the session's process once more: tokens rotate. NULL and *ret_why: it cannot
  * be read.
