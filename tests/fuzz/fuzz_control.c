@@ -4,9 +4,12 @@
  * with a small configuration and nobody running. Every answer is a result or an error
  * with a code of tidegate_ctl.h, and can be written as JSON.
  */
+#include <errno.h>
+
 #include "base/log.h"
 #include "daemon/grants.h"
 #include "daemon/parent.h"
+#include "daemon/receipts.h"
 #include "daemon/registry.h"
 #include "tidegate_ctl.h"
 
@@ -35,6 +38,7 @@ static struct parent *make_parent(void)
 	list_init(&p.agents);
 	list_init(&p.grants);
 	list_init(&p.approvals);
+	list_init(&p.receipts);
 	list_init(&p.clients);
 	t = calloc(1, sizeof(*t));
 	a = calloc(1, sizeof(*a));
@@ -68,6 +72,7 @@ static void fill(struct parent *p)
 
 static void empty(struct parent *p)
 {
+	receipts_fail(p, ECANCELED);
 	list_each(it, &p->grants) {
 		struct grant *g = container_of(it, struct grant, link);
 

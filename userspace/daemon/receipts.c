@@ -93,6 +93,13 @@ void receipts_keyd_ready(struct parent *p)
 	list_each(it, &p->receipts) send_job(p, container_of(it, struct receipt_job, link));
 }
 
+void receipts_fail(struct parent *p, int error)
+{
+	while (!list_empty(&p->receipts))
+		done(p, container_of(p->receipts.next, struct receipt_job, link), error,
+		     slice_of("", 0));
+}
+
 void receipts_tick(struct parent *p)
 {
 	uint64_t now = clock_boot_ns();

@@ -15,6 +15,8 @@ void receipts_key(struct parent *p, struct ipc_msg *m);
 void receipts_signed(struct parent *p, struct ipc_msg *m);
 void receipts_keyd_ready(struct parent *p);
 void receipts_tick(struct parent *p);
+/* What is not signed yet fails now. */
+void receipts_fail(struct parent *p, int error);
 
 struct hand;
 void receipts_save(struct parent *p, struct hand *h, json_t *root);
