@@ -7,6 +7,8 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <signal.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "config/state.h"
@@ -232,11 +234,32 @@ static void test_lock(void **state)
 	assert_true(one >= 0);
 	two = state_lock(dir);
 	assert_int_equal(two, -EAGAIN);
-	(void)close(one);
+	state_unlock(one);
 	two = state_lock(dir);
 	assert_true(two >= 0);
-	(void)close(two);
+	state_unlock(two);
 	assert_int_equal(state_lock("/nonexistent"), -ENOENT);
+}
+
+/* A child that was forked while the lock was held has its descriptor, but not the lock. */
+static void test_lock_and_fork(void **state)
+{
+	int lock = state_lock(dir), again;
+	pid_t child;
+
+	assert_true(lock >= 0);
+	child = fork();
+	if (child == 0) {
+		(void)pause();
+		_exit(0);
+	}
+	assert_true(child > 0);
+	state_unlock(lock);
+	again = state_lock(dir);
+	(void)kill(child, SIGKILL);
+	assert_int_equal(waitpid(child, NULL, 0), child);
+	assert_true(again >= 0);
+	state_unlock(again);
 }
 
 int main(void)
@@ -247,6 +270,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_bad_files, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_toggles, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_lock, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_lock_and_fork, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

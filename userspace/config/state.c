@@ -422,6 +422,12 @@ int state_lock(const char *dir)
 	return -err;
 }
 
+void state_unlock(int fd)
+{
+	(void)flock(fd, LOCK_UN);
+	(void)close(fd);
+}
+
 static int append(const char *dir, const struct state_toggle *t, struct buf *error)
 {
 	struct state_toggles s;
@@ -456,7 +462,7 @@ int state_toggle_append(const char *dir, const struct state_toggle *t, struct bu
 		return lock;
 	}
 	rc = append(dir, t, error);
-	(void)close(lock);
+	state_unlock(lock);
 	return rc;
 }
 

@@ -84,10 +84,12 @@ const struct state_toggle *state_toggle_last(const struct state_toggles *s, cons
 bool state_toggle_active(const struct state_toggle *t, uint64_t wall_ns);
 
 /*
- * A descriptor that holds the lock of the directory until it is closed, or negative errno
+ * A descriptor that holds the lock of the directory until state_unlock(), or negative errno
  * (waits at most a second: -EAGAIN). One process locks once.
  */
 MUST_CHECK int state_lock(const char *dir);
+/* Closes @fd; a child that another thread has forked meanwhile does not keep the lock. */
+void state_unlock(int fd);
 
 /*
  * Under a lock taken inside: reads toggles.json, drops what is recorded and no longer

@@ -561,7 +561,7 @@ static void load_toggles(struct parent *p)
 	state_toggles_done(&st);
 	buf_done(&error);
 	if (lock >= 0)
-		close(lock);
+		state_unlock(lock);
 }
 
 int target_switch(struct parent *p, struct ptarget *t, int mode, const char *reason,
