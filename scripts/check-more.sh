@@ -20,11 +20,12 @@ trap 'rm -f "$log" "$skips"' EXIT
 
 run_suite()
 {
-	local name=$1 line status=0
+	local name=$1 line status=0 begin=$SECONDS
 	shift
 	printf '%s\n' "-- $name"
 	timeout -k 10 "$limit" "$@" </dev/null 2>&1 | tee "$log"
 	status=${PIPESTATUS[0]}
+	printf '%s\n' "-- $name: $((SECONDS - begin)) s"
 	line=$(grep -aE '^[a-z][a-z0-9_-]*: [0-9]+ passed, [0-9]+ failed, [0-9]+ skipped$' "$log" | tail -n 1)
 	if [ -z "$line" ]; then
 		[ "$status" -eq 124 ] && echo "  FAIL    $name: not done after $limit s" ||
