@@ -40,6 +40,9 @@ def argv(d, *options, command=("true",), name="bot", user=USER):
 
 
 def run(d, *options, stdin=subprocess.DEVNULL, timeout=60, env=None, pass_fds=(), **kw):
+    # LeakSanitizer stops the process with ptrace, which the launcher has given up.
+    env = dict(os.environ if env is None else env)
+    env["ASAN_OPTIONS"] = env.get("ASAN_OPTIONS", "") + ":detect_leaks=0"
     return subprocess.run(argv(d, *options, **kw), stdin=stdin, stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT, text=True, timeout=timeout, env=env,
                           pass_fds=pass_fds)
