@@ -180,7 +180,7 @@ check-layers:
 
 .PHONY: check
 check: all check-layers check-unit check-fuzz
-	$(Q)O=$(O) scripts/check-more.sh
+	$(Q)O=$(O) scripts/check-more.sh --quick
 
 BENCH_SRCS := $(wildcard tests/bench/*.c)
 BENCHES := $(BENCH_SRCS:%.c=$(O)/%)

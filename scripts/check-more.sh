@@ -4,14 +4,17 @@
 # end to end. Each ends with a line `NAME: N passed, N failed, N skipped` and
 # names what it skips with a line `  skip    what: why`; one without that line
 # has failed.
-#   O=build scripts/check-more.sh [--full]
+#   O=build scripts/check-more.sh [--quick|--full]
 # A suite of tests/e2e that says `tier: full` in its first ten lines is run with
-# --full only; so is regress.sh. Files called lib*.sh are no suites.
+# --full only; so is regress.sh. One that says `tier: long` is left out with --quick, which is
+# what `make check` asks for. Files called lib*.sh are no suites.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 export O=${O:-build}
 tier=quick
 [ "${1:-}" = --full ] && tier=full
+long=1
+[ "${1:-}" = --quick ] && long=
 export TIDEGATE_TIER=$tier
 limit=${SUITE_SECONDS:-$([ $tier = full ] && echo 3600 || echo 600)}
 passed=0 failed=0 skipped=0
@@ -53,6 +56,9 @@ for suite in tests/e2e/*.sh; do
 	case $name in lib*) continue ;; esac
 	[ -x "$suite" ] || continue
 	if [ $tier = quick ] && { [ "$name" = regress ] || head -n 10 "$suite" | grep -q 'tier: full'; }; then
+		continue
+	fi
+	if [ -z "$long" ] && head -n 10 "$suite" | grep -q 'tier: long'; then
 		continue
 	fi
 	run_suite "$name" "$suite"

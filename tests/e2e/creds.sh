@@ -1,5 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
+# tier: long
 # Logins in the agent's place, the short way: test_creds.py. All of it: creds_all.sh.
 #   O=build tests/e2e/creds.sh
 cd "$(dirname "$0")/../.." || exit 1

@@ -1,5 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
+# tier: long
 # The OpenID Connect client against a real identity provider.
 #   O=build tests/e2e/ident.sh
 # The provider is installed once, by npm, under $TIDEGATE_TEST_CACHE.
