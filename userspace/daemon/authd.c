@@ -14,9 +14,9 @@
 #include "base/text.h"
 #include "config/config.h"
 #include "daemon/cfgsame.h"
+#include "daemon/childconf.h"
 #include "daemon/events.h"
 #include "daemon/ipc.h"
-#include "daemon/memfd.h"
 #include "daemon/saml_way.h"
 #include "daemon/sandbox.h"
 #include "daemon/token_check.h"
@@ -624,27 +624,6 @@ static void go_on_with(struct authd *a, const struct config *old, const struct c
 	}
 }
 
-static struct config *parse_config(int fd)
-{
-	struct config *cfg = NULL;
-	struct slice text;
-	struct buf error;
-	int err = memfd_map(fd, &text);
-
-	buf_init(&error, 65536);
-	if (!err) {
-		err = config_parse(text, "tidegate.yaml", &cfg, &error);
-		memfd_unmap(text);
-	}
-	if (err) {
-		log_error("the parent's configuration is not accepted: %.*s", (int)error.n,
-			  error.n ? (const char *)buf_data(&error) : strerror(-err));
-		exit(1);
-	}
-	buf_done(&error);
-	return cfg;
-}
-
 static void take_config(struct authd *a, struct ipc_msg *m)
 {
 	struct config *cfg, *old = a->cfg;
@@ -657,8 +636,7 @@ static void take_config(struct authd *a, struct ipc_msg *m)
 		m->bad = true;
 		return;
 	}
-	cfg = parse_config(fd);
-	(void)close(fd);
+	cfg = childconf_take(fd);
 	a->cfg = cfg;
 	token_checks_hold(a->tokens);
 	as_before = old && cfgsame_idp(old->idp, cfg->idp) && cfgsame_ways(old, cfg);

@@ -18,8 +18,8 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "daemon/childconf.h"
 #include "daemon/ipc.h"
-#include "daemon/memfd.h"
 #include "daemon/plugcred.h"
 #include "daemon/sandbox.h"
 #include "daemon/signer.h"
@@ -146,27 +146,6 @@ static void begin(struct keyd *k)
 	ipc_send(k->ipc);
 }
 
-static struct config *parse_config(int fd)
-{
-	struct config *cfg = NULL;
-	struct slice text;
-	struct buf error;
-	int err = memfd_map(fd, &text);
-
-	buf_init(&error, 65536);
-	if (!err) {
-		err = config_parse(text, "tidegate.yaml", &cfg, &error);
-		memfd_unmap(text);
-	}
-	if (err) {
-		log_error("the parent's configuration is not accepted: %.*s", (int)error.n,
-			  error.n ? (const char *)buf_data(&error) : strerror(-err));
-		exit(1);
-	}
-	buf_done(&error);
-	return cfg;
-}
-
 static void take_config(struct keyd *k, struct ipc_msg *m)
 {
 	struct config *cfg;
@@ -178,8 +157,7 @@ static void take_config(struct keyd *k, struct ipc_msg *m)
 		m->bad = true;
 		return;
 	}
-	cfg = parse_config(fd);
-	(void)close(fd);
+	cfg = childconf_take(fd);
 	if (!k->cfg) {
 		k->cfg = cfg;
 		begin(k);

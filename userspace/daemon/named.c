@@ -10,7 +10,7 @@
 
 #include "base/log.h"
 #include "config/cfgaddr.h"
-#include "daemon/memfd.h"
+#include "daemon/childconf.h"
 #include "daemon/sandbox.h"
 
 enum { TICK_MS = 50, LINE_MAX_BYTES = 64 << 10, SERVERS_MAX = 8 };
@@ -80,27 +80,6 @@ static void take_host(struct named *n, struct slice text)
 
 /* --------------------------------------------------------------- messages */
 
-static struct config *parse_config(int fd)
-{
-	struct config *cfg = NULL;
-	struct slice text;
-	struct buf error;
-	int err = memfd_map(fd, &text);
-
-	buf_init(&error, 65536);
-	if (!err) {
-		err = config_parse(text, "tidegate.yaml", &cfg, &error);
-		memfd_unmap(text);
-	}
-	if (err) {
-		log_error("the parent's configuration is not accepted: %.*s", (int)error.n,
-			  error.n ? (const char *)buf_data(&error) : strerror(-err));
-		exit(1);
-	}
-	buf_done(&error);
-	return cfg;
-}
-
 static void sandbox(struct named *n)
 {
 	int err = n->sandboxed ? 0 : sandbox_named();
@@ -125,8 +104,7 @@ static void take_config(struct named *n, struct ipc_msg *m)
 		m->bad = true;
 		return;
 	}
-	n->cfg = parse_config(fd);
-	(void)close(fd);
+	n->cfg = childconf_take(fd);
 	config_free(old);
 	sandbox(n);
 	if (first) {
