@@ -69,6 +69,7 @@ def test_reload_moves_a_listener(gateway, pg):
     assert cur.fetchone() == ("lives on",)
     # One that starts later gets the new one, and not the old one.
     os.kill(d.children()["worker 0"], 9)
+    wait_for("its death to be noticed", lambda: d.ctl("status")["workers"][0]["restarts"])
     wait_for("all workers", d.workers_up)
     wait_for("service", lambda: works(d, pg), 5)
     assert not opens(old)
