@@ -238,3 +238,14 @@ int ctl_args(struct ctl *c, int *argc, char **argv, const struct ctl_opt *opts, 
 		return usage(c, "too many arguments", argv[max]);
 	return 0;
 }
+
+int ctl_call_id(struct ctl *c, enum tg_ctl_op op, int argc, char **argv, json_t **ret)
+{
+	const char *reason = NULL;
+	const struct ctl_opt opts[] = {{.name = "reason", .value = &reason}};
+	int rc = ctl_args(c, &argc, argv, opts, ARRAY_SIZE(opts), 1, 1);
+
+	if (rc)
+		return rc;
+	return client_call(c, op, json_pack("{s:s, s:s*}", "id", argv[0], "reason", reason), ret);
+}

@@ -31,7 +31,6 @@ static int do_list(struct ctl *c, int argc, char **argv)
 
 static int do_show(struct ctl *c, int argc, char **argv)
 {
-	const json_t *one;
 	json_t *list;
 	int rc = ctl_args(c, &argc, argv, NULL, 0, 1, 1);
 
@@ -39,10 +38,7 @@ static int do_show(struct ctl *c, int argc, char **argv)
 		rc = client_call(c, TG_CTL_AGENT_LIST, NULL, &list);
 	if (rc)
 		return rc;
-	one = ctl_named(list, "name", argv[0]);
-	rc = one ? out_fields(c, one, cols, ARRAY_SIZE(cols))
-		 : out_error(c, "not_found", "`tidegate agent list` shows them",
-			     "there is no agent `%s`", argv[0]);
+	rc = out_named(c, list, "name", argv[0], cols, ARRAY_SIZE(cols), NULL);
 	json_decref(list);
 	return rc;
 }

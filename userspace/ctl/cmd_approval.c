@@ -98,7 +98,6 @@ static int do_list(struct ctl *c, int argc, char **argv)
 
 static int do_show(struct ctl *c, int argc, char **argv)
 {
-	const json_t *one;
 	json_t *list;
 	int rc = ctl_args(c, &argc, argv, NULL, 0, 1, 1);
 
@@ -106,12 +105,9 @@ static int do_show(struct ctl *c, int argc, char **argv)
 		rc = client_call(c, TG_CTL_APPROVAL_LIST, NULL, &list);
 	if (rc)
 		return rc;
-	one = ctl_named(list, "id", argv[0]);
-	rc = one ? out_fields(c, one, fields, ARRAY_SIZE(fields))
-		 : out_error(c, "not_found",
-			     "it may have been decided or be over; `tidegate approval list` shows "
-			     "what waits",
-			     "there is no approval `%s`", argv[0]);
+	rc = out_named(c, list, "id", argv[0], fields, ARRAY_SIZE(fields),
+		       "it may have been decided or be over; `tidegate approval list` shows "
+		       "what waits");
 	json_decref(list);
 	return rc;
 }
@@ -157,15 +153,9 @@ static int do_approve(struct ctl *c, int argc, char **argv)
 
 static int do_deny(struct ctl *c, int argc, char **argv)
 {
-	const char *reason = NULL;
-	const struct ctl_opt opts[] = {{.name = "reason", .value = &reason}};
 	json_t *result;
-	int rc = ctl_args(c, &argc, argv, opts, ARRAY_SIZE(opts), 1, 1);
+	int rc = ctl_call_id(c, TG_CTL_APPROVAL_DENY, argc, argv, &result);
 
-	if (rc == 0)
-		rc = client_call(c, TG_CTL_APPROVAL_DENY,
-				 json_pack("{s:s, s:s*}", "id", argv[0], "reason", reason),
-				 &result);
 	if (rc)
 		return rc;
 	if (c->json)

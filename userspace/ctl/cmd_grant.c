@@ -37,7 +37,6 @@ static int do_list(struct ctl *c, int argc, char **argv)
 
 static int do_show(struct ctl *c, int argc, char **argv)
 {
-	const json_t *one;
 	json_t *list;
 	int rc = ctl_args(c, &argc, argv, NULL, 0, 1, 1);
 
@@ -45,10 +44,7 @@ static int do_show(struct ctl *c, int argc, char **argv)
 		rc = client_call(c, TG_CTL_GRANT_LIST, NULL, &list);
 	if (rc)
 		return rc;
-	one = ctl_named(list, "id", argv[0]);
-	rc = one ? out_fields(c, one, fields, ARRAY_SIZE(fields))
-		 : out_error(c, "not_found", "`tidegate grant list` shows them",
-			     "there is no grant `%s`", argv[0]);
+	rc = out_named(c, list, "id", argv[0], fields, ARRAY_SIZE(fields), NULL);
 	json_decref(list);
 	return rc;
 }
@@ -86,15 +82,9 @@ static int do_create(struct ctl *c, int argc, char **argv)
 
 static int do_revoke(struct ctl *c, int argc, char **argv)
 {
-	const char *reason = NULL;
-	const struct ctl_opt opts[] = {{.name = "reason", .value = &reason}};
 	json_t *result;
-	int rc = ctl_args(c, &argc, argv, opts, ARRAY_SIZE(opts), 1, 1);
+	int rc = ctl_call_id(c, TG_CTL_GRANT_REVOKE, argc, argv, &result);
 
-	if (rc == 0)
-		rc = client_call(c, TG_CTL_GRANT_REVOKE,
-				 json_pack("{s:s, s:s*}", "id", argv[0], "reason", reason),
-				 &result);
 	if (rc)
 		return rc;
 	if (c->json)

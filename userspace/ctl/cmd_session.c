@@ -143,15 +143,9 @@ static int do_follow(struct ctl *c, int argc, char **argv)
 
 static int do_kill(struct ctl *c, int argc, char **argv)
 {
-	const char *reason = NULL;
-	const struct ctl_opt opts[] = {{.name = "reason", .value = &reason}};
 	json_t *result;
-	int rc = ctl_args(c, &argc, argv, opts, ARRAY_SIZE(opts), 1, 1);
+	int rc = ctl_call_id(c, TG_CTL_SESSION_KILL, argc, argv, &result);
 
-	if (rc == 0)
-		rc = client_call(c, TG_CTL_SESSION_KILL,
-				 json_pack("{s:s, s:s*}", "id", argv[0], "reason", reason),
-				 &result);
 	if (rc)
 		return rc;
 	if (c->json)

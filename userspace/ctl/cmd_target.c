@@ -61,7 +61,6 @@ static int do_list(struct ctl *c, int argc, char **argv)
 
 static int do_show(struct ctl *c, int argc, char **argv)
 {
-	const json_t *one;
 	json_t *list;
 	int rc = ctl_args(c, &argc, argv, NULL, 0, 1, 1);
 
@@ -69,10 +68,7 @@ static int do_show(struct ctl *c, int argc, char **argv)
 		rc = targets(c, &list);
 	if (rc)
 		return rc;
-	one = ctl_named(list, "name", argv[0]);
-	rc = one ? out_fields(c, one, fields, ARRAY_SIZE(fields))
-		 : out_error(c, "not_found", "`tidegate target list` shows them",
-			     "there is no target `%s`", argv[0]);
+	rc = out_named(c, list, "name", argv[0], fields, ARRAY_SIZE(fields), NULL);
 	json_decref(list);
 	return rc;
 }

@@ -76,6 +76,12 @@ struct ctl_opt {
 MUST_CHECK int ctl_args(struct ctl *c, int *argc, char **argv, const struct ctl_opt *opts,
 			size_t nopts, int min, int max);
 
+/*
+ * Most commands that end something are `VERB ID [--reason TEXT]`: takes those arguments and
+ * asks @op. 0 and *ret, a reference for the caller; or an enum ctl_exit after the error was said.
+ */
+MUST_CHECK int ctl_call_id(struct ctl *c, enum tg_ctl_op op, int argc, char **argv, json_t **ret);
+
 /* Runs one command line: argv[0] is the object. Defined in main.c, for batch. */
 int ctl_run(struct ctl *c, int argc, char **argv);
 
@@ -138,6 +144,13 @@ int out_fields(struct ctl *c, const json_t *object, const struct out_col *cols, 
 
 /* The element of an array of objects whose string member @key is @name, or NULL. */
 const json_t *ctl_named(const json_t *array, const char *key, const char *name);
+
+/*
+ * That element as out_fields(), or an error that there is none. @hint NULL: that
+ * `tidegate OBJECT list` shows them.
+ */
+int out_named(struct ctl *c, const json_t *array, const char *key, const char *name,
+	      const struct out_col *cols, size_t n, const char *hint);
 
 /* "5m", "2h3m", "3d4h" of a duration; @cap of 24 is enough. */
 void out_duration(uint64_t ms, char *dst, size_t cap);

@@ -448,3 +448,15 @@ const json_t *ctl_named(const json_t *array, const char *key, const char *name)
 	}
 	return NULL;
 }
+
+int out_named(struct ctl *c, const json_t *array, const char *key, const char *name,
+	      const struct out_col *cols, size_t n, const char *hint)
+{
+	const json_t *one = ctl_named(array, key, name);
+	char usual[64];
+
+	if (one)
+		return out_fields(c, one, cols, n);
+	(void)snprintf(usual, sizeof(usual), "`tidegate %s list` shows them", c->object);
+	return out_error(c, "not_found", hint ? hint : usual, "there is no %s `%s`", c->object, name);
+}
