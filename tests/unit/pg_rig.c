@@ -564,3 +564,59 @@ void msg_dump(struct slice s, struct buf *b)
 	if (s.n)
 		BUG_ON(buf_printf(b, " +%zu", s.n));
 }
+
+struct sql *rig_sql;
+
+int rig_setup(void **state)
+{
+	(void)state;
+	return sql_new(NULL, &rig_sql);
+}
+
+int rig_teardown(void **state)
+{
+	(void)state;
+	sql_free(rig_sql);
+	return 0;
+}
+
+void rig_send(struct rig *r, enum insp_dir dir, struct buf *b)
+{
+	rig_feed(r, dir, buf_slice(b));
+	buf_reset(b);
+}
+
+static void send_password(struct rig *r)
+{
+	struct buf b;
+
+	buf_init(&b, 64);
+	msg_str(&b, 'p', "hunter2");
+	rig_send(r, INSP_C2S, &b);
+	buf_done(&b);
+}
+
+void rig_login(struct rig *r, bool masking, struct buf *b)
+{
+	enum { REQUEST = 9 }; /* AuthenticationCleartextPassword; the client answers to it */
+
+	buf_init(b, 32 << 20);
+	rig_init(r, rig_sql, masking);
+	r->exact = true;
+	msg_startup(b, "agent", "shop");
+	rig_send(r, INSP_C2S, b);
+	msg_login_ok(b);
+	rig_feed(r, INSP_S2C, slice_of(buf_data(b), REQUEST));
+	buf_consume(b, REQUEST);
+	send_password(r);
+	rig_send(r, INSP_S2C, b);
+	BUG_ON(r->status != INSP_MORE);
+	buf_reset(&r->got[0]);
+	buf_reset(&r->got[1]);
+}
+
+void rig_logout(struct rig *r, struct buf *b)
+{
+	buf_done(b);
+	rig_done(r);
+}

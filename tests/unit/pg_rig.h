@@ -50,6 +50,15 @@ struct rig {
 /* @sql is shared by many rigs. */
 void rig_init(struct rig *r, struct sql *sql, bool masking);
 void rig_done(struct rig *r);
+/* For a group of tests: one classifier that all its rigs share. */
+extern struct sql *rig_sql;
+int rig_setup(void **state);
+int rig_teardown(void **state);
+/* A rig of rig_sql that has logged in with a password, and a buffer. Events are kept, bytes are not. */
+void rig_login(struct rig *r, bool masking, struct buf *b);
+void rig_logout(struct rig *r, struct buf *b);
+/* rig_feed() of all of @b, which is emptied. */
+void rig_send(struct rig *r, enum insp_dir dir, struct buf *b);
 /* New bytes of one direction; both are then fed until nothing moves. */
 void rig_feed(struct rig *r, enum insp_dir dir, struct slice s);
 /* Feeds again what waits. */

@@ -9,8 +9,6 @@
 
 #include "inspect/pg.h"
 
-static struct sql *sql;
-
 #define L(s)	  SLICE_LIT(s)
 #define BIT(name) (1u << DETECT_BIT_##name)
 #define HEAD	  "PGCOPY\n\377\r\n\0\0\0\0\0\0\0\0\0"
@@ -56,28 +54,22 @@ static const struct one {
 	{"COPY t (secret) TO STDOUT", PG_OID_INT4, 0, L("12\n"), L("***\n")},
 };
 
-static void feed(struct rig *r, enum insp_dir dir, struct buf *b)
-{
-	rig_feed(r, dir, buf_slice(b));
-	buf_reset(b);
-}
-
 static void begin(struct rig *r, struct buf *b, const struct one *o)
 {
 	bool binary = strstr(o->text, "binary");
 
 	buf_init(b, 1 << 20);
-	rig_init(r, sql, true);
+	rig_init(r, rig_sql, true);
 	r->copy_types = &o->type;
 	r->detectors = o->detectors;
 	msg_startup(b, "agent", "shop");
-	feed(r, INSP_C2S, b);
+	rig_send(r, INSP_C2S, b);
 	msg_login_ok(b);
-	feed(r, INSP_S2C, b);
+	rig_send(r, INSP_S2C, b);
 	msg_str(b, 'Q', o->text);
-	feed(r, INSP_C2S, b);
+	rig_send(r, INSP_C2S, b);
 	msg_add(b, 'H', binary ? L("\1\0\1\0\1") : L("\0\0\1\0\0"));
-	feed(r, INSP_S2C, b);
+	rig_send(r, INSP_S2C, b);
 	buf_reset(&r->got[INSP_TO_CLIENT]);
 }
 
@@ -116,25 +108,12 @@ static void test_types(void **state)
 			msg_empty(&b, 'c');
 			msg_str(&b, 'C', "COPY 1");
 			msg_ready(&b, 'I');
-			feed(&r, INSP_S2C, &b);
+			rig_send(&r, INSP_S2C, &b);
 			assert_int_equal(r.status, INSP_MORE);
 			expect_stream(&r, &ones[i], i);
 			buf_done(&b);
 			rig_done(&r);
 		}
-}
-
-static int setup(void **state)
-{
-	(void)state;
-	return sql_new(NULL, &sql);
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	sql_free(sql);
-	return 0;
 }
 
 /*
@@ -171,20 +150,20 @@ static void test_definitions(void **state)
 	msg_empty(&b, 'c');
 	msg_str(&b, 'C', "COPY 0");
 	msg_ready(&b, 'I');
-	feed(&r, INSP_S2C, &b);
+	rig_send(&r, INSP_S2C, &b);
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
 		bool copy = strncmp(rows[i].tag, "COPY", 4) == 0;
 
 		r.settled = 0;
 		msg_str(&b, 'Q', rows[i].text);
-		feed(&r, INSP_C2S, &b);
+		rig_send(&r, INSP_C2S, &b);
 		if (copy) {
 			msg_add(&b, 'H', L("\0\0\1\0\0"));
 			msg_empty(&b, 'c');
 		}
 		msg_str(&b, 'C', rows[i].tag);
 		msg_ready(&b, rows[i].status);
-		feed(&r, INSP_S2C, &b);
+		rig_send(&r, INSP_S2C, &b);
 		if (r.status != INSP_MORE || r.settled != rows[i].settled ||
 		    (copy && r.tainted != rows[i].tainted)) {
 			print_error("case %zu: settled %u, tainted %d\n", i, r.settled, r.tainted);
@@ -202,5 +181,5 @@ int main(void)
 		cmocka_unit_test(test_definitions),
 	};
 
-	return cmocka_run_group_tests_name("pg_copy", tests, setup, teardown);
+	return cmocka_run_group_tests_name("pg_copy", tests, rig_setup, rig_teardown);
 }

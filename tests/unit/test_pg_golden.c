@@ -27,8 +27,6 @@ struct trace {
 	size_t n;
 };
 
-static struct sql *sql;
-
 /* The server's answer to SSLRequest is the inspector's own here. */
 static bool is_refusal(const struct trace *t, enum insp_dir dir, struct slice s)
 {
@@ -235,7 +233,7 @@ static void passes(const struct trace *t, bool masking)
 				 buf_append_slice(&want[t->dir[i]],
 						  without_ignored_sync(t->chunk[i])), 0);
 	}
-	rig_init(&r, sql, false);
+	rig_init(&r, rig_sql, false);
 	r.exact = true;
 	play(&r, t, 0, 0, SIZE_MAX);
 	expect_same(&want[INSP_TO_SERVER], &r.got[INSP_TO_SERVER], t->name, "bytes to server", 0);
@@ -255,10 +253,10 @@ static void cuts(const struct trace *t, bool masking)
 {
 	struct rig whole, r;
 
-	rig_init(&whole, sql, masking);
+	rig_init(&whole, rig_sql, masking);
 	play(&whole, t, 0, 0, SIZE_MAX);
 	for (size_t piece = 1; piece < 6; piece += 2) {
-		rig_init(&r, sql, masking);
+		rig_init(&r, rig_sql, masking);
 		r.exact = piece == 1;
 		play(&r, t, 0, 0, piece);
 		expect_equal(&whole, &r, t, piece);
@@ -266,7 +264,7 @@ static void cuts(const struct trace *t, bool masking)
 	}
 	for (size_t i = 0; i < t->n; i++)
 		for (size_t at = 1; at < t->chunk[i].n; at++) {
-			rig_init(&r, sql, masking);
+			rig_init(&r, rig_sql, masking);
 			play(&r, t, i, at, SIZE_MAX);
 			expect_equal(&whole, &r, t, i * 100000 + at);
 			rig_done(&r);
@@ -284,11 +282,11 @@ static void interleavings(const struct trace *t, bool masking)
 {
 	struct rig whole, r;
 
-	rig_init(&whole, sql, masking);
+	rig_init(&whole, rig_sql, masking);
 	play(&whole, t, 0, 0, SIZE_MAX);
 	without_flush(&whole.got[INSP_TO_SERVER]);
 	for (unsigned seed = 1; seed <= RANDOM_RUNS; seed++) {
-		rig_init(&r, sql, masking);
+		rig_init(&r, rig_sql, masking);
 		play_random(&r, t, seed);
 		without_flush(&r.got[INSP_TO_SERVER]);
 		expect_equal(&whole, &r, t, seed);
@@ -311,7 +309,7 @@ static void masked(const struct trace *t, bool masking)
 
 	if (!masking)
 		return;
-	rig_init(&r, sql, true);
+	rig_init(&r, rig_sql, true);
 	play(&r, t, 0, 0, SIZE_MAX);
 	for (size_t i = 0; i < ARRAY_SIZE(never); i++)
 		if (memmem(buf_data(&r.got[1]), r.got[1].n, never[i], strlen(never[i]))) {
@@ -327,19 +325,6 @@ static void test_masked(void **state)
 	each(masked);
 }
 
-static int setup(void **state)
-{
-	(void)state;
-	return sql_new(NULL, &sql);
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	sql_free(sql);
-	return 0;
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -349,5 +334,5 @@ int main(void)
 		cmocka_unit_test(test_interleavings),
 	};
 
-	return cmocka_run_group_tests_name("pg_golden", tests, setup, teardown);
+	return cmocka_run_group_tests_name("pg_golden", tests, rig_setup, rig_teardown);
 }

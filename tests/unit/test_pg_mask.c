@@ -9,40 +9,10 @@
 
 #include "inspect/pg.h"
 
-static struct sql *sql;
-
-static void send_buf(struct rig *r, enum insp_dir dir, struct buf *b)
-{
-	rig_feed(r, dir, buf_slice(b));
-	buf_reset(b);
-}
-
-static void login(struct rig *r, struct buf *b)
-{
-	buf_init(b, 32 << 20);
-	rig_init(r, sql, true);
-	r->exact = true;
-	msg_startup(b, "agent", "shop");
-	send_buf(r, INSP_C2S, b);
-	msg_login_ok(b);
-	send_buf(r, INSP_S2C, b);
-	assert_int_equal(r->status, INSP_MORE);
-	buf_reset(&r->got[0]);
-	buf_reset(&r->got[1]);
-	buf_reset(&r->lines[0]);
-	buf_reset(&r->lines[1]);
-}
-
-static void logout(struct rig *r, struct buf *b)
-{
-	buf_done(b);
-	rig_done(r);
-}
-
 static void query(struct rig *r, struct buf *b, const char *text)
 {
 	msg_str(b, 'Q', text);
-	send_buf(r, INSP_C2S, b);
+	rig_send(r, INSP_C2S, b);
 	buf_reset(&r->got[INSP_TO_SERVER]);
 }
 
@@ -80,7 +50,7 @@ static void test_text_rows(void **state)
 	struct rig r;
 
 	(void)state;
-	login(&r, &b);
+	rig_login(&r, true, &b);
 	query(&r, &b, "SELECT id, secret AS x, m FROM t");
 	msg_rows(&b, cols);
 	msg_row(&b, (const char *[]){"1", "123-45-6789", "plain", NULL});
@@ -88,7 +58,7 @@ static void test_text_rows(void **state)
 	msg_row(&b, (const char *[]){"3", "", "a@b.c", NULL});
 	msg_str(&b, 'C', "SELECT 3");
 	msg_ready(&b, 'I');
-	send_buf(&r, INSP_S2C, &b);
+	rig_send(&r, INSP_S2C, &b);
 	msg_rows(&b, cols);
 	msg_row(&b, (const char *[]){"1", "***", "plain", NULL});
 	msg_row(&b, (const char *[]){"2", "\1", "plain", NULL});
@@ -98,7 +68,7 @@ static void test_text_rows(void **state)
 	expect_client(&r, &b);
 	assert_true(said(&r, INSP_S2C, "masked values=2 hits=1 over=0 detectors=2"));
 	assert_true(r.mask_calls <= 2); /* rows are given to the host together */
-	logout(&r, &b);
+	rig_logout(&r, &b);
 }
 
 /* One column of a type under a mask or a detector: what becomes of a value. */
@@ -204,7 +174,7 @@ static void check_one(const struct one *o, uint32_t detectors, size_t index)
 	struct buf b, want;
 	struct rig r;
 
-	login(&r, &b);
+	rig_login(&r, true, &b);
 	buf_init(&want, 1 << 20);
 	r.detectors = detectors;
 	query(&r, &b, "SELECT v FROM t");
@@ -217,14 +187,14 @@ static void check_one(const struct one *o, uint32_t detectors, size_t index)
 		msg_row1(&want, o->want);
 	else
 		msg_row(&want, (const char *[]){"\1", NULL});
-	send_buf(&r, INSP_S2C, &b);
+	rig_send(&r, INSP_S2C, &b);
 	if (r.status != INSP_MORE)
 		print_error("case %zu: status %d\n", index, r.status);
 	if (!slice_eq(buf_slice(&want), buf_slice(&r.got[1])))
 		print_error("case %zu, type %u\n", index, o->type);
 	expect_client(&r, &want);
 	buf_done(&want);
-	logout(&r, &b);
+	rig_logout(&r, &b);
 }
 
 static void test_types(void **state)
@@ -302,14 +272,14 @@ static void test_never_described(void **state)
 	struct rig r;
 
 	(void)state;
-	login(&r, &b);
+	rig_login(&r, true, &b);
 	for (int round = 0; round < 3; round++) {
 		if (round == 0)
 			msg_parse(&b, "s", "SELECT secret FROM t");
 		msg_bind(&b, "", "s", NULL, 1);
 		msg_execute(&b, "");
 		msg_empty(&b, 'S');
-		send_buf(&r, INSP_C2S, &b);
+		rig_send(&r, INSP_C2S, &b);
 		/* Remembered afterwards. */
 		assert_int_equal(memmem(buf_data(&r.got[0]), r.got[0].n, "D\0\0\0\6P\0", 7) != NULL,
 				 round == 0);
@@ -322,7 +292,7 @@ static void test_never_described(void **state)
 		msg_row1(&b, L("plain secret"));
 		msg_str(&b, 'C', "SELECT 1");
 		msg_ready(&b, 'I');
-		send_buf(&r, INSP_S2C, &b);
+		rig_send(&r, INSP_S2C, &b);
 		if (round == 0)
 			msg_empty(&b, '1');
 		msg_empty(&b, '2');
@@ -336,9 +306,9 @@ static void test_never_described(void **state)
 	msg_bind(&b, "", "s", NULL, 1);
 	msg_execute(&b, "");
 	msg_empty(&b, 'S');
-	send_buf(&r, INSP_C2S, &b);
+	rig_send(&r, INSP_C2S, &b);
 	assert_non_null(memmem(buf_data(&r.got[0]), r.got[0].n, "D\0\0\0\6P\0", 7));
-	logout(&r, &b);
+	rig_logout(&r, &b);
 }
 
 /* Plans that become void while an Execute is on its way are made anew from its description. */
@@ -349,14 +319,14 @@ static void test_void_in_flight(void **state)
 	struct rig r;
 
 	(void)state;
-	login(&r, &b);
+	rig_login(&r, true, &b);
 	for (int round = 0; round < 2; round++) {
 		if (round == 0)
 			msg_parse(&b, "s", "SELECT x FROM t");
 		msg_bind(&b, "", "s", NULL, 1);
 		msg_execute(&b, "");
 		msg_empty(&b, 'S');
-		send_buf(&r, INSP_C2S, &b);
+		rig_send(&r, INSP_C2S, &b);
 		r.env.generation += (uint32_t)round;
 		if (round == 0)
 			msg_empty(&b, '1');
@@ -366,7 +336,7 @@ static void test_void_in_flight(void **state)
 		msg_row1(&b, L("plain"));
 		msg_str(&b, 'C', "SELECT 1");
 		msg_ready(&b, 'I');
-		send_buf(&r, INSP_S2C, &b);
+		rig_send(&r, INSP_S2C, &b);
 		if (round == 0)
 			msg_empty(&b, '1');
 		msg_empty(&b, '2');
@@ -375,7 +345,7 @@ static void test_void_in_flight(void **state)
 		msg_ready(&b, 'I');
 		expect_client(&r, &b);
 	}
-	logout(&r, &b);
+	rig_logout(&r, &b);
 }
 
 /* The plans of a shape of a simple query hold until something makes them void, and not longer. */
@@ -404,7 +374,7 @@ static void test_known_shape(void **state)
 	struct rig r;
 
 	(void)state;
-	login(&r, &b);
+	rig_login(&r, true, &b);
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
 		const char *tag = rows[i].cols ? "SELECT 1" : "CREATE TABLE";
 
@@ -417,7 +387,7 @@ static void test_known_shape(void **state)
 		}
 		msg_str(&b, 'C', tag);
 		msg_ready(&b, 'I');
-		send_buf(&r, INSP_S2C, &b);
+		rig_send(&r, INSP_S2C, &b);
 		assert_int_equal(r.column_calls, rows[i].asked);
 		if (rows[i].cols) {
 			msg_rows(&b, rows[i].cols);
@@ -427,7 +397,7 @@ static void test_known_shape(void **state)
 		msg_ready(&b, 'I');
 		expect_client(&r, &b);
 	}
-	logout(&r, &b);
+	rig_logout(&r, &b);
 }
 
 static void test_wait_for_columns(void **state)
@@ -436,14 +406,14 @@ static void test_wait_for_columns(void **state)
 	struct rig r;
 
 	(void)state;
-	login(&r, &b);
+	rig_login(&r, true, &b);
 	query(&r, &b, "SELECT secret FROM t");
 	r.wait_columns = 2;
 	msg_rows(&b, (const char *[]){"x:1000:2:25", NULL});
 	msg_row1(&b, L("plain secret"));
 	msg_str(&b, 'C', "SELECT 1");
 	msg_ready(&b, 'I');
-	send_buf(&r, INSP_S2C, &b);
+	rig_send(&r, INSP_S2C, &b);
 	assert_int_equal(r.got[1].n, 0);
 	r.wait_columns = 0;
 	rig_again(&r);
@@ -452,7 +422,7 @@ static void test_wait_for_columns(void **state)
 	msg_str(&b, 'C', "SELECT 1");
 	msg_ready(&b, 'I');
 	expect_client(&r, &b);
-	logout(&r, &b);
+	rig_logout(&r, &b);
 }
 
 /* ------------------------------------------------------------------ long rows */
@@ -464,7 +434,7 @@ static void test_value_over_cap(void **state)
 	struct rig r;
 
 	(void)state;
-	login(&r, &b);
+	rig_login(&r, true, &b);
 	r.env.limits.value_bytes = 1000;
 	memset(big, 'a', 2000);
 	query(&r, &b, "SELECT m FROM t");
@@ -472,7 +442,7 @@ static void test_value_over_cap(void **state)
 	msg_row1(&b, slice_of(big, 2000));
 	msg_row1(&b, slice_of(big, 1000));
 	msg_str(&b, 'C', "SELECT 2");
-	send_buf(&r, INSP_S2C, &b);
+	rig_send(&r, INSP_S2C, &b);
 	msg_rows(&b, (const char *[]){"m:1000:1:25", NULL});
 	msg_row1(&b, L("***"));
 	msg_row1(&b, slice_of(big, 1000));
@@ -480,7 +450,7 @@ static void test_value_over_cap(void **state)
 	expect_client(&r, &b);
 	assert_true(said(&r, INSP_S2C, "over=1"));
 	free(big);
-	logout(&r, &b);
+	rig_logout(&r, &b);
 }
 
 /* A row of 64 MiB goes through in pieces; nothing is kept, and its length stays. */
@@ -493,11 +463,11 @@ static void test_huge_row(void **state)
 	struct rig r;
 
 	(void)state;
-	login(&r, &b);
+	rig_login(&r, true, &b);
 	r.exact = false;
 	query(&r, &b, "SELECT a, m FROM t");
 	msg_rows(&b, (const char *[]){"a:1000:1:25", "m:1000:2:25", NULL});
-	send_buf(&r, INSP_S2C, &b);
+	rig_send(&r, INSP_S2C, &b);
 	buf_reset(&r.got[1]);
 	head[0] = 'D';
 	store_be32(head + 1, (uint32_t)total);
@@ -523,11 +493,11 @@ static void test_huge_row(void **state)
 	assert_true(r.peak < 1 << 17);
 	msg_str(&b, 'C', "SELECT 1");
 	msg_ready(&b, 'I');
-	send_buf(&r, INSP_S2C, &b);
+	rig_send(&r, INSP_S2C, &b);
 	assert_true(said(&r, INSP_S2C, "hits=1 over=1"));
 	assert_int_equal(r.status, INSP_MORE);
 	free(piece);
-	logout(&r, &b);
+	rig_logout(&r, &b);
 }
 
 /* ----------------------------------------------------------------------- COPY */
@@ -541,7 +511,7 @@ static void copy_out(struct rig *r, struct buf *b, const char *text, bool binary
 	for (uint16_t i = 0; i < n; i++)
 		store_be16(body + 3 + i * 2, binary);
 	msg_add(b, 'H', slice_of(body, 3u + n * 2u));
-	send_buf(r, INSP_S2C, b);
+	rig_send(r, INSP_S2C, b);
 	buf_reset(&r->got[1]);
 }
 
@@ -595,7 +565,7 @@ static void test_copy(void **state)
 			struct buf b;
 			struct rig r;
 
-			login(&r, &b);
+			rig_login(&r, true, &b);
 			r.exact = false;
 			copy_out(&r, &b, c->text, false, c->columns);
 			if (cut)
@@ -604,10 +574,10 @@ static void test_copy(void **state)
 			msg_empty(&b, 'c');
 			msg_str(&b, 'C', "COPY 2");
 			msg_ready(&b, 'I');
-			send_buf(&r, INSP_S2C, &b);
+			rig_send(&r, INSP_S2C, &b);
 			assert_int_equal(r.status, INSP_MORE);
 			expect_copy(&r, &b, c->want);
-			logout(&r, &b);
+			rig_logout(&r, &b);
 		}
 	}
 }
@@ -631,7 +601,7 @@ static void test_copy_binary(void **state)
 		struct slice s;
 		struct rig r;
 
-		login(&r, &b);
+		rig_login(&r, true, &b);
 		r.exact = false;
 		copy_out(&r, &b, "COPY t (id, secret) TO STDOUT (FORMAT binary)", true, 2);
 		if (cut)
@@ -640,7 +610,7 @@ static void test_copy_binary(void **state)
 		msg_empty(&b, 'c');
 		msg_str(&b, 'C', "COPY 3");
 		msg_ready(&b, 'I');
-		send_buf(&r, INSP_S2C, &b);
+		rig_send(&r, INSP_S2C, &b);
 		assert_int_equal(r.status, INSP_MORE);
 		buf_init(&got, 4096);
 		for (s = buf_slice(&r.got[1]); s.n >= 5 && s.p[0] == 'd';) {
@@ -652,7 +622,7 @@ static void test_copy_binary(void **state)
 		assert_int_equal(got.n, sizeof(want) - 1);
 		assert_memory_equal(buf_data(&got), want, got.n);
 		buf_done(&got);
-		logout(&r, &b);
+		rig_logout(&r, &b);
 	}
 }
 
@@ -669,7 +639,7 @@ static void test_copy_long(void **state)
 		struct buf b;
 		struct rig r;
 
-		login(&r, &b);
+		rig_login(&r, true, &b);
 		r.env.limits.row_bytes = 64;
 		r.env.limits.value_bytes = 64;
 		copy_out(&r, &b, texts[i], false, 3);
@@ -681,13 +651,13 @@ static void test_copy_long(void **state)
 		msg_add(&b, 'd', slice_str(row));
 		msg_empty(&b, 'c');
 		msg_str(&b, 'C', "COPY 2");
-		send_buf(&r, INSP_S2C, &b);
+		rig_send(&r, INSP_S2C, &b);
 		(void)snprintf(want, sizeof(want), "*%c%.70s%c**\n2%c***%c<hit>\n", delim,
 			       "**********************************************************************",
 			       delim, delim, delim);
 		expect_copy(&r, &b, want);
 		assert_int_equal(r.status, INSP_MORE);
-		logout(&r, &b);
+		rig_logout(&r, &b);
 	}
 }
 
@@ -716,15 +686,15 @@ static void test_error_texts(void **state)
 		struct buf b;
 		struct rig r;
 
-		login(&r, &b);
+		rig_login(&r, true, &b);
 		r.hide_texts = cases[i].hide;
 		query(&r, &b, "INSERT INTO t VALUES (1)");
 		msg_error(&b, "ERROR", cases[i].code, cases[i].message, cases[i].detail);
-		send_buf(&r, INSP_S2C, &b);
+		rig_send(&r, INSP_S2C, &b);
 		msg_error(&b, "ERROR", cases[i].code, cases[i].want_message, cases[i].want_detail);
 		expect_client(&r, &b);
 		assert_true(said(&r, INSP_S2C, cases[i].want_message));
-		logout(&r, &b);
+		rig_logout(&r, &b);
 	}
 }
 
@@ -734,12 +704,12 @@ static void test_notification(void **state)
 	struct rig r;
 
 	(void)state;
-	login(&r, &b);
+	rig_login(&r, true, &b);
 	msg_add(&b, 'A', L("\0\0\0\1news\0from a@b.c\0"));
-	send_buf(&r, INSP_S2C, &b);
+	rig_send(&r, INSP_S2C, &b);
 	msg_add(&b, 'A', L("\0\0\0\1news\0<hit>\0"));
 	expect_client(&r, &b);
-	logout(&r, &b);
+	rig_logout(&r, &b);
 }
 
 static void test_function_result(void **state)
@@ -748,30 +718,17 @@ static void test_function_result(void **state)
 	struct rig r;
 
 	(void)state;
-	login(&r, &b);
+	rig_login(&r, true, &b);
 	msg_add(&b, 'F', L("\0\0\3\273\0\0\0\0\0\0"));
-	send_buf(&r, INSP_C2S, &b);
+	rig_send(&r, INSP_C2S, &b);
 	assert_true(said(&r, INSP_C2S, "statement FunctionCall 955 allow"));
 	msg_add(&b, 'V', L("\0\0\0\5hello"));
 	msg_ready(&b, 'I');
-	send_buf(&r, INSP_S2C, &b);
+	rig_send(&r, INSP_S2C, &b);
 	msg_add(&b, 'V', L("\377\377\377\377"));
 	msg_ready(&b, 'I');
 	expect_client(&r, &b);
-	logout(&r, &b);
-}
-
-static int setup(void **state)
-{
-	(void)state;
-	return sql_new(NULL, &sql);
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	sql_free(sql);
-	return 0;
+	rig_logout(&r, &b);
 }
 
 int main(void)
@@ -795,5 +752,5 @@ int main(void)
 		cmocka_unit_test(test_function_result),
 	};
 
-	return cmocka_run_group_tests_name("pg_mask", tests, setup, teardown);
+	return cmocka_run_group_tests_name("pg_mask", tests, rig_setup, rig_teardown);
 }

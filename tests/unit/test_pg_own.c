@@ -12,8 +12,6 @@
 
 #include "base/text.h"
 
-static struct sql *sql;
-
 #define L(s) SLICE_LIT(s)
 
 /* RFC 5802's example in its shape; the rig answers with its values. */
@@ -131,7 +129,7 @@ static void expect(const struct row *row, const char *what, const struct buf *go
 
 static void begin(struct rig *r, const struct row *row, int wait)
 {
-	rig_init(r, sql, false);
+	rig_init(r, rig_sql, false);
 	r->exact = true;
 	r->login_as = "mapped";
 	r->wait_login = wait;
@@ -241,12 +239,12 @@ static void test_too_long(void **state)
 	memcpy(buf_data(&b), "\0\0\46\254\0\3\0\0user\0a\0k\0", 17);
 	buf_data(&b)[9898] = buf_data(&b)[9899] = 0;
 	buf_commit(&b, 9900);
-	rig_init(&r, sql, false);
+	rig_init(&r, rig_sql, false);
 	rig_feed(&r, INSP_C2S, buf_slice(&b));
 	assert_int_equal(r.status, INSP_MORE);
 	assert_int_equal(r.got[INSP_TO_SERVER].n, 9900);
 	rig_done(&r);
-	rig_init(&r, sql, false);
+	rig_init(&r, rig_sql, false);
 	r.login_as = user;
 	rig_feed(&r, INSP_C2S, buf_slice(&b));
 	assert_int_equal(r.status, INSP_BAD);
@@ -254,19 +252,6 @@ static void test_too_long(void **state)
 	assert_int_equal(r.got[INSP_TO_SERVER].n, 0);
 	rig_done(&r);
 	buf_done(&b);
-}
-
-static int setup(void **state)
-{
-	(void)state;
-	return sql_new(NULL, &sql);
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	sql_free(sql);
-	return 0;
 }
 
 int main(void)
@@ -278,5 +263,5 @@ int main(void)
 		cmocka_unit_test(test_too_long),
 	};
 
-	return cmocka_run_group_tests_name("pg_own", tests, setup, teardown);
+	return cmocka_run_group_tests_name("pg_own", tests, rig_setup, rig_teardown);
 }

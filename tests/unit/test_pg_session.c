@@ -7,13 +7,6 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-static struct sql *sql;
-
-static struct slice bytes(struct buf *b)
-{
-	return buf_slice(b);
-}
-
 /* What was sent to one side since the last call, as text. */
 static void expect_sent(struct rig *r, enum insp_to to, const char *want)
 {
@@ -34,54 +27,17 @@ static void expect_lines(struct rig *r, enum insp_dir dir, const char *want)
 	buf_reset(&r->lines[dir]);
 }
 
-static void send_buf(struct rig *r, enum insp_dir dir, struct buf *b)
-{
-	rig_feed(r, dir, bytes(b));
-	buf_reset(b);
-}
-
-static void login(struct rig *r, bool masking, struct buf *b)
-{
-	buf_init(b, 32 << 20);
-	rig_init(r, sql, masking);
-	r->exact = true;
-	msg_startup(b, "agent", "shop");
-	send_buf(r, INSP_C2S, b);
-	msg_login_ok(b);
-	/* The client answers between the two authentication messages. */
-	rig_feed(r, INSP_S2C, slice_of(buf_data(b), 9));
-	buf_consume(b, 9);
-	{
-		struct buf p;
-
-		buf_init(&p, 64);
-		msg_str(&p, 'p', "hunter2");
-		send_buf(r, INSP_C2S, &p);
-		buf_done(&p);
-	}
-	send_buf(r, INSP_S2C, b);
-	assert_int_equal(r->status, INSP_MORE);
-	buf_reset(&r->got[0]);
-	buf_reset(&r->got[1]);
-}
-
-static void logout(struct rig *r, struct buf *b)
-{
-	buf_done(b);
-	rig_done(r);
-}
-
 static void test_login(void **state)
 {
 	struct buf b;
 	struct rig r;
 
 	(void)state;
-	login(&r, false, &b);
+	rig_login(&r, false, &b);
 	expect_lines(&r, INSP_C2S, "1 login agent@shop allow\n");
 	expect_lines(&r, INSP_S2C, "2 key 7 8\n4 ready\n");
 	assert_non_null(memmem(buf_data(&r.secrets), r.secrets.n, "hunter2", 7));
-	logout(&r, &b);
+	rig_logout(&r, &b);
 }
 
 static void test_simple_query(void **state)
@@ -90,18 +46,18 @@ static void test_simple_query(void **state)
 	struct rig r;
 
 	(void)state;
-	login(&r, false, &b);
+	rig_login(&r, false, &b);
 	msg_str(&b, 'Q', "SELECT 1");
-	send_buf(&r, INSP_C2S, &b);
+	rig_send(&r, INSP_C2S, &b);
 	expect_sent(&r, INSP_TO_SERVER, "Q(SELECT 1)");
 	msg_rows(&b, (const char *[]){"a:0:0:23", NULL});
 	msg_row(&b, (const char *[]){"1", NULL});
 	msg_str(&b, 'C', "SELECT 1");
 	msg_ready(&b, 'I');
-	send_buf(&r, INSP_S2C, &b);
+	rig_send(&r, INSP_S2C, &b);
 	expect_lines(&r, INSP_S2C, "2 key 7 8\n4 ready\n6 result SELECT 1 rows=1 of=3\n");
 	assert_int_equal(r.status, INSP_MORE);
-	logout(&r, &b);
+	rig_logout(&r, &b);
 }
 
 static void test_denied_query(void **state)
@@ -110,31 +66,31 @@ static void test_denied_query(void **state)
 	struct rig r;
 
 	(void)state;
-	login(&r, false, &b);
+	rig_login(&r, false, &b);
 	msg_str(&b, 'Q', "BEGIN");
-	send_buf(&r, INSP_C2S, &b);
+	rig_send(&r, INSP_C2S, &b);
 	msg_str(&b, 'C', "BEGIN");
 	msg_ready(&b, 'T');
-	send_buf(&r, INSP_S2C, &b);
+	rig_send(&r, INSP_S2C, &b);
 	buf_reset(&r.got[0]);
 	buf_reset(&r.got[1]);
 	msg_str(&b, 'Q', "DROP TABLE denied /* DENIED */");
-	send_buf(&r, INSP_C2S, &b);
+	rig_send(&r, INSP_C2S, &b);
 	expect_sent(&r, INSP_TO_SERVER, "");
 	expect_sent(&r, INSP_TO_CLIENT,
 		    "E(SERROR.VERROR.C42501.Mdenied by rule 1.Drequest r1) Z(T)");
 	/* Behind a reply that is due the denial waits for its turn. */
 	msg_str(&b, 'Q', "COMMIT");
 	msg_str(&b, 'Q', "SELECT 'DENIED'");
-	send_buf(&r, INSP_C2S, &b);
+	rig_send(&r, INSP_C2S, &b);
 	expect_sent(&r, INSP_TO_SERVER, "Q(COMMIT)");
 	expect_sent(&r, INSP_TO_CLIENT, "");
 	msg_str(&b, 'C', "COMMIT");
 	msg_ready(&b, 'I');
-	send_buf(&r, INSP_S2C, &b);
+	rig_send(&r, INSP_S2C, &b);
 	expect_sent(&r, INSP_TO_CLIENT,
 		    "C(COMMIT) Z(I) E(SERROR.VERROR.C42501.Mdenied by rule 1.Drequest r1) Z(I)");
-	logout(&r, &b);
+	rig_logout(&r, &b);
 }
 
 static void test_denied_parse(void **state)
@@ -143,26 +99,26 @@ static void test_denied_parse(void **state)
 	struct rig r;
 
 	(void)state;
-	login(&r, false, &b);
+	rig_login(&r, false, &b);
 	msg_parse(&b, "", "SELECT 'DENIED'");
 	msg_bind(&b, "", "", NULL, 0);
 	msg_target(&b, 'D', 'P', "");
 	msg_execute(&b, "");
 	msg_empty(&b, 'S');
-	send_buf(&r, INSP_C2S, &b);
+	rig_send(&r, INSP_C2S, &b);
 	expect_sent(&r, INSP_TO_SERVER, "S");
 	expect_sent(&r, INSP_TO_CLIENT, "E(SERROR.VERROR.C42501.Mdenied by rule 1.Drequest r1)");
 	msg_ready(&b, 'I');
-	send_buf(&r, INSP_S2C, &b);
+	rig_send(&r, INSP_S2C, &b);
 	expect_sent(&r, INSP_TO_CLIENT, "Z(I)");
 	/* The session goes on. */
 	msg_parse(&b, "", "SELECT 1");
 	msg_bind(&b, "", "", NULL, 0);
 	msg_execute(&b, "");
 	msg_empty(&b, 'S');
-	send_buf(&r, INSP_C2S, &b);
+	rig_send(&r, INSP_C2S, &b);
 	expect_sent(&r, INSP_TO_SERVER, "P(SELECT 1) B E S");
-	logout(&r, &b);
+	rig_logout(&r, &b);
 }
 
 /* What ran in the same batch must not be committed by its Sync. */
@@ -172,7 +128,7 @@ static void test_denied_after_execute(void **state)
 	struct rig r;
 
 	(void)state;
-	login(&r, false, &b);
+	rig_login(&r, false, &b);
 	msg_parse(&b, "", "INSERT INTO t VALUES (1)");
 	msg_bind(&b, "", "", NULL, 0);
 	msg_execute(&b, "");
@@ -180,7 +136,7 @@ static void test_denied_after_execute(void **state)
 	msg_bind(&b, "", "", NULL, 0);
 	msg_execute(&b, "");
 	msg_empty(&b, 'S');
-	send_buf(&r, INSP_C2S, &b);
+	rig_send(&r, INSP_C2S, &b);
 	expect_sent(&r, INSP_TO_SERVER, "P(INSERT INTO t VALUES (1)) B E "
 		    "P(tidegate_refused.refused by Tidegate) S");
 	msg_empty(&b, '1');
@@ -188,11 +144,11 @@ static void test_denied_after_execute(void **state)
 	msg_str(&b, 'C', "INSERT 0 1");
 	msg_error(&b, "ERROR", "42601", "syntax error at or near \"refused\"", NULL);
 	msg_ready(&b, 'I');
-	send_buf(&r, INSP_S2C, &b);
+	rig_send(&r, INSP_S2C, &b);
 	expect_sent(&r, INSP_TO_CLIENT, "1 2 C(INSERT 0 1) "
 		    "E(SERROR.VERROR.C42501.Mdenied by rule 1.Drequest r1) Z(I)");
 	assert_int_equal(r.status, INSP_MORE);
-	logout(&r, &b);
+	rig_logout(&r, &b);
 }
 
 /* ------------------------------------------------------------------ startup */
@@ -237,7 +193,7 @@ static void test_startup(void **state)
 		memcpy(copy, in.p, in.n);
 		if (in.n > 20 && in.p[4] == 0)
 			store_be32(copy, (uint32_t)in.n);
-		rig_init(&r, sql, false);
+		rig_init(&r, rig_sql, false);
 		r.exact = true;
 		rig_feed(&r, INSP_C2S, slice_of(copy, in.n));
 		if (r.status != c->status || r.why != c->why)
@@ -262,14 +218,14 @@ static void test_unasked_auth(void **state)
 		struct rig r;
 
 		buf_init(&b, 4096);
-		rig_init(&r, sql, false);
+		rig_init(&r, rig_sql, false);
 		r.env.server_socket = i & 1;
 		r.env.socket_trust = i & 2;
 		msg_startup(&b, "agent", "shop");
-		send_buf(&r, INSP_C2S, &b);
+		rig_send(&r, INSP_C2S, &b);
 		msg_add(&b, 'R', L("\0\0\0\0"));
 		msg_ready(&b, 'I');
-		send_buf(&r, INSP_S2C, &b);
+		rig_send(&r, INSP_S2C, &b);
 		assert_int_equal(r.status, i == 1 ? INSP_BAD : INSP_MORE);
 		assert_int_equal(r.why, i == 1 ? TG_R_SERVER_UNASKED_AUTH : TG_R_NONE);
 		buf_done(&b);
@@ -284,11 +240,11 @@ static void test_ready_without_auth(void **state)
 
 	(void)state;
 	buf_init(&b, 4096);
-	rig_init(&r, sql, false);
+	rig_init(&r, rig_sql, false);
 	msg_startup(&b, "agent", "shop");
-	send_buf(&r, INSP_C2S, &b);
+	rig_send(&r, INSP_C2S, &b);
 	msg_ready(&b, 'I');
-	send_buf(&r, INSP_S2C, &b);
+	rig_send(&r, INSP_S2C, &b);
 	assert_int_equal(r.status, INSP_BAD);
 	buf_done(&b);
 	rig_done(&r);
@@ -303,10 +259,10 @@ static void test_hold(void **state)
 		struct buf b;
 		struct rig r;
 
-		login(&r, false, &b);
+		rig_login(&r, false, &b);
 		msg_str(&b, 'Q', "DELETE FROM t -- WAITING");
 		msg_str(&b, 'Q', "SELECT 2");
-		send_buf(&r, INSP_C2S, &b);
+		rig_send(&r, INSP_C2S, &b);
 		assert_true(inspector_postgresql.holding(r.state));
 		expect_sent(&r, INSP_TO_SERVER, "");
 		inspector_postgresql.notice(r.state, L("waiting for approval"));
@@ -319,7 +275,7 @@ static void test_hold(void **state)
 			    release > 0 ? "Q(DELETE FROM t -- WAITING) Q(SELECT 2)" : "Q(SELECT 2)");
 		expect_sent(&r, INSP_TO_CLIENT, release > 0 ? "" :
 			    "E(SERROR.VERROR.C57014.Mcanceling statement due to user request) Z(I)");
-		logout(&r, &b);
+		rig_logout(&r, &b);
 	}
 }
 
@@ -330,13 +286,13 @@ static void test_hold_execute(void **state)
 	struct rig r;
 
 	(void)state;
-	login(&r, false, &b);
+	rig_login(&r, false, &b);
 	msg_parse(&b, "s", "DELETE FROM t WHERE a = $1 -- LATER WAITING");
 	msg_bind(&b, "p", "s", "17", 0);
 	msg_execute(&b, "p");
 	msg_execute(&b, "p");
 	msg_empty(&b, 'S');
-	send_buf(&r, INSP_C2S, &b);
+	rig_send(&r, INSP_C2S, &b);
 	assert_true(inspector_postgresql.holding(r.state));
 	expect_sent(&r, INSP_TO_SERVER,
 		    "P(s.DELETE FROM t WHERE a = $1 -- LATER WAITING) B(p.s.17)");
@@ -351,7 +307,7 @@ static void test_hold_execute(void **state)
 		assert_null(strstr(one + 1, "execute"));
 		assert_non_null(strstr(one, "of=3 digest="));
 	}
-	logout(&r, &b);
+	rig_logout(&r, &b);
 }
 
 /* What is held falls with its batch. */
@@ -361,22 +317,22 @@ static void test_held_in_failed_batch(void **state)
 	struct rig r;
 
 	(void)state;
-	login(&r, false, &b);
+	rig_login(&r, false, &b);
 	msg_parse(&b, "", "SELECT 1/0");
 	msg_bind(&b, "", "", NULL, 0);
 	msg_execute(&b, "");
 	msg_parse(&b, "", "DELETE FROM t -- WAITING");
 	msg_empty(&b, 'S');
-	send_buf(&r, INSP_C2S, &b);
+	rig_send(&r, INSP_C2S, &b);
 	assert_true(inspector_postgresql.holding(r.state));
 	buf_reset(&r.got[0]);
 	msg_empty(&b, '1');
 	msg_error(&b, "ERROR", "22012", "division by zero", NULL);
-	send_buf(&r, INSP_S2C, &b);
+	rig_send(&r, INSP_S2C, &b);
 	assert_false(inspector_postgresql.holding(r.state));
 	rig_again(&r);
 	expect_sent(&r, INSP_TO_SERVER, "S");
-	logout(&r, &b);
+	rig_logout(&r, &b);
 }
 
 /* ------------------------------------------------------------------- in step */
@@ -387,14 +343,14 @@ static void test_skip_to_sync(void **state)
 	struct rig r;
 
 	(void)state;
-	login(&r, false, &b);
+	rig_login(&r, false, &b);
 	msg_parse(&b, "", "SELECT 1/0");
 	msg_bind(&b, "", "", NULL, 0);
 	msg_execute(&b, "");
 	msg_parse(&b, "", "SELECT 'DENIED'"); /* would be skipped anyway */
 	msg_empty(&b, 'S');
 	msg_str(&b, 'Q', "SELECT 5");
-	send_buf(&r, INSP_C2S, &b);
+	rig_send(&r, INSP_C2S, &b);
 	buf_reset(&r.got[0]);
 	msg_empty(&b, '1');
 	msg_error(&b, "ERROR", "22012", "division by zero", NULL);
@@ -402,11 +358,11 @@ static void test_skip_to_sync(void **state)
 	msg_rows(&b, (const char *[]){"a:0:0:23", NULL});
 	msg_str(&b, 'C', "SELECT 0");
 	msg_ready(&b, 'I');
-	send_buf(&r, INSP_S2C, &b);
+	rig_send(&r, INSP_S2C, &b);
 	expect_sent(&r, INSP_TO_CLIENT, "1 E(SERROR.VERROR.C22012.Mdivision by zero) Z(I) "
 		    "T(a) C(SELECT 0) Z(I)");
 	assert_int_equal(r.status, INSP_MORE);
-	logout(&r, &b);
+	rig_logout(&r, &b);
 }
 
 static void test_unfit(void **state)
@@ -418,12 +374,12 @@ static void test_unfit(void **state)
 		struct buf b;
 		struct rig r;
 
-		login(&r, false, &b);
+		rig_login(&r, false, &b);
 		msg_add(&b, (uint8_t)types[i], L("\0\0\0\0"));
-		send_buf(&r, INSP_S2C, &b);
+		rig_send(&r, INSP_S2C, &b);
 		assert_int_equal(r.status, INSP_BAD);
 		assert_int_equal(r.got[1].n, 0);
-		logout(&r, &b);
+		rig_logout(&r, &b);
 	}
 }
 
@@ -450,14 +406,14 @@ static void test_bad_client(void **state)
 		struct buf b;
 		struct rig r;
 
-		login(&r, false, &b);
+		rig_login(&r, false, &b);
 		rig_feed(&r, INSP_C2S, cases[i].in);
 		if (r.status != INSP_BAD || r.why != cases[i].why)
 			print_error("case %zu\n", i);
 		assert_int_equal(r.status, INSP_BAD);
 		assert_int_equal(r.why, cases[i].why);
 		assert_int_equal(r.got[0].n, 0);
-		logout(&r, &b);
+		rig_logout(&r, &b);
 	}
 }
 
@@ -468,18 +424,18 @@ static void test_too_long(void **state)
 	struct rig r;
 
 	(void)state;
-	login(&r, false, &b);
+	rig_login(&r, false, &b);
 	r.env.limits.message_bytes = 4096;
 	memset(text, 'x', 4999);
 	text[4999] = 0;
 	msg_str(&b, 'Q', text);
 	msg_str(&b, 'Q', "SELECT 1");
-	send_buf(&r, INSP_C2S, &b);
+	rig_send(&r, INSP_C2S, &b);
 	expect_sent(&r, INSP_TO_SERVER, "Q(SELECT 1)");
 	assert_non_null(memmem(buf_data(&r.got[1]), r.got[1].n, "C54000", 6));
 	assert_true(r.peak < 5100);
 	free(text);
-	logout(&r, &b);
+	rig_logout(&r, &b);
 }
 
 /* -------------------------------------------------------------------- names */
@@ -491,13 +447,13 @@ static void test_names_after_skip(void **state)
 	struct rig r;
 
 	(void)state;
-	login(&r, false, &b);
+	rig_login(&r, false, &b);
 	msg_parse(&b, "s", "DELETE FROM t -- LATER");
 	msg_empty(&b, 'S');
-	send_buf(&r, INSP_C2S, &b);
+	rig_send(&r, INSP_C2S, &b);
 	msg_empty(&b, '1');
 	msg_ready(&b, 'I');
-	send_buf(&r, INSP_S2C, &b);
+	rig_send(&r, INSP_S2C, &b);
 	buf_reset(&r.got[0]);
 	/* The batch fails at once, so Close and Parse are skipped: s is still the DELETE. */
 	msg_parse(&b, "bad", "SELECT +");
@@ -507,17 +463,17 @@ static void test_names_after_skip(void **state)
 	msg_bind(&b, "", "s", NULL, 0);
 	msg_execute(&b, "");
 	msg_empty(&b, 'S');
-	send_buf(&r, INSP_C2S, &b);
+	rig_send(&r, INSP_C2S, &b);
 	/* Bind waits until that is known. */
 	expect_sent(&r, INSP_TO_SERVER, "P(bad.SELECT +) C(Ss) P(s.SELECT 1) S");
 	msg_error(&b, "ERROR", "42601", "syntax error", NULL);
 	msg_ready(&b, 'I');
-	send_buf(&r, INSP_S2C, &b);
+	rig_send(&r, INSP_S2C, &b);
 	expect_sent(&r, INSP_TO_SERVER, "B(s) E S");
 	/* The question at Execute is about the DELETE. */
 	assert_int_equal(buf_append(&r.lines[0], "", 1), 0);
 	assert_non_null(strstr((char *)buf_data(&r.lines[0]), "execute DELETE FROM t -- LATER allow"));
-	logout(&r, &b);
+	rig_logout(&r, &b);
 }
 
 static void test_missing_names(void **state)
@@ -526,22 +482,22 @@ static void test_missing_names(void **state)
 	struct rig r;
 
 	(void)state;
-	login(&r, false, &b);
+	rig_login(&r, false, &b);
 	msg_bind(&b, "", "none", NULL, 0);
 	msg_execute(&b, "");
 	msg_empty(&b, 'S');
-	send_buf(&r, INSP_C2S, &b);
+	rig_send(&r, INSP_C2S, &b);
 	expect_sent(&r, INSP_TO_SERVER, "S");
 	expect_sent(&r, INSP_TO_CLIENT, "E(SERROR.VERROR.C26000.Mprepared statement \"none\" "
 		    "does not exist)");
 	msg_ready(&b, 'I');
-	send_buf(&r, INSP_S2C, &b);
+	rig_send(&r, INSP_S2C, &b);
 	buf_reset(&r.got[1]);
 	msg_execute(&b, "gone");
 	msg_empty(&b, 'S');
-	send_buf(&r, INSP_C2S, &b);
+	rig_send(&r, INSP_C2S, &b);
 	expect_sent(&r, INSP_TO_CLIENT, "E(SERROR.VERROR.C34000.Mportal \"gone\" does not exist)");
-	logout(&r, &b);
+	rig_logout(&r, &b);
 }
 
 /* SQL-level names: EXECUTE does what was prepared, and nobody knows what "y" is. */
@@ -551,21 +507,21 @@ static void test_sql_execute(void **state)
 	struct rig r;
 
 	(void)state;
-	login(&r, false, &b);
+	rig_login(&r, false, &b);
 	msg_str(&b, 'Q', "PREPARE x AS DELETE FROM t");
 	msg_str(&b, 'Q', "EXECUTE x");
-	send_buf(&r, INSP_C2S, &b);
+	rig_send(&r, INSP_C2S, &b);
 	/* The second waits for the first. */
 	expect_sent(&r, INSP_TO_SERVER, "Q(PREPARE x AS DELETE FROM t)");
 	msg_str(&b, 'C', "PREPARE");
 	msg_ready(&b, 'I');
-	send_buf(&r, INSP_S2C, &b);
+	rig_send(&r, INSP_S2C, &b);
 	expect_sent(&r, INSP_TO_SERVER, "Q(EXECUTE x)");
 	msg_str(&b, 'C', "DELETE 3");
 	msg_ready(&b, 'I');
-	send_buf(&r, INSP_S2C, &b);
+	rig_send(&r, INSP_S2C, &b);
 	msg_str(&b, 'Q', "EXECUTE y");
-	send_buf(&r, INSP_C2S, &b);
+	rig_send(&r, INSP_C2S, &b);
 	assert_int_equal(buf_append(&r.lines[0], "", 1), 0);
 	{
 		const char *text = (char *)buf_data(&r.lines[0]);
@@ -580,7 +536,7 @@ static void test_sql_execute(void **state)
 			       SQL_UNKNOWN | SQL_SESSION);
 		assert_non_null(strstr(text, want));
 	}
-	logout(&r, &b);
+	rig_logout(&r, &b);
 }
 
 /* Where a backslash may mean two things, both must be the same statement. */
@@ -590,15 +546,15 @@ static void test_two_readings(void **state)
 	struct rig r;
 
 	(void)state;
-	login(&r, false, &b);
+	rig_login(&r, false, &b);
 	msg_str(&b, 'Q', "SELECT f()");
 	msg_str(&b, 'Q', "SELECT '\\'");
-	send_buf(&r, INSP_C2S, &b);
+	rig_send(&r, INSP_C2S, &b);
 	expect_sent(&r, INSP_TO_SERVER, "Q(SELECT f())");
 	msg_str(&b, 'C', "SELECT 1");
 	msg_add(&b, 'S', L("standard_conforming_strings\0off\0"));
 	msg_ready(&b, 'I');
-	send_buf(&r, INSP_S2C, &b);
+	rig_send(&r, INSP_S2C, &b);
 	/* Now it is an open string. */
 	assert_int_equal(buf_append(&r.lines[0], "", 1), 0);
 	{
@@ -607,7 +563,7 @@ static void test_two_readings(void **state)
 		(void)snprintf(want, sizeof(want), "SELECT '\\' allow effects=%x", SQL_UNKNOWN);
 		assert_non_null(strstr((char *)buf_data(&r.lines[0]), want));
 	}
-	logout(&r, &b);
+	rig_logout(&r, &b);
 }
 
 /* --------------------------------------------------------------------- COPY */
@@ -618,17 +574,17 @@ static void test_copy_in_pipelined(void **state)
 	struct rig r;
 
 	(void)state;
-	login(&r, false, &b);
+	rig_login(&r, false, &b);
 	msg_str(&b, 'Q', "COPY t FROM STDIN");
 	msg_add(&b, 'd', L("1\n"));
 	msg_empty(&b, 'c');
 	msg_str(&b, 'Q', "SELECT 1");
-	send_buf(&r, INSP_C2S, &b);
+	rig_send(&r, INSP_C2S, &b);
 	expect_sent(&r, INSP_TO_SERVER, "Q(COPY t FROM STDIN)");
 	msg_add(&b, 'G', L("\0\0\1\0\0"));
-	send_buf(&r, INSP_S2C, &b);
+	rig_send(&r, INSP_S2C, &b);
 	expect_sent(&r, INSP_TO_SERVER, "d(1) c Q(SELECT 1)");
-	logout(&r, &b);
+	rig_logout(&r, &b);
 }
 
 static void test_copy_in_fails(void **state)
@@ -637,26 +593,26 @@ static void test_copy_in_fails(void **state)
 	struct rig r;
 
 	(void)state;
-	login(&r, false, &b);
+	rig_login(&r, false, &b);
 	msg_parse(&b, "", "COPY t FROM STDIN");
 	msg_bind(&b, "", "", NULL, 0);
 	msg_execute(&b, "");
 	msg_empty(&b, 'S');
-	send_buf(&r, INSP_C2S, &b);
+	rig_send(&r, INSP_C2S, &b);
 	buf_reset(&r.got[0]);
 	msg_empty(&b, '1');
 	msg_empty(&b, '2');
 	msg_add(&b, 'G', L("\0\0\1\0\0"));
-	send_buf(&r, INSP_S2C, &b);
+	rig_send(&r, INSP_S2C, &b);
 	/* The Sync is ignored while COPY goes on, and counts if COPY fails. */
 	expect_sent(&r, INSP_TO_SERVER, "");
 	msg_error(&b, "ERROR", "P0001", "a trigger said no", NULL);
-	send_buf(&r, INSP_S2C, &b);
+	rig_send(&r, INSP_S2C, &b);
 	expect_sent(&r, INSP_TO_SERVER, "S");
 	msg_ready(&b, 'I');
-	send_buf(&r, INSP_S2C, &b);
+	rig_send(&r, INSP_S2C, &b);
 	assert_int_equal(r.status, INSP_MORE);
-	logout(&r, &b);
+	rig_logout(&r, &b);
 }
 
 /* ------------------------------------------------------------------ goodbye */
@@ -668,20 +624,20 @@ static void test_end(void **state)
 	struct rig r;
 
 	(void)state;
-	login(&r, false, &b);
+	rig_login(&r, false, &b);
 	inspector_postgresql.end(r.state, &words);
 	assert_non_null(memmem(buf_data(&r.out[1].made), r.out[1].made.n, "C57P01", 6));
 	insp_out_reset(&r.out[1]);
 	/* In the middle of a message nothing may be said. */
 	msg_str(&b, 'Q', "SELECT 1");
-	send_buf(&r, INSP_C2S, &b);
+	rig_send(&r, INSP_C2S, &b);
 	msg_rows(&b, (const char *[]){"a:0:0:25", NULL});
 	rig_feed(&r, INSP_S2C, slice_of(buf_data(&b), b.n));
 	buf_reset(&b);
 	rig_feed(&r, INSP_S2C, L("D\0\0\0\100\0\1"));
 	inspector_postgresql.end(r.state, &words);
 	assert_int_equal(r.out[1].bytes, 0);
-	logout(&r, &b);
+	rig_logout(&r, &b);
 }
 
 static void test_terminate(void **state)
@@ -690,13 +646,13 @@ static void test_terminate(void **state)
 	struct rig r;
 
 	(void)state;
-	login(&r, false, &b);
+	rig_login(&r, false, &b);
 	msg_empty(&b, 'X');
-	send_buf(&r, INSP_C2S, &b);
+	rig_send(&r, INSP_C2S, &b);
 	expect_sent(&r, INSP_TO_SERVER, "X");
 	assert_int_equal(r.status, INSP_END);
 	assert_int_equal(r.why, TG_R_NONE);
-	logout(&r, &b);
+	rig_logout(&r, &b);
 }
 
 static void test_probe(void **state)
@@ -734,11 +690,11 @@ static void test_deep_pipeline(void **state)
 	struct rig r;
 
 	(void)state;
-	login(&r, false, &b);
+	rig_login(&r, false, &b);
 	r.exact = false;
 	for (int i = 0; i < DEEP; i++)
 		msg_str(&b, 'Q', "SELECT 1");
-	send_buf(&r, INSP_C2S, &b);
+	rig_send(&r, INSP_C2S, &b);
 	assert_int_equal(r.status, INSP_MORE);
 	assert_true(r.in[0].n > 0); /* the rest waits */
 	for (int i = 0; i < DEEP; i++) {
@@ -746,24 +702,11 @@ static void test_deep_pipeline(void **state)
 		msg_ready(&b, 'I');
 	}
 	r.env.limits.turn_bytes = 4096;
-	send_buf(&r, INSP_S2C, &b);
+	rig_send(&r, INSP_S2C, &b);
 	assert_int_equal(r.status, INSP_MORE);
 	assert_int_equal(r.in[0].n, 0);
 	assert_int_equal(r.got[0].n, DEEP * 14);
-	logout(&r, &b);
-}
-
-static int setup(void **state)
-{
-	(void)state;
-	return sql_new(NULL, &sql);
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	sql_free(sql);
-	return 0;
+	rig_logout(&r, &b);
 }
 
 int main(void)
@@ -796,5 +739,5 @@ int main(void)
 		cmocka_unit_test(test_deep_pipeline),
 	};
 
-	return cmocka_run_group_tests_name("pg_session", tests, setup, teardown);
+	return cmocka_run_group_tests_name("pg_session", tests, rig_setup, rig_teardown);
 }

@@ -7,8 +7,6 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-static struct sql *sql;
-
 #define L(s) SLICE_LIT(s)
 
 #define PLAIN "user\0agent\0database\0shop\0"
@@ -42,7 +40,7 @@ static void test_beyond(void **state)
 		for (size_t cut = 0; cut <= rows[i].in.n; cut++) {
 			struct rig r;
 
-			rig_init(&r, sql, false);
+			rig_init(&r, rig_sql, false);
 			r.exact = true;
 			if (cut)
 				rig_feed(&r, INSP_C2S, slice_of(rows[i].in.p, cut));
@@ -62,7 +60,7 @@ static void test_refused(void **state)
 	struct rig r;
 
 	(void)state;
-	rig_init(&r, sql, false);
+	rig_init(&r, rig_sql, false);
 	rig_feed(&r, INSP_C2S, in);
 	assert_int_equal(r.status, INSP_END);
 	assert_int_equal(r.got[INSP_TO_SERVER].n, 0);
@@ -105,7 +103,7 @@ static void test_role(void **state)
 		n += (size_t)snprintf((char *)msg + n, 60, "%s", cases[i].name) + 1;
 		n += (size_t)snprintf((char *)msg + n, 90, "%s", cases[i].value) + 2;
 		msg[3] = (uint8_t)n;
-		rig_init(&r, sql, false);
+		rig_init(&r, rig_sql, false);
 		rig_feed(&r, INSP_C2S, slice_of(msg, n));
 		if ((r.status == INSP_END) != cases[i].refused ||
 		    (r.got[INSP_TO_SERVER].n == 0) != cases[i].refused) {
@@ -116,19 +114,6 @@ static void test_role(void **state)
 	}
 }
 
-static int setup(void **state)
-{
-	(void)state;
-	return sql_new(NULL, &sql);
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	sql_free(sql);
-	return 0;
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -137,5 +122,5 @@ int main(void)
 		cmocka_unit_test(test_role),
 	};
 
-	return cmocka_run_group_tests_name("pg_startup", tests, setup, teardown);
+	return cmocka_run_group_tests_name("pg_startup", tests, rig_setup, rig_teardown);
 }
