@@ -158,8 +158,10 @@ def test_no_connect_slips_through(daemon):
         seen = eval(out)
         with pytest.raises(BlockingIOError):
             server.accept()
+    # A listener that is closed within a handshake resets it before connect() has returned.
+    resets = seen.pop("ECONNRESET", 0)
     assert set(seen) == {"ok", "ECONNREFUSED"}, seen
-    assert min(seen.values()) > 20, seen
+    assert resets < 20 < min(seen.values()), (resets, seen)
     assert d.ctl("status")["integrity"]["faults"] == []
     d.stop_process()
     for path in d.recordings():  # of connections that were cut before they said anything
