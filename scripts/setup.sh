@@ -26,7 +26,7 @@ build_packages=(
 )
 demo_packages=(postgresql-@PG@ postgresql-client-@PG@ iproute2)
 test_packages=(
-	libcmocka-dev libpcre2-dev libclang-rt-dev python3 python3-psycopg2 python3-pytest @NODE@
+	libcmocka-dev libpcre2-dev libclang-rt-dev python3 python3-cryptography python3-psycopg2 python3-pytest @NODE@
 	dpkg-dev man-db git curl jq procps
 )
 bench_packages=(pgbouncer haproxy)

@@ -13,6 +13,25 @@
 #define TARGET(x) "targets: {t: {address: \"h:1\", protocol: postgresql" x "}}\n"
 #define CRED(x)	  "credentials: {c: {" x "}}\n" A TARGET(", credential: c") P
 
+#define ONE_OF                                                                                     \
+	"1:18: credential `c` takes `password_file`, `exec` or `grant_token`, one of them"
+#define PROVIDER                                                                                   \
+	"idp: {issuer: \"https://i.example\", client: {id: x, auth: client_secret_basic, secret_file: /s}}\n"                  \
+	"approvals: {machine: {by: client_credentials, scope: s}, own: {by: introspection}}\n"
+
+static void test_tokens(void **state)
+{
+	struct config *c = config_good(
+		PROVIDER "credentials: {a: {grant_token: machine, user: u}, b: {grant_token: idp}}\n" A
+		TARGET(", credential: b") P);
+
+	(void)state;
+	assert_string_equal(c->credentials[0].grant_token, "machine");
+	assert_string_equal(c->credentials[0].user, "u");
+	assert_string_equal(c->targets[0].login->grant_token, "idp");
+	config_free(c);
+}
+
 static void test_good(void **state)
 {
 	struct config *c = config_good(
@@ -42,9 +61,16 @@ static void test_good(void **state)
 static void test_bad(void **state)
 {
 	static const struct config_bad rows[] = {
-		{CRED("user: u"), "1:18: credential `c` takes `password_file` or `exec`, one of them"},
-		{CRED("user: u, password_file: /p, exec: /x, run_as: r"),
-		 "1:18: credential `c` takes `password_file` or `exec`, one of them"},
+		{CRED("user: u"), ONE_OF},
+		{CRED("user: u, password_file: /p, exec: /x, run_as: r"), ONE_OF},
+		{CRED("user: u, password_file: /p, grant_token: idp"), ONE_OF},
+		{CRED("user: u, grant_token: idp"), "1:41: `idp` is not configured"},
+		{PROVIDER CRED("grant_token: machin"), "3:32: no approval is called `machin`"},
+		{PROVIDER CRED("grant_token: own"),
+		 "3:32: approval `own` brings no access token: `by` has to be client_credentials, "
+		 "token_exchange, ciba, device or saml_bearer"},
+		{PROVIDER CRED("grant_token: machine, keep: 1m"),
+		 "3:41: `keep` has a meaning only with `exec`"},
 		{CRED("password_file: /p"), "1:18: credential `c` lacks `user`"},
 		{CRED("user: u, password_file: p"),
 		 "1:43: `password_file` takes an absolute path, not `p`"},
@@ -81,6 +107,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_good),
+		cmocka_unit_test(test_tokens),
 		cmocka_unit_test(test_bad),
 	};
 

@@ -78,7 +78,7 @@ static void on_message(void *ctx, struct ipc *ipc, struct ipc_msg *m)
 	} else {
 		assert_int_equal(m->id, p->id);
 		p->error = ipc_get_u32(m);
-		for (int i = 0; i < (m->type == IPC_KEY_SCRAM ? 2 : 1); i++) {
+		for (int i = 0; i < (m->type == IPC_KEY_SCRAM || m->type == IPC_GRANT_KEY ? 2 : 1); i++) {
 			struct slice s = ipc_get_bytes(m);
 
 			assert_true(s.n < sizeof(p->bytes[i]));
@@ -293,6 +293,91 @@ static void test_credentials(void **state)
 	assert_int_equal(ask(&p), ENOENT);
 	assert_int_equal(stop(&p), 0);
 	free(config);
+}
+
+static void give_token(struct peer *p, uint64_t question, const char *user, const char *token,
+		       uint64_t ttl_ms)
+{
+	ipc_begin(p->ipc, IPC_GRANT_TOKEN, question);
+	ipc_put_str(p->ipc, user);
+	ipc_put_u64(p->ipc, ttl_ms);
+	ipc_put_bytes(p->ipc, slice_str(token));
+	ipc_send(p->ipc);
+}
+
+static uint32_t ask_grant(struct peer *p, uint64_t question, const char *credential, bool near)
+{
+	ipc_begin(p->ipc, IPC_GRANT_KEY, ++p->id);
+	ipc_put_u64(p->ipc, question);
+	ipc_put_str(p->ipc, credential);
+	ipc_put_u32(p->ipc, near);
+	return ask(p);
+}
+
+static uint32_t ask_password(struct peer *p, const char *key_name)
+{
+	question(p, IPC_KEY_PASSWORD, key_name);
+	return ask(p);
+}
+
+#define GRANT_CONFIG                                                                               \
+	"idp: { issuer: \"https://idp.example\", client: { id: x, auth: client_secret_basic, secret_file: /none } }\n"         \
+	"approvals: { m: { by: client_credentials, scope: s } }\n"                                 \
+	"credentials:\n"                                                                           \
+	"  far: { user: u, grant_token: m }\n"                                                     \
+	"  clear: { grant_token: m, clear_text: true }\n"                                          \
+	"  file: { user: u, password_file: /none }\n"                                              \
+	"agents: { a: { uid: [1000] } }\n"                                                         \
+	"targets: { t: { address: \"127.0.0.1:5432\", protocol: postgresql } }\n"                  \
+	"policy: [{ agents: [a], targets: [t], access: { approval: none }, "                        \
+	"commands: [{ effect: any, do: allow }] }]\n"
+
+static void test_tokens_of_grants(void **state)
+{
+	struct peer p;
+	char shut[64], clear[64];
+
+	start(&p, GRANT_CONFIG);
+	assert_int_equal(ask_grant(&p, 7, "far", true), ENOKEY);
+	give_token(&p, 7, "sub-7", "pencil", 60000);
+	give_token(&p, 8, "", "other", 60000);
+	assert_int_equal(ask_grant(&p, 7, "file", true), ENOENT);
+	assert_int_equal(ask_grant(&p, 7, "none", true), ENOENT);
+	assert_int_equal(ask_grant(&p, 9, "far", true), ENOKEY);
+
+	assert_int_equal(ask_grant(&p, 7, "far", false), 0);
+	assert_string_equal((char *)p.bytes[0], "u");
+	assert_int_equal(p.n[1], 33);
+	memcpy(shut, p.bytes[1], 34);
+	/* It proves itself by that name, and is told by the other one only. */
+	assert_int_equal(ask_scram(&p, shut, SCRAM_SERVER), 0);
+	assert_int_equal(ask_password(&p, shut), EACCES);
+	assert_int_equal(p.n[0], 0);
+	assert_int_equal(ask_grant(&p, 7, "far", true), 0);
+	memcpy(clear, p.bytes[1], 34);
+	assert_string_not_equal(shut, clear);
+	assert_int_equal(ask_password(&p, clear), 0);
+	assert_string_equal((char *)p.bytes[0], "pencil");
+	/* Who it is about; nobody's is no login. */
+	assert_int_equal(ask_grant(&p, 7, "clear", false), 0);
+	assert_string_equal((char *)p.bytes[0], "sub-7");
+	assert_string_equal((char *)p.bytes[1], clear);
+	assert_int_equal(ask_grant(&p, 8, "clear", false), ENOKEY);
+	/* Another one in its place has another name. */
+	give_token(&p, 7, "sub-7", "newer", 60000);
+	assert_int_equal(ask_password(&p, clear), ENOENT);
+	assert_int_equal(ask_grant(&p, 7, "far", true), 0);
+	memcpy(clear, p.bytes[1], 34);
+	ipc_begin(p.ipc, IPC_GRANT_FORGET, 7);
+	ipc_send(p.ipc);
+	assert_int_equal(ask_password(&p, clear), ENOENT);
+	assert_int_equal(ask_grant(&p, 7, "far", true), ENOKEY);
+	/* Its time is over, or it is no password. */
+	give_token(&p, 10, "s", "short", 0);
+	assert_int_equal(ask_grant(&p, 10, "far", true), ENOKEY);
+	give_token(&p, 11, "s", "two words", 60000);
+	assert_int_equal(ask_grant(&p, 11, "far", true), ENOKEY);
+	assert_int_equal(stop(&p), 0);
 }
 
 /* Plays the program: what it has printed. */
@@ -642,6 +727,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup(test_passwords, fresh),
 		cmocka_unit_test_setup(test_credentials, fresh),
+		cmocka_unit_test_setup(test_tokens_of_grants, fresh),
 		cmocka_unit_test_setup(test_program, fresh),
 		cmocka_unit_test(test_output),
 		cmocka_unit_test_setup(test_client_secret, fresh),

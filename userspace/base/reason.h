@@ -139,7 +139,10 @@
 	  "have pg_hba.conf ask for scram-sha-256: anybody who reaches it gets in")                \
 	X(FACTS_UNKNOWN, "facts_unknown",                                                          \
 	  "what the policy asks about the agent's process is not known",                           \
-	  "see `when` in tidegate.yaml(5); a process that has ended cannot be looked at")
+	  "see `when` in tidegate.yaml(5); a process that has ended cannot be looked at")          \
+	X(CREDENTIAL_NO_TOKEN, "credential_no_token",                                              \
+	  "there is no token of the identity provider to log in to this target with",              \
+	  "connect again; see grant_token in tidegate.yaml(5) for which way of approval gives one")
 
 enum tg_reason {
 #define X(name, label, what, todo) TG_R_##name,

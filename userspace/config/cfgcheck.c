@@ -448,19 +448,60 @@ static void check_exec(struct loader *l, const struct cfg_credential *c, const s
 			 "not root's");
 }
 
+/* Whether a way ends with an access token of the provider's that is meant for the target. */
+static bool brings_token(enum way_kind kind)
+{
+	switch (kind) {
+	case WAY_CLIENT_CREDENTIALS:
+	case WAY_TOKEN_EXCHANGE:
+	case WAY_CIBA:
+	case WAY_DEVICE:
+	case WAY_SAML_BEARER:
+		return true;
+	case WAY_INTROSPECTION: /* the agent's own, which it must not be able to use there */
+	case WAY_AUTHZEN:
+	case WAY_SAML:
+		break;
+	}
+	return false;
+}
+
+static void check_grant_token(struct loader *l, const struct cfg_credential *c,
+			      const struct ynode *map)
+{
+	const struct ynode *at = cfg_place(map, "grant_token");
+	const struct cfg_way *w = config_way(l->c, slice_str(c->grant_token));
+
+	if (!w && strcmp(c->grant_token, "idp") != 0)
+		cfg_fail(l, at, "no approval is called `%s`",
+			 cfg_show(l, slice_str(c->grant_token)));
+	else if (w && !brings_token(w->kind))
+		cfg_fail(l, at, "approval `%s` brings no access token: `by` has to be "
+			 "client_credentials, token_exchange, ciba, device or saml_bearer", w->name);
+	else if (!w && !l->c->idp)
+		cfg_fail(l, at, "`idp` is not configured");
+}
+
 static void check_credentials(struct loader *l)
 {
+	static const char *const kinds[] = {"password_file", "exec", "grant_token"};
+
 	for (uint32_t i = 0; i < l->c->ncredentials; i++) {
 		const struct cfg_credential *c = &l->c->credentials[i];
 		const struct ynode *map = l->credential_nodes[i];
+		unsigned n = 0;
 
 		if (map->kind != YNODE_MAP)
 			continue;
-		if (!yaml_get(map, "exec") == !yaml_get(map, "password_file"))
-			cfg_fail(l, map, "credential `%s` takes `password_file` or `exec`, one of them",
-				 c->name);
-		else if (!yaml_get(map, "exec") && !c->user)
+		for (size_t k = 0; k < ARRAY_SIZE(kinds); k++)
+			n += yaml_get(map, kinds[k]) != NULL;
+		if (n != 1)
+			cfg_fail(l, map, "credential `%s` takes `password_file`, `exec` or "
+				 "`grant_token`, one of them", c->name);
+		else if (yaml_get(map, "password_file") && !c->user)
 			cfg_fail(l, map, "credential `%s` lacks `user`", c->name);
+		else if (c->grant_token)
+			check_grant_token(l, c, map);
 		check_exec(l, c, map);
 	}
 }

@@ -270,7 +270,7 @@ const struct cfg_section cfg_way_section = SECTION("approval", way_keys);
 
 static const struct cfg_key credential_keys[] = {
 	{.name = "user", .kind = KEY_STRING, AT(cfg_credential, user),
-	 .help = "who logs in; without it the program of `exec` tells"},
+	 .help = "who logs in; without it the program of `exec`, or the subject of the token, tells"},
 	{.name = "password_file", .kind = KEY_PATH, AT(cfg_credential, password_file),
 	 .help = "file with the password, which only root or keyd may read"},
 	{.name = "exec", .kind = KEY_STRINGS, AT(cfg_credential, exec),
@@ -281,9 +281,12 @@ static const struct cfg_key credential_keys[] = {
 	 .help = "exec: how long the program may take"},
 	{.name = "keep", DURATION(0, DAY), AT(cfg_credential, keep_ms), .dflt = "5m",
 	 .help = "exec: how long an answer is used that does not say it"},
+	{.name = "grant_token", .kind = KEY_STRING, AT(cfg_credential, grant_token),
+	 .help = "idp or a name of `approvals`: the access token that it brought when access was "
+		 "granted is the password"},
 	{.name = "clear_text", .kind = KEY_BOOL, AT(cfg_credential, clear_text), .dflt = "false",
 	 .help = "a server that asks for the password itself is told it; otherwise only SCRAM and MD5 "
-		 "are answered"},
+		 "are answered (grant_token: or a server on this host)"},
 	NOT_HERE("password", "password_file"),
 };
 const struct cfg_section cfg_credential_section = SECTION("credential", credential_keys);

@@ -12,6 +12,7 @@
 
 #include "base/arena.h"
 #include "base/compiler.h"
+#include "config/cfgcred.h"
 #include "policy/policy.h"
 
 enum idp_auth { IDP_AUTH_SECRET_BASIC, IDP_AUTH_SECRET_POST, IDP_AUTH_PRIVATE_KEY_JWT };
@@ -89,22 +90,6 @@ struct cfg_way {
 	const char *ca_file;	/* AuthZEN; NULL: the system's */
 	struct cfg_saml saml;
 	const char *then;	/* another way that has to say yes after this one, or NULL */
-	uint32_t line;
-};
-
-/*
- * One element of `credentials:`: a login to servers that agents do not have. Its secret is
- * in a file, or told by a program; either way keyd alone ever has it.
- */
-struct cfg_credential {
-	const char *name;
-	const char *user;	   /* NULL: the program tells */
-	const char *password_file; /* or: */
-	const char *const *exec;   /* program and arguments, NULL-terminated */
-	const char *run_as;	   /* account of the program */
-	uint64_t timeout_ms;	   /* of the program; default 10 s */
-	uint64_t keep_ms;	   /* how long its answer is used if it does not say; default 5 m */
-	bool clear_text;	   /* a server may ask for the password itself */
 	uint32_t line;
 };
 

@@ -82,6 +82,36 @@ void address_format(const struct sockaddr *sa, char dst[ADDRESS_TEXT])
 			      dst);
 }
 
+static bool is_local(const char *text)
+{
+	struct sockaddr_storage ss;
+	uint8_t addr[16];
+	socklen_t len;
+
+	if (address_parse(text, &ss, &len))
+		return false;
+	address_mapped((const struct sockaddr *)&ss, addr);
+	return address_in_cidr("127.0.0.0/8", addr) || address_in_cidr("::1", addr);
+}
+
+bool address_all_local(const char *list)
+{
+	bool all = *list != '\0';
+
+	if (strncmp(list, "unix:", 5) == 0)
+		return true; /* a path may have spaces */
+	while (all && *list) {
+		size_t n = strcspn(list, " ");
+		char one[ADDRESS_TEXT];
+
+		all = n < sizeof(one);
+		(void)snprintf(one, sizeof(one), "%.*s", (int)n, list);
+		all = all && is_local(one);
+		list += n + (list[n] == ' ');
+	}
+	return all;
+}
+
 bool address_in_cidr(const char *cidr, const uint8_t addr[16])
 {
 	const char *slash = strchr(cidr, '/');

@@ -19,6 +19,11 @@ void address_format(const struct sockaddr *sa, char dst[ADDRESS_TEXT]);
 void address_format_mapped(const uint8_t addr[16], uint16_t port, char dst[ADDRESS_TEXT]);
 /* The address of @sa as 16 bytes. */
 void address_mapped(const struct sockaddr *sa, uint8_t ret[16]);
+/*
+ * Each of @list ("address:port" or "unix:PATH", with spaces between) is on this host, where nobody
+ * else can read along.
+ */
+bool address_all_local(const char *list);
 /* "10.0.0.0/8" or a bare address contains @addr. */
 bool address_in_cidr(const char *cidr, const uint8_t addr[16]);
 

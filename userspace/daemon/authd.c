@@ -20,6 +20,7 @@
 #include "daemon/saml_way.h"
 #include "daemon/sandbox.h"
 #include "daemon/token_check.h"
+#include "daemon/way_token.h"
 #include "daemon/ways.h"
 #include "ident/authzen.h"
 #include "ident/oidc.h"
@@ -47,6 +48,7 @@ struct question {
 	json_t *evidence;
 	uint64_t ttl_ms;
 	char subject[256], approver[256], digest[65];
+	struct way_token token;
 };
 
 /* A credential that was asked of keyd; asked again if keyd is just being started. */
@@ -169,6 +171,7 @@ static void key_answer(struct authd *a, struct ipc_msg *m)
 
 static void question_free(struct question *q)
 {
+	way_token_drop(&q->token);
 	list_del(&q->link);
 	arena_done(&q->arena);
 	json_decref(q->evidence);
@@ -181,6 +184,8 @@ static void answer(struct question *q, const struct oidc_result *r)
 	struct ipc *ipc = q->a->ipc;
 	char *evidence = json_dumps(q->evidence, JSON_COMPACT | JSON_ENSURE_ASCII);
 
+	if (evidence && !r->reason)
+		way_token_hand(&q->token, ipc, q->id);
 	ipc_begin(ipc, IPC_IDP_ASK, q->id);
 	ipc_put_u32(ipc, evidence ? r->reason : TG_R_NO_MEMORY);
 	ipc_put_u64(ipc, q->ttl_ms);
@@ -240,6 +245,10 @@ static void on_done(void *ctx, uint64_t id, const struct oidc_result *r)
 	keep(q->subject, sizeof(q->subject), r->subject);
 	keep(q->approver, sizeof(q->approver), r->approver);
 	keep(q->digest, sizeof(q->digest), r->token_digest);
+	if (!way_token_keep(&q->token, q->a->cfg, &q->ask, q->ways[q->at], r)) {
+		refuse(q, TG_R_NO_MEMORY, "out of memory");
+		return;
+	}
 	go_on(q, r->evidence, r->ttl_ms);
 }
 
@@ -376,6 +385,7 @@ static void put_question(struct question *q)
 		oidc_cancel(q->busy, q->id);
 	if (q->asked_pdp)
 		authzen_cancel(q->asked_pdp, q->id);
+	way_token_drop(&q->token);
 	(void)json_array_clear(q->evidence);
 	q->at = 0;
 	q->nways = n > 0 ? (unsigned)n : 0;

@@ -16,7 +16,7 @@
 #include "base/log.h"
 #include "daemon/memfd.h"
 #include "daemon/eventsock.h"
-#include "daemon/grants.h"
+#include "daemon/glogin.h"
 #include "daemon/hand.h"
 #include "daemon/learned.h"
 #include "daemon/registry.h"
@@ -238,6 +238,7 @@ static void died(struct child *c, int status)
 	c->ipc = NULL;
 	if (c->role == ROLE_WORKER) {
 		grants_worker_died(p, c);
+		glogin_worker_died(p, c);
 		registry_worker_died(p, c);
 	} else if (c->role == ROLE_AUTHD) {
 		idp_gone(p, c);
@@ -245,6 +246,7 @@ static void died(struct child *c, int status)
 	} else if (c->role == ROLE_NAMED && !c->retired) {
 		learned_gone(p);
 	} else if (c->role == ROLE_KEYD) {
+		glogin_keyd_gone(p, c);
 		each_worker(p, w)
 		{
 			if (c->retired && !w->retired)

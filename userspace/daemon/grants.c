@@ -9,6 +9,7 @@
 #include "base/text.h"
 #include "daemon/audit.h"
 #include "daemon/decisions.h"
+#include "daemon/glogin.h"
 #include "daemon/grants.h"
 #include "daemon/peek.h"
 #include "daemon/registry.h"
@@ -49,7 +50,7 @@ static struct grant *grant_for(struct parent *p, const struct approval *a)
 	list_each(it, &p->grants) {
 		struct grant *g = container_of(it, struct grant, link);
 
-		if (strcmp(g->token, a->token) != 0 && strcmp(g->scope, "*") != 0)
+		if (g->lost || (strcmp(g->token, a->token) != 0 && strcmp(g->scope, "*") != 0))
 			continue;
 		if (g->until_boot_ns > now && strcmp(g->agent, a->agent) == 0 &&
 		    strcmp(g->target, a->target) == 0 &&
@@ -119,6 +120,7 @@ uint32_t grant_end(struct parent *p, struct grant *g, uint16_t reason, const cha
 	(void)audit_write(p, AUDIT_NOTE, "grant.end", "{s:s, s:s, s:s, s:s, s:I}", "grant", g->id,
 			  "agent", g->agent, "target", g->target, "reason", reason_label(reason),
 			  "sessions", (json_int_t)n);
+	glogin_forget(p, g->kept);
 	list_del(&g->link);
 	free(g->receipt);
 	json_decref(g->evidence);
@@ -532,7 +534,11 @@ void idp_answer(struct parent *p, struct ipc_msg *m)
 			g = grant_given(p, a, by, ttl_ms < a->max_ms ? ttl_ms : a->max_ms, "");
 			if (!g)
 				reason = TG_R_NO_MEMORY;
+			else if (a->kept)
+				g->kept = a->idp_id;
 		}
+		if (!g && a->kept)
+			glogin_forget(p, a->idp_id);
 		if (reason)
 			log_warning("identity provider: agent %s, scope %s: %s: %s", a->agent,
 				    a->scope, reason_what((uint16_t)reason), why);

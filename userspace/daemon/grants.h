@@ -21,6 +21,8 @@ struct grant {
 	char *receipt;	   /* JSON text */
 	json_t *evidence;  /* array: what the ways said; NULL: none */
 	uint64_t idp_id;   /* of the question that it is the answer to; 0: none */
+	uint64_t kept;	   /* keyd has the token that it was given by, under this number; 0: not */
+	bool lost;	   /* and has it no longer: lets nobody in any more */
 };
 
 struct waiter { /* a session that waits for an approval */
@@ -59,6 +61,7 @@ struct approval {
 		char by[192], request[HANDLE_TEXT], detail[256], grant[HANDLE_TEXT];
 	} held;
 	uint64_t idp_id; /* 0: not asked yet */
+	bool kept; /* keyd has a token of the answer to it */
 	/* Where a way asks about the agent's own token: it is read anew, then the way is asked. */
 	bool needs_token;
 	char token[65]; /* digest; "": not known */

@@ -27,6 +27,8 @@ static json_t *save_grant(struct hand *h, const struct grant *g)
 		hand_put(h, o, "evidence", json_incref(g->evidence));
 	hand_put_u64(h, o, "idp_id", g->idp_id);
 	hand_put_str(h, o, "token", g->token);
+	/* keyd is started anew: what it kept is not there any more. */
+	hand_put_bool(h, o, "lost", g->lost || g->kept);
 	return o;
 }
 
@@ -55,6 +57,7 @@ static void take_grant(struct parent *p, struct hand *h, const json_t *o)
 	g->evidence = json_incref(json_object_get(o, "evidence"));
 	g->idp_id = hand_u64(h, o, "idp_id");
 	hand_str(h, o, "token", g->token, sizeof(g->token));
+	g->lost = hand_has(o, "lost") && hand_bool(h, o, "lost");
 	list_add_tail(&p->grants, &g->link);
 }
 

@@ -12,6 +12,7 @@
 #include "daemon/children.h"
 #include "daemon/downtime.h"
 #include "daemon/eventsock.h"
+#include "daemon/glogin.h"
 #include "daemon/grants.h"
 #include "daemon/hand.h"
 #include "daemon/integrity.h"
@@ -159,6 +160,7 @@ static void save_all(struct parent *p, struct hand *h, json_t *root)
 	children_save(p, h, root);
 	registry_save(p, h, root);
 	grants_save(p, h, root);
+	glogin_save(p, h, root);
 	receipts_save(p, h, root);
 	eventsock_save(p, h, root);
 	control_save(p, h, root);
@@ -272,6 +274,7 @@ static int take_rest(struct parent *p, struct hand *h, const json_t *root)
 	children_take(p, h, root);
 	registry_take(p, h, root);
 	grants_take(p, h, root);
+	glogin_take(p, h, root);
 	receipts_take(p, h, root);
 	eventsock_take(p, h, root);
 	rc = control_take(p, h, root);

@@ -107,7 +107,16 @@ enum {
 	X(DNS_ROUND, "R>P each name of a target was looked up once")                             \
 	/* an upgrade: this worker is of the binary before */                                      \
 	X(RETIRE, "P>W accept no more, keep the sessions; exit when the last is over and recorded. "  \
-		  "P>R take no more questions")
+		  "P>R take no more questions")                                                    \
+	/* logins with what belongs to one grant: keyd has it under the number of the question    \
+	 * that it is the answer to, and tells a name for it that nobody can guess */              \
+	X(GRANT_LOGIN, "W>P id, uuid, str credential -> P>W id, u32 error, u32 reason, str user, " \
+		       "str key: a target for KEY_SCRAM and its like, str words")                  \
+	X(GRANT_STALE, "W>P uuid: the server does not take what the session logs in with")         \
+	X(GRANT_TOKEN, "A>P>K id of the question, str user, u64 ttl_ms, bytes token: before the answer") \
+	X(GRANT_KEY, "P>K id, u64 question, str credential, u32 the server is on this host -> "    \
+		     "K>P id, u32 error, bytes user, bytes key")                                       \
+	X(GRANT_FORGET, "P>K id of the question")
 
 enum ipc_type {
 #define X(name, fields) IPC_##name,

@@ -19,6 +19,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "daemon/childconf.h"
+#include "daemon/granted.h"
 #include "daemon/ipc.h"
 #include "daemon/plugcred.h"
 #include "daemon/sandbox.h"
@@ -37,6 +38,7 @@ struct keyd {
 	struct list secrets;
 	struct signer signer;
 	struct plugcred *plugins;
+	struct granted_set granted;
 };
 
 /* ------------------------------------------------------------ set-up */
@@ -168,6 +170,7 @@ static void take_config(struct keyd *k, struct ipc_msg *m)
 		vault_free(&k->secrets);
 		signer_done(&k->signer);
 		plugcred_free(k->plugins);
+		granted_done(&k->granted);
 		_exit(0); /* what libraries do at exit() is not in the sandbox */
 	}
 	config_free(k->cfg);
@@ -186,9 +189,13 @@ static void answer(struct keyd *k, const struct ipc_msg *m, int err, struct slic
 /* The secret of a target; an error says why there is none. */
 static int find(struct keyd *k, struct slice target, struct secret **ret)
 {
+	bool clear;
+
 	*ret = vault_of_target(&k->secrets, target);
 	if (!*ret)
 		*ret = plugcred_find(k->plugins, target);
+	if (!*ret)
+		*ret = granted_find(&k->granted, target, &clear);
 	return *ret ? (*ret)->error : -ENOENT;
 }
 
@@ -226,6 +233,45 @@ static void key_login(struct keyd *k, struct ipc_msg *m)
 	free(target);
 }
 
+static void grant_token(struct keyd *k, struct ipc_msg *m)
+{
+	struct slice user = ipc_get_str(m);
+	uint64_t ttl_ms = ipc_get_u64(m);
+	struct slice token = ipc_get_bytes(m);
+	int err = ipc_end(m) ? granted_put(&k->granted, m->id, user, token, ttl_ms) : 0;
+
+	if (err)
+		log_error("the provider's token for a grant cannot be used as a password: %s",
+			  err == -EINVAL ? "its length, or what it is made of" : strerror(-err));
+}
+
+/* Who logs in with what belongs to a grant, and by which name that is asked for. */
+static void grant_key(struct keyd *k, struct ipc_msg *m)
+{
+	uint64_t owner = ipc_get_u64(m);
+	struct slice name = ipc_get_str(m);
+	bool near = ipc_get_u32(m) != 0;
+	const struct cfg_credential *c = config_credential(k->cfg, name);
+	const char *user = "", *key = "";
+	int err = -ENOENT;
+
+	if (!ipc_end(m))
+		return;
+	if (c && c->grant_token)
+		err = granted_open(&k->granted, owner, c->user, near || c->clear_text, &user, &key);
+	ipc_begin(k->ipc, IPC_GRANT_KEY, m->id);
+	ipc_put_u32(k->ipc, (uint32_t)-err);
+	ipc_put_bytes(k->ipc, slice_str(user));
+	ipc_put_bytes(k->ipc, slice_str(key));
+	ipc_send(k->ipc);
+}
+
+static void grant_forget(struct keyd *k, struct ipc_msg *m)
+{
+	if (ipc_end(m))
+		granted_forget(&k->granted, m->id);
+}
+
 static void plugin_done(struct keyd *k, struct ipc_msg *m)
 {
 	struct slice name = ipc_get_str(m);
@@ -247,6 +293,17 @@ static void key_stale(struct keyd *k, struct ipc_msg *m)
 		plugcred_stale(k->plugins, name);
 }
 
+/* A catalog's login tells it; a credential has to allow it. */
+static bool may_tell(const struct keyd *k, struct slice target)
+{
+	const struct cfg_credential *c = credential_of(k, target);
+	bool clear = true;
+
+	if (granted_find(&k->granted, target, &clear))
+		return clear;
+	return target.p[0] != '@' || (c && c->clear_text);
+}
+
 static void key_password(struct keyd *k, struct ipc_msg *m)
 {
 	struct slice target = ipc_get_str(m);
@@ -256,11 +313,8 @@ static void key_password(struct keyd *k, struct ipc_msg *m)
 	if (!ipc_end(m))
 		return;
 	err = find(k, target, &s);
-	if (!err && target.p[0] == '@') {
-		const struct cfg_credential *c = credential_of(k, target);
-
-		err = c && c->clear_text ? 0 : -EACCES;
-	}
+	if (!err && !may_tell(k, target))
+		err = -EACCES;
 	answer(k, m, err, err ? target : buf_slice(&s->text));
 	ipc_send(k->ipc);
 }
@@ -428,6 +482,12 @@ static void on_message(void *ctx, struct ipc *ipc, struct ipc_msg *m)
 		key_stale(k, m);
 	else if (m->type == IPC_PLUGIN_DONE)
 		plugin_done(k, m);
+	else if (m->type == IPC_GRANT_TOKEN)
+		grant_token(k, m);
+	else if (m->type == IPC_GRANT_KEY)
+		grant_key(k, m);
+	else if (m->type == IPC_GRANT_FORGET)
+		grant_forget(k, m);
 	else
 		m->bad = true;
 }
@@ -442,6 +502,7 @@ static void on_parent_gone(void *ctx, struct ipc *ipc, bool bad)
 	vault_free(&k->secrets);
 	signer_done(&k->signer);
 	plugcred_free(k->plugins);
+	granted_done(&k->granted);
 	_exit(bad ? 1 : 0);
 }
 
@@ -451,6 +512,7 @@ int keyd_main(void)
 	static struct keyd k;
 
 	list_init(&k.secrets);
+	granted_init(&k.granted);
 	(void)OPENSSL_init_crypto(0, NULL);
 	BUG_ON(uv_loop_init(&k.loop));
 	BUG_ON(ipc_new(&k.loop, IPC_CHILD_FD, &ops, &k, &k.ipc));

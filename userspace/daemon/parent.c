@@ -514,6 +514,7 @@ int parent_main(const char *config_path, int handover)
 	list_init(&p.grants);
 	list_init(&p.approvals);
 	list_init(&p.receipts);
+	list_init(&p.glogins);
 	random_bytes(p.mask_key, sizeof(p.mask_key));
 	find_program(&p);
 	(void)umask(027);

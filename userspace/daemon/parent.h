@@ -151,6 +151,7 @@ struct parent {
 	struct exe_digests *digests; /* whois.c */
 	struct list grants, approvals;
 	struct list receipts; /* struct receipt_job, in receipts.c */
+	struct list glogins;  /* struct glogin, in glogin.c */
 	char receipt_key[RECEIPT_KEY_NAME]; /* that signs them; "": none is known */
 	uint32_t napprovals;
 	uint64_t next_id;

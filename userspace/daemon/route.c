@@ -11,6 +11,7 @@
 #include "daemon/address.h"
 #include "daemon/children.h"
 #include "daemon/listeners.h"
+#include "daemon/glogin.h"
 #include "daemon/grants.h"
 #include "daemon/learned.h"
 #include "daemon/netns.h"
@@ -484,6 +485,12 @@ static void from_worker(struct parent *p, struct child *c, struct ipc_msg *m)
 	case IPC_KEY_LOGIN:
 		to_keyd(p, c, m);
 		break;
+	case IPC_GRANT_LOGIN:
+		glogin_ask(p, c, m);
+		break;
+	case IPC_GRANT_STALE:
+		glogin_stale(p, c, m);
+		break;
 	case IPC_KEY_STALE:
 		if (p->keyd.ipc)
 			ipc_forward(p->keyd.ipc, m, 0);
@@ -509,6 +516,10 @@ static void from_keyd(struct parent *p, struct child *c, struct ipc_msg *m)
 	}
 	if (m->type == IPC_RECEIPT_SIGN) {
 		receipts_signed(p, m);
+		return;
+	}
+	if (m->type == IPC_GRANT_KEY) {
+		glogin_key(p, m);
 		return;
 	}
 	if (m->type == IPC_PLUGIN_ASK) {
@@ -547,6 +558,9 @@ static void from_authd(struct parent *p, struct child *c, struct ipc_msg *m)
 		break;
 	case IPC_IDP_ASK:
 		idp_answer(p, m);
+		break;
+	case IPC_GRANT_TOKEN:
+		glogin_token(p, c, m);
 		break;
 	case IPC_IDP_EVENT:
 		idp_event(p, m);

@@ -162,20 +162,22 @@ static void ask_access(struct session *s, const struct access_decision *d)
 /* Who logs in in the agent's place, if the target has a credential. */
 static enum insp_verdict find_login(struct session *s, uint64_t seq, struct insp_answer *ret)
 {
-	const char *user = NULL;
+	struct slogin_who who;
+	char words[512];
 
-	switch (slogin_user(s, &user)) {
+	switch (slogin_user(s, &who)) {
 	case INSP_V_WAIT:
 		return wait_for(s, ASK_LOGIN, seq, ret);
 	case INSP_V_DENY:
 		s->ask.kind = ASK_NONE;
-		return refuse(s, ret, seq, TG_R_CREDENTIAL_MISSING,
-			      reason_what(TG_R_CREDENTIAL_MISSING), NULL);
+		(void)snprintf(words, sizeof(words), "%s%s%s", reason_what(who.reason),
+			       *who.words ? ": " : "", who.words);
+		return refuse(s, ret, seq, who.reason, words, NULL);
 	case INSP_V_ALLOW:
 		break;
 	}
 	s->ask.kind = ASK_NONE;
-	s->login_as = arena_strdup(&s->arena, slice_str(user));
+	s->login_as = arena_strdup(&s->arena, slice_str(who.user));
 	if (!s->login_as)
 		return refuse(s, ret, seq, TG_R_NO_MEMORY, reason_what(TG_R_NO_MEMORY), NULL);
 	s->login_due = true; /* again: with whom it is now */

@@ -10,14 +10,17 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/text.h"
-#include "daemon/vault.h"
 #include "ident/b64.h"
+#include "ident/scram.h"
+#include "inspect/pg_proof.h"
 
 enum {
 	NONCE_BYTES = 18,
 	RETRY_MS = 250,	   /* keyd is being started again */
 	LOGIN_MS = 20000,  /* keyd and the server together, beside program and connection */
 	USER_MAX = 256,
+	KEY_MAX = 320,
+	WORDS_MAX = 256,
 };
 
 struct slogin {
@@ -29,10 +32,23 @@ struct slogin {
 	int error; /* of the answer */
 	uint64_t retry_boot_ns, until_boot_ns; /* 0: none */
 	char user[USER_MAX];
+	char key[KEY_MAX]; /* keyd's name for the secret */
+	char words[WORDS_MAX];
+	uint16_t reason; /* of the parent's denial; 0: of the error */
 	char nonce[B64_TEXT(NONCE_BYTES)];
 	size_t text_n, signature_n;
-	char text[PASSWORD_MAX + 1], signature[64];
+	char *text; /* a proof, a response or the password itself */
+	char signature[64];
 };
+
+static void drop_text(struct slogin *l)
+{
+	if (l->text)
+		explicit_bzero(l->text, l->text_n);
+	free(l->text);
+	l->text = NULL;
+	l->text_n = 0;
+}
 
 void slogin_free(struct session *s)
 {
@@ -41,6 +57,7 @@ void slogin_free(struct session *s)
 	if (!l)
 		return;
 	list_del(&l->link);
+	drop_text(l);
 	explicit_bzero(l, sizeof(*l));
 	free(l);
 	s->login = NULL;
@@ -66,17 +83,29 @@ static struct slogin *get(struct session *s)
 
 /* ------------------------------------------------------------- asking keyd */
 
-static void ask(struct slogin *l, enum ipc_type type, const char *credential)
+static void ask(struct slogin *l, enum ipc_type type)
 {
-	struct ipc *ipc = l->s->w->ipc;
-	char target[USER_MAX + 80];
-
 	l->id = ++l->s->w->next_ask;
 	l->type = type;
 	l->answered = false;
-	ipc_begin(ipc, type, l->id);
-	(void)snprintf(target, sizeof(target), "@%s:%s", credential, l->user);
-	ipc_put_str(ipc, type == IPC_KEY_LOGIN ? credential : target);
+	ipc_begin(l->s->w->ipc, type, l->id);
+}
+
+/* Whether keyd knows by the credential's name alone who logs in, or the grant counts. */
+static enum ipc_type who_type(const struct session *s)
+{
+	return s->view->target->login->grant_token ? IPC_GRANT_LOGIN : IPC_KEY_LOGIN;
+}
+
+static void ask_who(struct slogin *l)
+{
+	const struct session *s = l->s;
+
+	ask(l, who_type(s));
+	if (l->type == IPC_GRANT_LOGIN)
+		ipc_put_uuid(s->w->ipc, &s->uuid);
+	ipc_put_str(s->w->ipc, s->view->target->credential);
+	ipc_send(s->w->ipc);
 }
 
 /* The answer, once; false: it is not there. */
@@ -88,21 +117,22 @@ static bool take(struct slogin *l, enum ipc_type type)
 	return true;
 }
 
-enum insp_verdict slogin_user(struct session *s, const char **ret_user)
+enum insp_verdict slogin_user(struct session *s, struct slogin_who *ret)
 {
-	const char *name = s->view->target->credential;
 	struct slogin *l = get(s);
 
+	*ret = (struct slogin_who){.reason = TG_R_CREDENTIAL_MISSING, .words = ""};
 	if (!l)
 		return INSP_V_DENY;
-	if (take(l, IPC_KEY_LOGIN)) {
-		*ret_user = l->user;
+	if (take(l, who_type(s))) {
+		ret->user = l->user;
+		ret->words = l->words;
+		if (l->reason)
+			ret->reason = l->reason;
 		return l->error || !l->user[0] ? INSP_V_DENY : INSP_V_ALLOW;
 	}
-	if (!l->id && !l->retry_boot_ns) {
-		ask(l, IPC_KEY_LOGIN, name);
-		ipc_send(s->w->ipc);
-	}
+	if (!l->id && !l->retry_boot_ns)
+		ask_who(l);
 	session_arm(s);
 	return INSP_V_WAIT;
 }
@@ -121,28 +151,19 @@ static uint16_t reason_of(int error)
 	}
 }
 
-static void question(struct slogin *l, const struct insp_challenge *c)
+static void question(struct slogin *l, const struct insp_challenge *c, enum ipc_type type)
 {
-	const char *name = l->s->view->target->credential;
 	struct ipc *ipc = l->s->w->ipc;
 
-	switch (c->need) {
-	case INSP_NEED_NONCE:
-		return;
-	case INSP_NEED_PASSWORD:
-		ask(l, IPC_KEY_PASSWORD, name);
-		break;
-	case INSP_NEED_MD5:
-		ask(l, IPC_KEY_MD5, name);
+	ask(l, type);
+	ipc_put_str(ipc, l->key);
+	if (type == IPC_KEY_MD5) {
 		ipc_put_str(ipc, l->user);
 		ipc_put_bytes(ipc, c->salt);
-		break;
-	case INSP_NEED_SCRAM:
-		ask(l, IPC_KEY_SCRAM, name);
+	} else if (type == IPC_KEY_SCRAM) {
 		ipc_put_bytes(ipc, c->first);
 		ipc_put_bytes(ipc, c->server);
 		ipc_put_bytes(ipc, c->final);
-		break;
 	}
 	ipc_send(ipc);
 }
@@ -182,29 +203,56 @@ enum insp_verdict slogin_answer(void *ctx, const struct insp_challenge *c, struc
 		return l->error ? INSP_V_DENY : INSP_V_ALLOW;
 	}
 	if (!l->id && !l->retry_boot_ns)
-		question(l, c);
+		question(l, c, types[c->need]);
 	session_arm(s);
 	return INSP_V_WAIT;
 }
 
 /* ---------------------------------------------------------------- answers */
 
-/* Proof and signature are bytes; the server reads them as Base64. */
-static void keep_answer(struct slogin *l, struct slice text, struct slice signature)
+static bool keep_text(struct slogin *l, const void *p, size_t n)
 {
-	if (l->type == IPC_KEY_SCRAM && text.n == 32 && signature.n == 32) {
-		l->text_n = b64_encode(text, l->text);
-		l->signature_n = b64_encode(signature, l->signature);
-	} else if (l->type == IPC_KEY_LOGIN && text.n && text.n < sizeof(l->user)) {
-		memcpy(l->user, text.p, text.n);
-		l->user[text.n] = '\0';
-	} else if (l->type != IPC_KEY_SCRAM && l->type != IPC_KEY_LOGIN &&
-		   text.n < sizeof(l->text)) {
-		memcpy(l->text, text.p, text.n);
-		l->text_n = text.n;
-	} else {
-		l->error = EINVAL;
-	}
+	drop_text(l);
+	l->text = malloc(n + 1);
+	if (!l->text)
+		return false;
+	memcpy(l->text, p, n);
+	l->text_n = n;
+	return true;
+}
+
+/* Proof and signature are bytes; the server reads them as Base64. */
+static bool keep_proof(struct slogin *l, struct slice text, struct slice signature)
+{
+	char proof[B64_TEXT(SCRAM_KEY)];
+
+	if (text.n != SCRAM_KEY || signature.n != SCRAM_KEY)
+		return false;
+	l->signature_n = b64_encode(signature, l->signature);
+	return keep_text(l, proof, b64_encode(text, proof));
+}
+
+static bool keep_user(struct slogin *l, struct slice user)
+{
+	if (!user.n || user.n >= sizeof(l->user))
+		return false;
+	memcpy(l->user, user.p, user.n);
+	l->user[user.n] = '\0';
+	return true;
+}
+
+static bool keep_answer(struct slogin *l, struct slice text, struct slice signature)
+{
+	const char *credential = l->s->view->target->credential;
+
+	if (l->type == IPC_KEY_SCRAM)
+		return keep_proof(l, text, signature);
+	if (l->type != IPC_KEY_LOGIN)
+		return text.n <= PG_PROOF_PASSWORD_MAX && keep_text(l, text.p, text.n);
+	if (!keep_user(l, text))
+		return false;
+	return (size_t)snprintf(l->key, sizeof(l->key), "@%s:%s", credential, l->user) <
+	       sizeof(l->key);
 }
 
 static void answered(struct slogin *l, int error, struct slice text, struct slice signature)
@@ -216,8 +264,8 @@ static void answered(struct slogin *l, int error, struct slice text, struct slic
 		return;
 	}
 	l->error = error;
-	if (!error)
-		keep_answer(l, text, signature);
+	if (!error && l->type != IPC_GRANT_LOGIN && !keep_answer(l, text, signature))
+		l->error = EINVAL;
 	l->answered = true;
 	session_go_on(l->s);
 }
@@ -243,12 +291,30 @@ bool slogin_key_answer(struct worker *w, struct ipc_msg *m)
 	return false;
 }
 
+void slogin_grant_answer(struct session *s, struct ipc_msg *m)
+{
+	struct slogin *l = s->login;
+	uint32_t error = ipc_get_u32(m), reason = ipc_get_u32(m);
+	struct slice user = ipc_get_str(m), key = ipc_get_str(m), words = ipc_get_str(m);
+
+	if (!ipc_end(m) || !l || !l->id || l->id != m->id || l->type != IPC_GRANT_LOGIN ||
+	    s->state >= SESSION_END)
+		return;
+	if (!error && (!keep_user(l, user) || !key.n || key.n >= sizeof(l->key)))
+		error = EINVAL;
+	l->reason = (uint16_t)reason;
+	(void)snprintf(l->key, sizeof(l->key), "%.*s", (int)key.n, (const char *)key.p);
+	(void)snprintf(l->words, sizeof(l->words), "%.*s", (int)words.n, (const char *)words.p);
+	answered(l, (int)error, slice_of("", 0), slice_of("", 0));
+}
+
 void slogins_keyd_gone(struct worker *w)
 {
 	list_each(it, &w->logins) {
 		struct slogin *l = container_of(it, struct slogin, link);
 
-		if (l->id && l->s->state < SESSION_END)
+		/* The parent says itself what becomes of its questions. */
+		if (l->id && l->type != IPC_GRANT_LOGIN && l->s->state < SESSION_END)
 			answered(l, ENOTCONN, slice_of("", 0), slice_of("", 0));
 	}
 }
@@ -285,7 +351,12 @@ void slogin_refused(struct session *s, const struct event *ev)
 	(void)text_escape(ev->error.message, message, sizeof(message));
 	log_warning("target %s does not accept credential %s: %s (%s)", s->view->target->name,
 		    s->view->target->credential, message, code);
-	ipc_begin(s->w->ipc, IPC_KEY_STALE, 0);
-	ipc_put_str(s->w->ipc, s->view->target->credential);
+	if (who_type(s) == IPC_GRANT_LOGIN) {
+		ipc_begin(s->w->ipc, IPC_GRANT_STALE, 0);
+		ipc_put_uuid(s->w->ipc, &s->uuid);
+	} else {
+		ipc_begin(s->w->ipc, IPC_KEY_STALE, 0);
+		ipc_put_str(s->w->ipc, s->view->target->credential);
+	}
 	ipc_send(s->w->ipc);
 }

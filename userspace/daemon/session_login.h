@@ -8,8 +8,14 @@
 
 #include "daemon/session.h"
 
-/* Who logs in with the target's credential; valid until slogin_free(). */
-enum insp_verdict slogin_user(struct session *s, const char **ret_user);
+struct slogin_who {
+	const char *user;
+	uint16_t reason;   /* of a denial */
+	const char *words; /* and what is to be said besides; "": nothing */
+};
+
+/* Who logs in with the target's credential; texts are valid until slogin_free(). */
+enum insp_verdict slogin_user(struct session *s, struct slogin_who *ret);
 /* See insp_host.login. */
 enum insp_verdict slogin_answer(void *ctx, const struct insp_challenge *c, struct insp_response *ret);
 /* The server refused: the journal gets its words. */
@@ -20,6 +26,8 @@ void slogin_due(struct session *s);
 void slogin_free(struct session *s);
 /* keyd's answer, if it is for one of these. */
 bool slogin_key_answer(struct worker *w, struct ipc_msg *m);
+/* The parent's, where the credential belongs to the grant. */
+void slogin_grant_answer(struct session *s, struct ipc_msg *m);
 void slogins_keyd_gone(struct worker *w);
 
 #endif

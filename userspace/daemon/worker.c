@@ -657,6 +657,9 @@ static void session_message(struct worker *w, struct ipc_msg *m)
 	case IPC_SOCKET:
 		session_socket(s, m);
 		break;
+	case IPC_GRANT_LOGIN:
+		slogin_grant_answer(s, m);
+		break;
 	case IPC_CANCEL_DO:
 		session_cancel(s);
 		break;

@@ -51,9 +51,12 @@ void oidc_decide(struct oidc_grant *g, uint16_t reason, const char *fmt, ...)
 	if (g->transfer)
 		curl_loop_cancel(g->transfer);
 	g->transfer = NULL;
-	token_answer_done(&g->answer);
+	/* Otherwise it is kept until it is delivered. */
+	if (reason != TG_R_NONE)
+		token_answer_done(&g->answer);
 	g->state = GRANT_DECIDED;
 	g->result.reason = reason;
+	g->result.token = reason ? slice_of("", 0) : g->answer.token;
 	g->result.scope = g->scope;
 	g->result.subject = g->subject ? g->subject : "";
 	g->result.approver = g->approver ? g->approver : "";

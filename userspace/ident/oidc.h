@@ -103,6 +103,7 @@ struct oidc_result {
 	const char *subject;	   /* of the token */
 	const char *approver;	   /* the person who said yes; "": none did */
 	const char *token_digest; /* SHA-256 of the token, hex */
+	struct slice token; /* that was issued for the question: a secret; empty: none was */
 	const char *evidence;	   /* JSON object: what the token says, for the record; all of it if OIDC_VERIFY */
 	const char *detail;	  /* what failed, escaped and without secrets; for the operator */
 };

@@ -18,7 +18,9 @@
 
 enum {
 	PG_PROOF_NONCE_MAX = 40,
-	PG_PROOF_SAY_MAX = 1100, /* the longest message: head, password or final message */
+	PG_PROOF_PASSWORD_MAX = 16 << 10, /* a signed token is one, too */
+	/* the longest message: head, password or final message */
+	PG_PROOF_SAY_MAX = PG_PROOF_PASSWORD_MAX + 64,
 };
 
 enum pg_proof_state {
