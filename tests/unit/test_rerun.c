@@ -259,6 +259,60 @@ static void test_not_known(void **state)
 	}
 }
 
+/* What is not looked into: a question that may have been refused, and bytes. */
+static void test_opaque(void **state)
+{
+	enum { H = TG_REC_HEADER, S = TG_REC_STATE, F = TG_REC_FACT, E = TG_REC_END,
+	       CLIENT = TG_REC_CLIENT, SERVER = TG_REC_SERVER };
+	static const char *const header = "{\"protocol\":\"tcp\",\"inspector\":{}}",
+				 *const login = "{\"what\":\"login\"}",
+				 *const denied = "{\"answer\":1,\"verdict\":\"deny\",\"code\":1}",
+				 *const end = "{\"reason\":\"client_closed\"}";
+	static const struct {
+		struct {
+			unsigned type;
+			const char *text;
+		} rec[8];
+		const char *why; /* NULL: the same again */
+	} rows[] = {
+		{{{H, header}, {S, login}, {SERVER, "hello"}, {CLIENT, "x"}, {E, end}}, NULL},
+		{{{H, header}, {S, login}, {E, end}}, NULL},
+		{{{H, header}, {E, end}}, NULL},
+		{{{H, header}, {S, login}, {F, denied}, {E, end}}, NULL},
+		{{{H, header}, {S, login}, {F, denied}, {CLIENT, "x"}, {E, end}}, "bytes behind the end"},
+		{{{H, header}, {S, login}, {F, denied}, {SERVER, "x"}, {E, end}}, "bytes behind the end"},
+		{{{H, header}, {CLIENT, "x"}, {E, end}}, "recorded nothing"},
+		{{{H, header}, {S, login}, {CLIENT, "x"}, {S, login}, {E, end}}, NULL},
+		{{{H, header}, {S, login}, {TG_REC_COMMAND, "{\"seq\":3}"}, {E, end}}, "does not happen now"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		struct rerun *r = rerun_new(sql);
+		struct rerun_counts n;
+		int err = 0;
+
+		assert_non_null(r);
+		for (size_t k = 0; rows[i].rec[k].text && !err; k++) {
+			char text[256];
+			bool head = rows[i].rec[k].type == TG_REC_HEADER;
+			size_t len = (size_t)snprintf(text, sizeof(text), "%s%s",
+						      head ? "########" : "", rows[i].rec[k].text);
+
+			if (head)
+				memcpy(text, TG_REC_MAGIC, 8);
+			err = rerun_record(r, &(struct reader_record){
+						      .type = (enum tg_rec_type)rows[i].rec[k].type,
+						      .payload = slice_of(text, len)});
+		}
+		if (!err)
+			err = rerun_end(r, &n);
+		if (rows[i].why ? !strstr(rerun_why(r), rows[i].why) : err)
+			fail_msg("row %zu: %d %s", i, err, rerun_why(r));
+		rerun_free(r);
+	}
+}
+
 static int setup(void **state)
 {
 	(void)state;
@@ -279,6 +333,7 @@ int main(void)
 		cmocka_unit_test(test_without_one),
 		cmocka_unit_test(test_changed),
 		cmocka_unit_test(test_not_known),
+		cmocka_unit_test(test_opaque),
 	};
 
 	return cmocka_run_group_tests_name("rerun", tests, setup, teardown);

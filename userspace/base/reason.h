@@ -142,7 +142,13 @@
 	  "see `when` in tidegate.yaml(5); a process that has ended cannot be looked at")          \
 	X(CREDENTIAL_NO_TOKEN, "credential_no_token",                                              \
 	  "there is no token of the identity provider to log in to this target with",              \
-	  "connect again; see grant_token in tidegate.yaml(5) for which way of approval gives one")
+	  "connect again; see grant_token in tidegate.yaml(5) for which way of approval gives one")                 \
+	X(SESSION_BYTES, "session_bytes", "the session carried all the bytes that limits.bytes allows", \
+	  "connect again, or raise the limit on the target")                                       \
+	X(SESSION_TIME, "session_time", "the session lasted as long as limits.time allows",        \
+	  "connect again, or raise the limit on the target")                                       \
+	X(SESSION_IDLE, "session_idle", "the session carried nothing for as long as limits.idle allows", \
+	  "connect again, or raise the limit on the target")
 
 enum tg_reason {
 #define X(name, label, what, todo) TG_R_##name,

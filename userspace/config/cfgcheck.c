@@ -298,22 +298,6 @@ static void check_addresses(struct loader *l)
 	}
 }
 
-static void check_protocol(struct loader *l, const struct cfg_target *t, const struct ynode *map)
-{
-	const char *names[16];
-	uint32_t n = 0;
-
-	if (!t->protocol || inspector_find(slice_str(t->protocol)))
-		return;
-	while (n < ARRAY_SIZE(names) && inspectors[n]) {
-		names[n] = inspectors[n]->name;
-		n++;
-	}
-	cfg_fail(l, cfg_place(map, "protocol"), "no protocol is called `%s`%s",
-		 cfg_show(l, slice_str(t->protocol)),
-		 cfg_nearest(l, slice_str(t->protocol), names, n));
-}
-
 /* A literal address:port of this host. */
 static bool parse_listen(struct loader *l, const char *text, const struct ynode *at,
 			 const char *key, struct cfg_addr *ret)
@@ -532,7 +516,7 @@ static void check_targets(struct loader *l)
 		struct cfg_target *t = &l->c->targets[i];
 		const struct ynode *map = l->target_nodes[i];
 
-		check_protocol(l, t, map);
+		cfg_check_protocol(l, t, map);
 		check_netns(l, t, map);
 		if (t->listen && !t->socket && t->naddrs && t->addrs[0].wildcard)
 			cfg_fail(l, cfg_place(map, "listen"),
@@ -703,6 +687,7 @@ static void check_policy(struct loader *l)
 		check_names(l, cfg_place(map, "targets"), e->targets, e->ntargets, targets,
 			    c->ntargets, "target");
 		check_access(l, e, map);
+		cfg_check_judged(l, e, map);
 	}
 }
 

@@ -311,6 +311,12 @@ static const struct cfg_key limit_keys[] = {
 	 .dflt = "16MiB", .help = "longest message of a client that must be held whole"},
 	{.name = "sessions", COUNT(1, 1000000), AT(cfg_target, max_sessions), .dflt = "10000",
 	 .help = "sessions at the same time"},
+	{.name = "bytes", SIZE(1, 1024 * 1024 * GIB), AT(cfg_target, session_bytes),
+	 .help = "bytes of a session, both directions together; without it any number"},
+	{.name = "time", DURATION(SECOND, 30 * DAY), AT(cfg_target, session_ms),
+	 .help = "length of a session, beside that of its grant; without it any"},
+	{.name = "idle", DURATION(SECOND, 30 * DAY), AT(cfg_target, idle_ms),
+	 .help = "how long a session may carry nothing; without it for ever"},
 };
 static const struct cfg_section limit_section = SECTION("limits", limit_keys);
 
@@ -318,7 +324,7 @@ static const struct cfg_key target_keys[] = {
 	{.name = "address", CUSTOM(cfg_take_addresses), .required = true,
 	 .help = "what agents connect to: host:port, one or a list"},
 	{.name = "protocol", .kind = KEY_STRING, AT(cfg_target, protocol), .required = true,
-	 .help = "what is spoken there: postgresql"},
+	 .help = "what is spoken there: postgresql, or tcp, which is not looked into"},
 	{.name = "mode", .kind = KEY_ENUM, AT(cfg_target, mode), .words = cfg_mode_words,
 	 .dflt = "steer", .help = "steer through Tidegate, block, observe (decide and record, never "
 				  "refuse), or off (unguarded)"},
@@ -334,7 +340,7 @@ static const struct cfg_key target_keys[] = {
 	 .help = "steered connections past the TCP stack: on, off, or only if no program can tell"},
 	{.name = "accelerate_directions", .kind = KEY_ENUM, AT(cfg_target, accelerate_directions),
 	 .words = ends_words, .dflt = "auto",
-	 .help = "requests only, or replies as well; auto: both with postgresql, else requests"},
+	 .help = "requests only, or replies as well; auto: both with postgresql, requests with tcp"},
 	{.name = "listen", .kind = KEY_STRING, AT(cfg_target, listen),
 	 .help = "address:port of a listener for clients that are pointed at Tidegate"},
 	{.name = "listen_by_owner", .kind = KEY_BOOL, AT(cfg_target, listen_by_owner),

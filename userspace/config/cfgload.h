@@ -55,6 +55,10 @@ const struct ynode *cfg_place(const struct ynode *map, const char *key);
 struct cfg_idp;
 void cfg_check_issuer(struct loader *l, const struct cfg_idp *idp, const struct ynode *map);
 
+/* What a target's protocol is, and that nothing is asked of its inspector that it does not do. */
+void cfg_check_protocol(struct loader *l, const struct cfg_target *t, const struct ynode *map);
+void cfg_check_judged(struct loader *l, const struct entry_spec *e, const struct ynode *map);
+
 /* Checks of one part against the others, after everything is read. */
 void cfg_check(struct loader *l);
 void cfg_check_tokens(struct loader *l);

@@ -21,8 +21,7 @@ enum accelerate { ACCELERATE_AUTO, ACCELERATE_ON, ACCELERATE_OFF };
 enum accel_ends { ACCEL_ENDS_AUTO, ACCEL_ENDS_REQUESTS, ACCEL_ENDS_BOTH };
 enum durability { DURABLE_PROCESS, DURABLE_DISK };
 enum bpf_mode { BPF_AUTO, BPF_ON, BPF_OFF };
-/* AF_UNIX sockets of this host, for an agent: what is known to lead round the gate is refused,
- * only what is listed passes, everything passes. */
+/* AF_UNIX for an agent: what leads round the gate is refused; only what is listed passes; all does. */
 enum unix_mode { UNIX_GUARD, UNIX_LISTED, UNIX_OPEN };
 enum dns_steer { DNS_STEER_AUTO, DNS_STEER_ON, DNS_STEER_OFF };
 
@@ -172,6 +171,7 @@ struct cfg_target {
 	const char *credential; /* a name; NULL: agents log in with what they have */
 	const struct cfg_credential *login; /* that of the name */
 	uint64_t statement_bytes, value_bytes, message_bytes;
+	uint64_t session_bytes, session_ms, idle_ms; /* 0: no limit */
 	uint64_t connect_timeout_ms; /* default 10 s */
 	uint32_t max_sessions; /* default 10000 */
 	uint32_t line;

@@ -38,17 +38,29 @@ static void judge_masks(struct verdict *v)
 	}
 }
 
+/* Who has a target that is not known is told about its rules as if it were. */
+static bool looks_into(const struct cfg_target *t)
+{
+	const struct inspector *insp = t ? inspector_find(slice_str(t->protocol)) : NULL;
+
+	return !insp || insp->does & INSP_JUDGES;
+}
+
 int judge_statement(struct judge *j, struct slice agent, struct slice target, struct slice text,
 		    struct verdict *ret)
 {
+	bool judged = looks_into(config_target(j->conf, target));
 	struct verdict v = {0};
 	int rc = policy_view_new(j->conf->policy, agent, target, &v.view);
 
 	if (rc)
 		return rc;
 	policy_access(v.view, &v.access);
-	v.info = sql_classify(j->sql, text, SQL_LEX_STANDARD);
-	if (v.access.allowed) {
+	v.info = sql_classify(j->sql, judged ? text : slice_of("", 0), SQL_LEX_STANDARD);
+	if (v.access.allowed && !judged) {
+		v.command = (struct command_decision){
+			.what = RULE_ALLOW, .rule = "the target's protocol: what it carries is not looked into"};
+	} else if (v.access.allowed) {
 		policy_command(v.view, v.info, text, &v.command);
 		judge_masks(&v);
 	}

@@ -9,7 +9,7 @@
 #include "ctl/ctl.h"
 #include "ctl/pgview.h"
 
-enum { LINES_MAX = 16 << 20, PLANS_MAX = 4096 };
+enum { LINES_MAX = 16 << 20, PLANS_MAX = 4096, RAW_SHOWN = 256 };
 
 /* What stands before the lines that have no time. */
 #define INDENT "             "
@@ -19,7 +19,7 @@ struct replay {
 	struct buf lines; /* of the view */
 	json_t *plans;	  /* facts about masks, by their number */
 	uint64_t start_wall_ns;
-	uint64_t server_bytes, client_bytes; /* of a protocol that is not shown */
+	uint64_t server_bytes, client_bytes; /* of a protocol that is not understood here */
 	bool began, postgresql, ended;
 };
 
@@ -364,6 +364,22 @@ static int put_view(struct replay *r, struct buf *out)
 	return err;
 }
 
+/* Of a protocol that is not shown in its own words: who said it, and how it begins. */
+static int put_raw(struct replay *r, const struct reader_record *rec, struct buf *out)
+{
+	struct slice head = slice_of(rec->payload.p, min_size(rec->payload.n, RAW_SHOWN));
+	size_t more = rec->payload.n - head.n;
+	int err = put_time(r, rec->wall_ns, out);
+
+	if (!err)
+		err = buf_printf(out, "%s ", rec->type == TG_REC_CLIENT ? ">" : "<");
+	if (!err)
+		err = put_escaped(head, out);
+	if (!err && more)
+		err = buf_printf(out, "  (and %zu bytes more)", more);
+	return err ? err : buf_append(out, "\n", 1);
+}
+
 static int on_bytes(struct replay *r, const struct reader_record *rec, struct buf *out)
 {
 	int err;
@@ -372,7 +388,9 @@ static int on_bytes(struct replay *r, const struct reader_record *rec, struct bu
 		r->client_bytes += rec->payload.n;
 	else
 		r->server_bytes += rec->payload.n;
-	if (!r->postgresql || rec->type != TG_REC_SERVER)
+	if (!r->postgresql)
+		return put_raw(r, rec, out);
+	if (rec->type != TG_REC_SERVER)
 		return 0;
 	err = pgview_feed(r->view, rec->payload, &r->lines);
 	return err ? err : put_view(r, out);

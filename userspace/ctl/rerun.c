@@ -11,7 +11,6 @@
 
 enum {
 	HELD_MAX = 64 << 20, /* bytes of a message that is not complete */
-	HEAD = 5,	     /* a message's type and length */
 	DROPPED_MAX = 4096,
 	SHOWN = 80,
 };
@@ -34,10 +33,10 @@ struct rerun {
 	struct insp_out out[2];
 	struct buf scratch;
 	void *st;
-	bool ended;	     /* by the inspector */
+	bool begun, ended;   /* the latter by the inspector */
 	bool own_login;	     /* who is let in is logged in by Tidegate */
 	struct buf in[2];    /* not used by it yet */
-	size_t left;	     /* of the server's message that is coming */
+	uint64_t left;	     /* of the server's message that is coming */
 	struct buf due;	     /* what it said by itself, not seen in the recording yet */
 	struct due_events events[2];
 	json_t *answers; /* by number: refusals, and "at_execute" */
@@ -390,8 +389,8 @@ static int take_output(struct rerun *r, struct slice in, size_t same)
 	return err;
 }
 
-/* Gives it what there is of one side. */
-static int feed(struct rerun *r, enum insp_dir dir)
+/* Gives it what there is of one side, also nothing. */
+static int feed_now(struct rerun *r, enum insp_dir dir)
 {
 	struct slice in = buf_slice(&r->in[dir]);
 	enum insp_status status;
@@ -399,8 +398,6 @@ static int feed(struct rerun *r, enum insp_dir dir)
 	uint16_t why = 0;
 	int err;
 
-	if (!in.n)
-		return 0;
 	if (r->ended)
 		return differs(r, "bytes behind the end of the session");
 	insp_out_reset(&r->out[0]);
@@ -417,6 +414,20 @@ static int feed(struct rerun *r, enum insp_dir dir)
 	return err ? err : r->error;
 }
 
+/* As the first call of a flow, whose answer may stand in the recording behind the question. */
+static int begin(struct rerun *r)
+{
+	if (r->begun || r->ended)
+		return 0;
+	r->begun = true;
+	return feed_now(r, INSP_C2S);
+}
+
+static int feed(struct rerun *r, enum insp_dir dir)
+{
+	return r->in[dir].n ? feed_now(r, dir) : 0;
+}
+
 static int on_client(struct rerun *r, struct slice s)
 {
 	int err = buf_append_slice(&r->in[INSP_C2S], s);
@@ -425,44 +436,37 @@ static int on_client(struct rerun *r, struct slice s)
 	return err ? err : feed(r, INSP_C2S);
 }
 
-/* How much of @s belongs to the message that comes; its head may be cut. */
-static int message_part(struct rerun *r, struct slice s, size_t *ret)
-{
-	size_t held = r->in[INSP_S2C].n;
-
-	if (r->left) {
-		*ret = min_size(r->left, s.n);
-		r->left -= *ret;
-		return 0;
-	}
-	if (held + s.n < HEAD) {
-		*ret = s.n;
-		return 0;
-	}
-	if (held >= HEAD)
-		return differs(r, "the server's message is not used now");
-	*ret = HEAD - held;
-	return 1;
-}
-
-/* One piece of a message of the server's: first its head, then its body. */
+/*
+ * One piece of the server's stream: as much of a message as there is, so that what the inspector
+ * says between messages is looked for at their ends. Its head is found byte by byte.
+ */
 static int server_piece(struct rerun *r, struct slice s, size_t *ret_n)
 {
 	struct buf *in = &r->in[INSP_S2C];
-	int head = message_part(r, s, ret_n), err;
+	int err = 0;
 
-	if (head < 0)
-		return head;
-	err = buf_append(in, s.p, *ret_n);
+	for (*ret_n = 0; !r->left && *ret_n < s.n && !err;) {
+		uint64_t whole;
+
+		err = buf_append(in, s.p + (*ret_n)++, 1);
+		whole = err ? 0 : r->insp->extent(buf_slice(in));
+		if (whole == INSP_NO_MESSAGE)
+			return differs(r, "no message of the server's begins so");
+		if (whole && whole < in->n)
+			return differs(r, "the server's message is not used now");
+		if (whole == in->n)
+			break;
+		r->left = whole ? whole - in->n : 0;
+	}
+	if (!err && r->left) {
+		size_t n = min_size(r->left, s.n - *ret_n);
+
+		err = buf_append(in, s.p + *ret_n, n);
+		*ret_n += n;
+		r->left -= n;
+	}
 	if (err)
 		return err;
-	if (head) {
-		uint32_t length = load_be32(buf_data(in) + 1);
-
-		if (length < 4)
-			return differs(r, "a message of the server's has a length of %u", length);
-		r->left = length - 4;
-	}
 	/* Whole messages, or what there is of a long one. */
 	if (r->left && in->n < (1 << 20) && *ret_n < s.n)
 		return 0;
@@ -470,10 +474,21 @@ static int server_piece(struct rerun *r, struct slice s, size_t *ret_n)
 	return err ? err : feed(r, INSP_C2S);
 }
 
+/* A stream without messages: nothing of the inspector's own can be in it. */
+static int server_stream(struct rerun *r, struct slice s)
+{
+	int err = buf_append_slice(&r->in[INSP_S2C], s);
+
+	r->counts.server_bytes += s.n;
+	return err ? err : feed(r, INSP_S2C);
+}
+
 static int on_server(struct rerun *r, struct slice s)
 {
 	int err = 0;
 
+	if (!r->insp->extent)
+		return server_stream(r, s);
 	while (s.n && !err) {
 		size_t n = min_size(r->due.n, s.n);
 
@@ -509,7 +524,10 @@ static int say(struct rerun *r, const json_t *o)
 		.hint = str(o, "hint"),
 	};
 	bool end = slice_eq_str(str(o, "said"), "end");
+	int err = r->events[INSP_C2S].first ? begin(r) : 0;
 
+	if (err)
+		return err;
 	insp_out_reset(&r->out[0]);
 	insp_out_reset(&r->out[1]);
 	if (end)
@@ -614,10 +632,13 @@ int rerun_record(struct rerun *r, const struct reader_record *rec)
 		return -ENOTSUP;
 	if (rec->incomplete)
 		return 0;
-	if (rec->type == TG_REC_CLIENT)
-		return on_client(r, rec->payload);
-	if (rec->type == TG_REC_SERVER)
-		return on_server(r, rec->payload);
+	if (rec->type == TG_REC_CLIENT || rec->type == TG_REC_SERVER) {
+		err = begin(r);
+		if (err)
+			return err;
+		return rec->type == TG_REC_CLIENT ? on_client(r, rec->payload)
+						  : on_server(r, rec->payload);
+	}
 	o = json_loadb((const char *)json.p, json.n, JSON_ALLOW_NUL, NULL);
 	err = json_is_object(o) ? on_json(r, rec->type, o) :
 				  differs(r, "a %s is not JSON", reader_type_name(rec->type));
@@ -627,10 +648,13 @@ int rerun_record(struct rerun *r, const struct reader_record *rec)
 
 int rerun_end(struct rerun *r, struct rerun_counts *ret)
 {
-	const struct due_event *c = r->events[INSP_C2S].first, *s = r->events[INSP_S2C].first;
+	const struct due_event *c, *s;
+	int err = r->st && r->events[INSP_C2S].first ? begin(r) : 0;
 
-	if (r->error)
-		return r->error;
+	if (err || r->error)
+		return err ? err : r->error;
+	c = r->events[INSP_C2S].first;
+	s = r->events[INSP_S2C].first;
 	*ret = r->counts;
 	/* A session that runs, or was cut off: its last records may say more than its bytes. */
 	if (!r->counts.ended)

@@ -26,7 +26,7 @@ enum { NAMES = 400, WHY = 600 };
 static const char *const config_names[] = {
 	[KERN_ACCEL_PLAIN] = "off", [KERN_ACCEL_REQUESTS] = "requests", [KERN_ACCEL_BOTH] = "both"};
 
-/* Clients of PostgreSQL do not end their side and go on reading; others may. */
+/* Of the clients of a protocol that is not looked into nothing is known: fewer calls differ then. */
 static enum kern_accel_config ends_of(const struct cfg_target *t)
 {
 	switch (t->accelerate_directions) {
@@ -37,7 +37,7 @@ static enum kern_accel_config ends_of(const struct cfg_target *t)
 	case ACCEL_ENDS_AUTO:
 		break;
 	}
-	return strcmp(t->protocol, "postgresql") == 0 ? KERN_ACCEL_BOTH : KERN_ACCEL_REQUESTS;
+	return inspector_find(slice_str(t->protocol))->half_close ? KERN_ACCEL_REQUESTS : KERN_ACCEL_BOTH;
 }
 
 /* What @t gets now, and in words why it gets no more. */

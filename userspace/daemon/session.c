@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* The life of a session: accepted, identified, let in, run, ended. */
-#include "daemon/session.h"
+#include "daemon/session_rec.h"
 
 #include <errno.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -48,9 +49,25 @@ static void on_timer(uv_timer_t *t);
 /* When a client that has closed its side is given up; UINT64_MAX: its bytes are on their way. */
 static uint64_t gone_at(const struct session *s)
 {
-	if (s->state != SESSION_RUN || !s->fin_boot_ns || !s->leg[INSP_S2C].out.n)
+	if (s->state != SESSION_RUN || !s->fin_boot_ns || !s->leg[INSP_S2C].out.n ||
+	    session_half_closes(s))
 		return UINT64_MAX;
 	return s->fin_boot_ns + GONE_MS * 1000000ull;
+}
+
+static uint64_t limit_time_at(const struct session *s)
+{
+	uint64_t ms = s->state == SESSION_RUN ? s->view->target->session_ms : 0;
+
+	return ms ? s->run_boot_ns + ms * 1000000 : UINT64_MAX;
+}
+
+/* Who waits for an answer is not idle. */
+static uint64_t limit_idle_at(const struct session *s)
+{
+	uint64_t ms = s->state == SESSION_RUN && s->ask.kind == ASK_NONE ? s->view->target->idle_ms : 0;
+
+	return ms ? s->active_boot_ns + ms * 1000000 : UINT64_MAX;
 }
 
 /* The time to connect is shared out among the addresses of a name. */
@@ -83,6 +100,10 @@ static void arm(struct session *s)
 		next = s->grant_until_boot_ns;
 	if (gone_at(s) < next)
 		next = gone_at(s);
+	if (limit_time_at(s) < next)
+		next = limit_time_at(s);
+	if (limit_idle_at(s) < next)
+		next = limit_idle_at(s);
 	if (slogin_deadline(s) < next)
 		next = slogin_deadline(s);
 	if (next == UINT64_MAX)
@@ -139,6 +160,10 @@ static void on_timer(uv_timer_t *t)
 		session_end(s, TG_R_CLIENT_CLOSED, "login took too long");
 	else if (now >= slogin_deadline(s))
 		slogin_due(s);
+	else if (now >= limit_time_at(s))
+		session_end(s, TG_R_SESSION_TIME, NULL);
+	else if (now >= limit_idle_at(s))
+		session_end(s, TG_R_SESSION_IDLE, NULL);
 	else if (now >= gone_at(s))
 		session_end(s, TG_R_CLIENT_CLOSED, "the target does not take what was sent");
 	else
@@ -337,6 +362,7 @@ static void identified(struct session *s, struct slice agent, struct slice targe
 		return;
 	}
 	arm(s);
+	s->retry[INSP_C2S] = true; /* its first call, before anything is read */
 	session_resume(s);
 }
 
@@ -386,9 +412,33 @@ static void close_handle(struct session *s, uv_handle_t *h)
 	uv_close(h, on_handle_closed);
 }
 
+/*
+ * Nobody said that this is the end, and no words can: who reads an end of stream now would take
+ * a part for the whole.
+ */
+static bool ends_by_reset(const struct session *s)
+{
+	for (int i = 0; i < 2; i++)
+		if (!s->leg[i].eof || !s->leg[i].shut)
+			return !s->insp || s->insp->half_close;
+	return false;
+}
+
+static void reset_legs(struct session *s)
+{
+	struct linger now = {.l_onoff = 1};
+
+	for (int i = 0; i < 2; i++)
+		if (s->leg[i].fd >= 0)
+			(void)setsockopt(s->leg[i].fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
+}
+
 static void destroy(struct session *s)
 {
 	struct worker *w = s->w;
+
+	if (ends_by_reset(s))
+		reset_legs(s);
 
 	s->state = SESSION_DEAD;
 	catalog_drop_session(s);
@@ -482,8 +532,10 @@ static void log_end(struct session *s, uint16_t reason, const char *words)
 	uint32_t n = reason < TG_R_COUNT ? ++s->w->logged[reason] : 1;
 
 	if (n <= LOGGED_PER_TICK)
-		log_info("session %s ends: %s%s%s%s", session_id(s).text, reason_what(reason),
-			 words && *words ? ": " : "", words ? words : "",
+		log_info("session %s%s%s%s%s ends: %s%s%s%s", session_id(s).text,
+			 s->view ? " of " : "", s->view ? s->view->agent : "",
+			 s->view ? " on " : "", s->view ? s->view->target->name : "",
+			 reason_what(reason), words && *words ? ": " : "", words ? words : "",
 			 n == LOGGED_PER_TICK ? " (more of these are only counted)" : "");
 }
 
@@ -508,6 +560,8 @@ void session_end(struct session *s, uint16_t reason, const char *words)
 	if (s->rec && !is_ordinary(reason))
 		(void)srec_error(s, "tidegate", slice_str(reason_label(reason)),
 				 slice_str(words && *words ? words : reason_what(reason)), 0);
+	if (ends_by_reset(s))
+		buf_reset(&s->leg[INSP_C2S].out);
 	if (in_turn) {
 		/* The caller is in the middle of the legs: acted on when it is out of them. */
 		s->doomed = true;
@@ -546,8 +600,9 @@ void session_recheck(struct session *s, struct wconf *conf)
 		session_end(s, TG_R_POLICY_CHANGED, NULL);
 		return;
 	}
-	/* It has logged in, or is about to, as somebody whom it is no longer to be. */
-	if (!same_login(s->view->target, t)) {
+	/* It has logged in, or is about to, as somebody whom it is no longer to be; or it is looked
+	 * into otherwise than it would be now. */
+	if (!same_login(s->view->target, t) || strcmp(s->view->target->protocol, t->protocol) != 0) {
 		session_end(s, TG_R_POLICY_CHANGED, NULL);
 		return;
 	}
@@ -570,6 +625,8 @@ void session_recheck(struct session *s, struct wconf *conf)
 	if (!srec_policy(s))
 		s->fatal = TG_R_RECORD_FAILED;
 	catalog_drop_session(s);
+	if (s->state == SESSION_RUN)
+		arm(s);
 }
 
 void session_describe(struct session *s, struct jsonw *j)

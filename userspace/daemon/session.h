@@ -31,7 +31,9 @@ struct leg {
 	bool eof;	/* read */
 	bool shut;	/* written */
 	bool connected;
-	bool wipe; /* `out` holds a secret */
+	bool wipe;    /* `out` holds a secret */
+	bool hung_up; /* its end was seen before it was read */
+	bool lost;    /* it takes nothing any more; what it sent before is still read */
 	struct buf in;	/* unread by the inspector */
 	struct buf out; /* not yet taken by the kernel */
 };
@@ -80,6 +82,7 @@ struct session {
 	bool in_netns; /* the sockets of upstream_fd and no others, if they are -1: none */
 	bool login_due; /* the parent does not know yet who has logged in */
 	bool let_in;	/* access was given */
+	bool server_first; /* of both sides it was the server that ended first */
 	bool ddl; /* it was asked for: what the server does with it may come after our end */
 	char grant[HANDLE_TEXT];
 	uint16_t fatal;	     /* found inside a callback of the inspector: ends the session after it */
@@ -115,11 +118,18 @@ struct session {
 
 	uint64_t sync; /* bytes for the server wait for this sync of the worker */
 	uint64_t fin_boot_ns; /* the client has closed its side; since then the server took nothing */
+	uint64_t run_boot_ns, active_boot_ns; /* since when it runs; last bytes, where that counts */
 	uint64_t commands, bytes[2], masked;
 	uint64_t result_at, result_masked; /* of what is to be the next RESULT */
 	struct plan_memo *plans; /* session_facts.c */
 	uint64_t opened_wall_ns;
 };
+
+/* Ends of the two sides are passed on one by one: see struct inspector. */
+static inline bool session_half_closes(const struct session *s)
+{
+	return s->insp && s->insp->half_close;
+}
 
 /* The session's id as text, for log and messages. */
 struct session_id {
@@ -157,13 +167,18 @@ const char *session_state_name(const struct session *s);
 void leg_init(struct leg *l);
 /* Begins watching @fd. */
 MUST_CHECK int leg_open(struct session *s, enum insp_dir side, int fd, bool connected);
+void leg_options(const struct session *s, enum insp_dir side, int fd);
 void leg_update(struct session *s);
 /* Reads, feeds and sends what can go on in @dir. */
 void session_pump(struct session *s, enum insp_dir dir);
 /* Sends what the inspector has put into the outputs of the worker. */
 void session_send_outputs(struct session *s);
 void session_flush(struct session *s, enum insp_to to);
+
+/* --- session_up.c */
 MUST_CHECK int session_connect(struct session *s);
+/* Its outcome is known. */
+void session_connected(struct session *s);
 /* The target's next address takes the place of one that does not answer; false: there is none. */
 bool session_connect_next(struct session *s);
 /* Addresses that are left, with the one that is being tried. */
@@ -173,6 +188,7 @@ MUST_CHECK int upstream_open(const char *upstream, bool *ret_done);
 /* Asks the server to cancel what it does (its own cancel request). */
 void session_cancel_upstream(struct session *s);
 
+/* --- session.c */
 /* What the parent still works on for this session is not wanted any more; its bytes go on. */
 void session_drop_ask(struct session *s);
 /* Sets the timer to the next deadline. */
@@ -191,42 +207,6 @@ void session_late(struct session *s);
 
 /* Both directions ask again what they wait for. */
 void session_go_on(struct session *s);
-
-/* --- session_rec.c: false: the recording is required and has failed */
-bool srec_open(struct session *s);
-bool srec_bytes(struct session *s, enum insp_dir dir, const uint8_t *p, size_t n);
-bool srec_json(struct session *s, enum tg_rec_type type, struct slice json);
-bool srec_command(struct session *s, const struct event *ev, const char *verdict,
-		  const char *rule, uint16_t reason);
-/* @word: "allow", "deny", "observe". */
-bool srec_decision(struct session *s, const char *what, const char *word, const struct verdict *v);
-bool srec_login(struct session *s);
-bool srec_error(struct session *s, const char *who, struct slice code, struct slice message,
-		uint32_t plan);
-void srec_close(struct session *s);
-/* Of what is approved: the statement, with its parameters where it has some. */
-void statement_digest(const struct event *ev, uint8_t ret[32]);
-/* The text of the statement as it may be shown: secrets overwritten. */
-void srec_put_text(struct session *s, struct ipc *ipc, const struct event *ev);
-
-/* --- session_facts.c: likewise */
-/* Sets @ret->id; a plan that is in the recording already is not written again. */
-bool srec_plan(struct session *s, const struct insp_column *cols, uint32_t n,
-	       const struct insp_plan *plans, struct insp_shape *ret);
-bool srec_result(struct session *s, const struct event *ev);
-bool srec_masked(struct session *s, const struct event *ev);
-/* A refusal, as the inspector is told. */
-bool srec_answer(struct session *s, uint64_t seq, const struct insp_answer *a);
-/* The session was let in and Tidegate logs in itself. */
-bool srec_login_as(struct session *s, uint64_t seq);
-/* What the inspector is made to say: "notice" or "end". */
-bool srec_said(struct session *s, const char *what, const struct insp_words *words);
-/* Question @seq was closed by the inspector itself: its message is skipped. */
-bool srec_dropped(struct session *s, uint64_t seq);
-bool srec_policy(struct session *s);
-bool srec_cancel(struct session *s);
-void srec_put_inspector(const struct session *s, struct jsonw *j);
-void srec_facts_free(struct session *s);
 
 /* --- catalog_load.c */
 struct catalog;

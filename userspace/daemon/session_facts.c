@@ -4,7 +4,7 @@
  * refusals, and what the daemon had it say. With these the recording explains itself: the
  * inspector, fed from it, does the same again (ctl/rerun.c). tidegate-recording(5), FACT.
  */
-#include "daemon/session.h"
+#include "daemon/session_rec.h"
 
 enum {
 	MEMO_SLOTS = 32,     /* plans of a session that are known to be in its recording */

@@ -5,7 +5,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/text.h"
-#include "daemon/session.h"
+#include "daemon/session_rec.h"
 #include "daemon/session_login.h"
 #include "policy/catalog.h"
 #include "policy/policy.h"

@@ -1,19 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /* The two legs of a session: reading, feeding the inspector, sending. */
 #include <errno.h>
-#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <poll.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "base/text.h"
-#include "daemon/address.h"
-#include "daemon/session.h"
+#include "daemon/session_rec.h"
 
 enum {
 	LEG_IN_MAX = 64 << 20,	 /* a message that is held whole; the inspector's limits are lower */
@@ -39,7 +34,7 @@ static bool may_read(const struct session *s, enum insp_dir dir)
 	if (from->fd < 0 || from->eof || !from->connected || s->waiting[dir] || s->stalled[dir] ||
 	    s->retry[dir] || s->journal_wait)
 		return false;
-	if (to->out.n || from->out.n > LEG_OUT_HIGH)
+	if (to->out.n || to->lost || from->out.n > LEG_OUT_HIGH)
 		return false;
 	if (dir == INSP_S2C)
 		return s->state == SESSION_RUN;
@@ -69,12 +64,20 @@ static bool held(const struct session *s)
 	return s->ask.kind == ASK_ACCESS || s->ask.kind == ASK_STATEMENT;
 }
 
-/* A client that goes away while nothing is read from it is noticed without reading its bytes. */
-static bool look_for_end(const struct session *s)
+/*
+ * A side that goes away while nothing is read from it is noticed without reading its bytes. A
+ * server's end is news only where it is passed on; a client's end while a person is asked is not
+ * news where it only says that he has said all.
+ */
+static bool look_for_end(const struct session *s, enum insp_dir side)
 {
-	if (s->leg[INSP_C2S].eof || s->state == SESSION_IDENTIFY || s->state >= SESSION_END)
+	const struct leg *l = &s->leg[side];
+
+	if (l->eof || l->hung_up || s->state == SESSION_IDENTIFY || s->state >= SESSION_END)
 		return false;
-	return held(s) || !s->fin_boot_ns;
+	if (side == INSP_S2C)
+		return session_half_closes(s) && s->state == SESSION_RUN;
+	return !s->fin_boot_ns || (held(s) && !session_half_closes(s));
 }
 
 static void leg_watch(struct session *s, enum insp_dir side)
@@ -86,7 +89,7 @@ static void leg_watch(struct session *s, enum insp_dir side)
 		return;
 	if (may_read(s, side))
 		events |= UV_READABLE;
-	else if (side == INSP_C2S && look_for_end(s))
+	else if (look_for_end(s, side))
 		events |= UV_DISCONNECT;
 	if (!l->connected || (l->out.n && (side == INSP_C2S || !waits_for_disk(s))))
 		events |= UV_WRITABLE;
@@ -105,16 +108,26 @@ void leg_update(struct session *s)
 	leg_watch(s, INSP_S2C);
 }
 
+void leg_options(const struct session *s, enum insp_dir side, int fd)
+{
+	int one = 1;
+
+	/* Refused on AF_UNIX: nothing to switch off there. */
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+	/* The client cannot find out himself whether a silent server is still there. */
+	if (side == INSP_S2C && session_half_closes(s))
+		(void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one));
+}
+
 int leg_open(struct session *s, enum insp_dir side, int fd, bool connected)
 {
 	struct leg *l = &s->leg[side];
-	int one = 1, rc;
+	int rc;
 
 	rc = uv_poll_init(&s->w->loop, &l->poll, fd);
 	if (rc)
 		return rc;
-	/* Refused on AF_UNIX: nothing to switch off there. */
-	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+	leg_options(s, side, fd);
 	l->fd = fd;
 	l->connected = connected;
 	l->events = 0;
@@ -148,6 +161,33 @@ static void leg_broken(struct session *s, enum insp_dir side)
 	if (side == INSP_C2S)
 		s->client_dead = true;
 	session_end(s, side == INSP_C2S ? TG_R_CLIENT_CLOSED : TG_R_UPSTREAM_CLOSED, NULL);
+}
+
+/*
+ * The peer takes nothing any more. Where ends are passed on, the other side still gets what the peer
+ * had said before, as it would have without us, and then a reset, too.
+ */
+static void leg_lost(struct session *s, enum insp_dir side)
+{
+	struct leg *l = &s->leg[side];
+
+	if (!session_half_closes(s)) {
+		leg_broken(s, side);
+		return;
+	}
+	buf_reset(&l->out);
+	l->shut = l->lost = true;
+}
+
+/* It has said nothing more, or the other side does not take it. */
+static void give_up_lost(struct session *s)
+{
+	for (int side = 0; side < 2; side++) {
+		const struct leg *l = &s->leg[side], *other = &s->leg[1 - side];
+
+		if (l->lost && (l->eof || other->lost || other->out.n))
+			leg_broken(s, (enum insp_dir)side);
+	}
 }
 
 /* Waits for the disk before anything goes to the server. */
@@ -202,7 +242,7 @@ static void send_output(struct session *s, enum insp_to to)
 		}
 		got = send_iov(l->fd, iov, n);
 		if (got < 0) {
-			leg_broken(s, 1 - (enum insp_dir)to);
+			leg_lost(s, 1 - (enum insp_dir)to);
 			return;
 		}
 		sent += (size_t)got;
@@ -253,17 +293,20 @@ static void shutdown_leg(struct leg *l)
 	l->shut = true;
 }
 
-/* End of one side travels to the other once all bytes are out. */
+/* End of one side travels to the other once all bytes are out; with both it is over. */
 static void pass_eof(struct session *s)
 {
-	struct leg *client = &s->leg[INSP_C2S], *server = &s->leg[INSP_S2C];
+	const struct leg *client = &s->leg[INSP_C2S], *server = &s->leg[INSP_S2C];
 
-	if (s->state == SESSION_RUN && client->eof && !client->in.n && !server->out.n &&
-	    server->connected && !s->waiting[INSP_C2S])
-		shutdown_leg(server);
-	if (s->state == SESSION_RUN && server->eof && !server->in.n && !client->out.n &&
-	    !s->waiting[INSP_S2C])
-		session_end(s, client->eof ? TG_R_CLIENT_CLOSED : TG_R_UPSTREAM_CLOSED, NULL);
+	for (int dir = 0; dir < 2 && s->state == SESSION_RUN; dir++) {
+		struct leg *to = &s->leg[1 - dir];
+
+		if (s->leg[dir].eof && !s->leg[dir].in.n && !to->out.n && to->connected &&
+		    !s->waiting[dir])
+			shutdown_leg(to);
+	}
+	if (s->state == SESSION_RUN && client->eof && server->eof && client->shut && server->shut)
+		session_end(s, s->server_first ? TG_R_UPSTREAM_CLOSED : TG_R_CLIENT_CLOSED, NULL);
 }
 
 void session_flush(struct session *s, enum insp_to to)
@@ -277,7 +320,7 @@ void session_flush(struct session *s, enum insp_to to)
 		ssize_t got = send_iov(l->fd, &iov, 1);
 
 		if (got < 0) {
-			leg_broken(s, 1 - (enum insp_dir)to);
+			leg_lost(s, 1 - (enum insp_dir)to);
 			return;
 		}
 		buf_consume(&l->out, (size_t)got);
@@ -401,6 +444,8 @@ static void feed(struct session *s, enum insp_dir dir, struct slice in, bool own
 	w->all_secret = false;
 	w->turn_in = in;
 	w->turn_wall_ns = clock_wall_ns();
+	if (s->view->target->idle_ms)
+		s->active_boot_ns = clock_boot_ns();
 	s->in_turn = true;
 	status = s->insp->feed(s->st, dir, in, l->eof, &used, &why);
 	BUG_ON(used > in.n);
@@ -438,11 +483,24 @@ static void feed(struct session *s, enum insp_dir dir, struct slice in, bool own
 		after_status(s, dir, status, why);
 }
 
+/* Takes from @in, of which @n bytes are new, what is over the target's limit: true if any. */
+static bool cut_to_limit(const struct session *s, size_t n, struct slice *in)
+{
+	uint64_t max = s->view ? s->view->target->session_bytes : 0;
+	uint64_t used = s->bytes[INSP_C2S] + s->bytes[INSP_S2C];
+	uint64_t left = used < max ? max - used : 0;
+
+	if (!max || n <= left)
+		return false;
+	in->n -= n - (size_t)left;
+	return true;
+}
+
 void session_pump(struct session *s, enum insp_dir dir)
 {
 	struct leg *l = &s->leg[dir];
 	struct slice in;
-	bool own;
+	bool own, over;
 	ssize_t n;
 
 	if (!may_read(s, dir))
@@ -454,13 +512,18 @@ void session_pump(struct session *s, enum insp_dir dir)
 	n = read_more(s, dir, &in, &own);
 	if (n == -EAGAIN)
 		return;
-	if (n < 0) {
+	if (n < 0 || (n == 0 && l->lost)) {
 		leg_broken(s, dir);
 		return;
 	}
-	if (n == 0)
+	if (n == 0) {
 		l->eof = true;
+		s->server_first |= dir == INSP_S2C && !s->leg[INSP_C2S].eof;
+	}
+	over = cut_to_limit(s, (size_t)n, &in);
 	feed(s, dir, in, own);
+	if (over)
+		session_end(s, TG_R_SESSION_BYTES, NULL);
 	if (n == 0 && dir == INSP_C2S && s->state < SESSION_END)
 		session_fin(s);
 }
@@ -496,218 +559,10 @@ void session_resume(struct session *s)
 	for (int i = 0; i < 16 && (pump_kept(s, INSP_C2S) || pump_kept(s, INSP_S2C)); i++)
 		;
 	pass_eof(s);
+	give_up_lost(s);
 	leg_update(s);
 	if ((s->retry[0] || s->retry[1]) && s->state < SESSION_END)
 		worker_again(s->w);
-}
-
-/* ------------------------------------------------------------- the server */
-
-static int connect_unix(const char *path)
-{
-	struct sockaddr_un sun = {.sun_family = AF_UNIX};
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), e;
-
-	if (fd < 0)
-		return -errno;
-	(void)snprintf(sun.sun_path, sizeof(sun.sun_path), "%s", path);
-	if (connect(fd, (struct sockaddr *)&sun, sizeof(sun)) == 0)
-		return fd;
-	e = errno;
-	close(fd);
-	return -e;
-}
-
-/* To a server of this host the handshake is over when connect() returns, whatever it says. */
-static bool is_connected(int fd)
-{
-	struct pollfd p = {.fd = fd, .events = POLLOUT};
-
-	return poll(&p, 1, 0) == 1 && p.revents == POLLOUT;
-}
-
-/* Takes over @fd; -1: a socket of this namespace is made. */
-static int connect_to(int fd, const char *address, bool *ret_done)
-{
-	char first[ADDRESS_TEXT];
-	struct sockaddr_storage ss;
-	socklen_t len;
-	int e = -EINVAL;
-
-	/* The first of several. */
-	(void)snprintf(first, sizeof(first), "%.*s", (int)strcspn(address, " "), address);
-	if (address_parse(first, &ss, &len) == 0) {
-		if (fd < 0)
-			fd = socket(ss.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-		if (fd < 0)
-			return -errno;
-		e = connect(fd, (struct sockaddr *)&ss, len) ? -errno : 0;
-		*ret_done = e == 0 || (e == -EINPROGRESS && is_connected(fd));
-		if (e == 0 || e == -EINPROGRESS)
-			return fd;
-	}
-	if (fd >= 0)
-		close(fd);
-	return e;
-}
-
-int upstream_open(const char *upstream, bool *ret_done)
-{
-	bool unused;
-
-	if (!ret_done)
-		ret_done = &unused;
-	*ret_done = strncmp(upstream, "unix:", 5) == 0;
-	if (*ret_done)
-		return connect_unix(upstream + 5);
-	return connect_to(-1, upstream, ret_done);
-}
-
-/*
- * Where the target is reached in the agent's network namespace there is no other way: nothing
- * that the agent calls by that address there may turn out to be something else here.
- */
-static int open_leg(struct session *s, int which, bool *ret_done)
-{
-	int fd = s->upstream_fd[which];
-
-	if (!s->in_netns)
-		return s->steered && s->view->target->netns_agent
-			       ? -ENETUNREACH
-			       : upstream_open(s->upstream, ret_done);
-	s->upstream_fd[which] = -1;
-	return fd < 0 ? -ENETUNREACH : connect_to(fd, s->upstream, ret_done);
-}
-
-/* A name may have several addresses: the list begins with the one that is tried. */
-static char *upstream_rest(const struct session *s)
-{
-	return strncmp(s->upstream, "unix:", 5) == 0 ? NULL : strchr(s->upstream, ' ');
-}
-
-static bool upstream_next(struct session *s)
-{
-	char *rest = upstream_rest(s);
-
-	if (rest)
-		memmove(s->upstream, rest + 1, strlen(rest));
-	return rest != NULL;
-}
-
-/* This one it is: what is cancelled or looked up later goes there, too. */
-static void upstream_settle(struct session *s)
-{
-	char *rest = upstream_rest(s);
-
-	if (rest)
-		*rest = '\0';
-}
-
-uint32_t session_candidates(const struct session *s)
-{
-	uint32_t n = 1;
-
-	for (const char *c = upstream_rest(s); c; c = strchr(c + 1, ' '))
-		n++;
-	return n;
-}
-
-bool session_connect_next(struct session *s)
-{
-	struct leg *l = &s->leg[INSP_S2C];
-	int fd = -1, one = 1;
-	bool done;
-
-	while (fd < 0 && upstream_next(s))
-		fd = upstream_open(s->upstream, &done);
-	if (fd < 0)
-		return false;
-	/* The handle stays, and its descriptor: another socket takes its place. */
-	(void)uv_poll_stop(&l->poll);
-	l->events = 0;
-	if (dup3(fd, l->fd, O_CLOEXEC) < 0) {
-		close(fd);
-		return false;
-	}
-	close(fd);
-	(void)setsockopt(l->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-	session_arm(s);
-	leg_update(s);
-	return true;
-}
-
-int session_connect(struct session *s)
-{
-	bool done;
-	int fd = open_leg(s, 0, &done), rc;
-
-	while (fd < 0 && upstream_next(s))
-		fd = upstream_open(s->upstream, &done);
-	if (fd < 0)
-		return fd;
-	if (done)
-		upstream_settle(s);
-	if (!worker_may_use(s->w, fd)) {
-		close(fd);
-		return -EMFILE;
-	}
-	rc = leg_open(s, INSP_S2C, fd, done);
-	if (rc) {
-		close(fd);
-		return rc;
-	}
-	s->state = done ? SESSION_RUN : SESSION_CONNECT;
-	return 0;
-}
-
-static void connected(struct session *s)
-{
-	struct leg *l = &s->leg[INSP_S2C];
-	socklen_t len = sizeof(int);
-	int e = 0;
-
-	if (getsockopt(l->fd, SOL_SOCKET, SO_ERROR, &e, &len) || e) {
-		char words[160];
-
-		if (session_connect_next(s))
-			return;
-		(void)snprintf(words, sizeof(words), "cannot connect to the target: %s",
-			       strerror(e));
-		session_end(s, TG_R_UPSTREAM_REFUSED, words);
-		return;
-	}
-	upstream_settle(s);
-	l->connected = true;
-	s->state = SESSION_RUN;
-	session_flush(s, INSP_TO_SERVER);
-}
-
-void session_cancel_upstream(struct session *s)
-{
-	uint8_t msg[INSP_CANCEL_MAX];
-	bool done;
-	size_t n;
-	int fd;
-
-	if (!s->pid)
-		return;
-	n = s->insp->cancel(s->pid, s->key, msg);
-	fd = open_leg(s, 1, &done);
-	if (s->in_netns) {
-		ipc_begin(s->w->ipc, IPC_SOCKET_ASK, 0);
-		ipc_put_uuid(s->w->ipc, &s->uuid);
-		ipc_send(s->w->ipc);
-	}
-	if (fd < 0)
-		return;
-	if (s->rec && !srec_cancel(s))
-		s->fatal = TG_R_RECORD_FAILED;
-	if (!done) {
-		worker_send_later(s->w, fd, slice_of(msg, n));
-		return;
-	}
-	(void)!send(fd, msg, n, MSG_NOSIGNAL | MSG_DONTWAIT);
-	close(fd);
 }
 
 /* ---------------------------------------------------------------- events */
@@ -721,7 +576,7 @@ static void leg_reset(struct session *s, enum insp_dir side)
 {
 	struct leg *l = &s->leg[side];
 
-	if (side == INSP_C2S) {
+	if (side == INSP_C2S || session_half_closes(s)) {
 		leg_broken(s, side);
 		return;
 	}
@@ -730,9 +585,11 @@ static void leg_reset(struct session *s, enum insp_dir side)
 }
 
 /* Who waits for a person and hangs up does not want it any more; others may only have said all. */
-static void client_closed(struct session *s)
+static void hung_up(struct session *s, enum insp_dir side)
 {
-	if (held(s))
+	if (side == INSP_S2C)
+		s->leg[side].hung_up = true;
+	else if (held(s) && !session_half_closes(s))
 		leg_broken(s, INSP_C2S);
 	else
 		session_fin(s);
@@ -747,7 +604,7 @@ static void on_leg(struct session *s, enum insp_dir side, int status, int events
 	if (status < 0) /* the handle was stopped: it must be told again what it is to watch */
 		l->events = 0;
 	if (side == INSP_S2C && !l->connected) {
-		connected(s);
+		session_connected(s);
 	} else if (status < 0 && s->state == SESSION_END) {
 		leg_broken(s, side);
 	} else if (status < 0 && !may_read(s, side)) {
@@ -757,8 +614,8 @@ static void on_leg(struct session *s, enum insp_dir side, int status, int events
 			session_flush(s, side == INSP_C2S ? INSP_TO_CLIENT : INSP_TO_SERVER);
 		if ((events & UV_READABLE) || status < 0)
 			session_pump(s, side);
-		else if ((events & UV_DISCONNECT) && side == INSP_C2S)
-			client_closed(s);
+		else if (events & UV_DISCONNECT)
+			hung_up(s, side);
 	}
 	if (s->state < SESSION_END)
 		session_resume(s);

@@ -8,7 +8,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "daemon/address.h"
-#include "daemon/session.h"
+#include "daemon/session_rec.h"
 #include "inspect/sql/sql.h"
 
 enum {
@@ -370,9 +370,11 @@ bool srec_login(struct session *s)
 
 	begin(s, &j);
 	jsonw_kv_string(&j, "what", "login");
-	jsonw_kv_string(&j, "user", s->user);
-	jsonw_kv_string(&j, "database", s->database);
-	jsonw_kv_string(&j, "application", s->application);
+	if (!s->user || *s->user) { /* not every protocol names somebody */
+		jsonw_kv_string(&j, "user", s->user);
+		jsonw_kv_string(&j, "database", s->database);
+		jsonw_kv_string(&j, "application", s->application);
+	}
 	return finish(s, &j, TG_REC_STATE, "open");
 }
 

@@ -28,6 +28,10 @@
  *  7. INSP_STALL: the rest of this direction depends on what the other side
  *     says next. The host reads no more of this direction and calls feed()
  *     with the same bytes after every feed() of the other one that used some.
+ *  8. feed() may be given nothing. The first call of a flow gives the client's
+ *     side nothing: where the server may speak first, or the client's bytes
+ *     say nothing of who is to be let in, EV_LOGIN is asked then. While it is
+ *     open (INSP_WAIT) nothing is read.
  */
 #ifndef TIDEGATE_INSPECT_INSPECT_H
 #define TIDEGATE_INSPECT_INSPECT_H
@@ -37,10 +41,10 @@
 #include "base/jsonw.h"
 #include "base/reason.h"
 #include "base/slice.h"
+#include "inspect/insp_event.h"
 #include "inspect/insp_login.h"
 #include "inspect/insp_mask.h"
 #include "inspect/insp_out.h"
-#include "inspect/sql/sqlinfo.h"
 
 enum insp_dir { INSP_C2S, INSP_S2C };
 
@@ -56,83 +60,6 @@ enum insp_status {
 	INSP_YIELD, /* the budget of this call is used up; call again with the rest */
 	INSP_END,  /* the protocol has ended: send the outputs, then close both sides */
 	INSP_BAD,  /* the peer broke the protocol or a limit: see the reason */
-};
-
-/* ------------------------------------------------------------- events */
-
-enum event_kind {
-	EV_LOGIN,	/* question: may this session open? Nothing reaches the server before */
-	EV_CANCEL,	/* statement: a cancel request; the flow ends after it */
-	EV_BACKEND_KEY, /* statement: the server's key for cancel requests */
-	EV_READY,	/* statement: login is complete */
-	EV_STATEMENT,	/* question: a text, before it reaches the server (also PREPARE-like) */
-	EV_EXECUTE,	/* question: about to run; digest covers text, parameters and their types */
-	EV_RESULT,	/* statement: a command finished: tag and rows */
-	EV_SETTLED,	/* statement: no transaction is open any more, and one had changed
-			   definitions; without a number */
-	EV_ERROR,	/* statement: the server reported an error */
-	EV_LOGIN_ERROR, /* statement: it refused a login of our own; the client is told less */
-	EV_MASKED,	/* statement: what masks did to one result */
-	EV_GLITCH,	/* statement: odd but tolerated; the host counts against a threshold */
-};
-
-struct event {
-	enum event_kind kind;
-	uint64_t seq; /* unique in the flow: odd for the client's side, even for the server's */
-	union {
-		struct {
-			struct slice user, database, application;
-			bool unencrypted_only; /* the client was told that TLS is not offered */
-		} login;
-		struct {
-			uint32_t pid, key;
-		} backend; /* EV_CANCEL, EV_BACKEND_KEY */
-		struct {
-			/* To be referenced only if it has a shape: else it may be a combination. */
-			const struct sql_info *info;
-			struct slice text;
-			struct slice params; /* EV_EXECUTE: for people, cut to a line or so */
-			uint64_t statement_seq; /* EV_EXECUTE: seq of its EV_STATEMENT */
-			uint8_t digest[32];	/* EV_EXECUTE: SHA-256 over text, parameters, types */
-			bool has_digest;	/* always with EV_EXECUTE, never with EV_STATEMENT */
-			bool in_transaction;	/* holding it keeps locks */
-			bool simple; /* simple protocol: this question is also the EV_EXECUTE */
-		} statement;
-		struct {
-			struct slice tag;
-			uint64_t rows;
-			uint64_t statement_seq;
-			uint32_t plan; /* insp_shape.id of its rows */
-			bool defines;  /* it may have changed definitions */
-		} result;
-		struct {
-			struct slice code, message; /* as the client will see it */
-			uint32_t plan;		    /* insp_shape.id of its texts */
-		} error;
-		struct {
-			uint64_t statement_seq;
-			uint64_t values;  /* masked because of their column */
-			uint64_t hits;	  /* found by detectors */
-			uint64_t over_cap; /* replaced whole */
-			uint32_t detectors; /* OR of detector bits that hit */
-			uint32_t plan;	    /* insp_shape.id */
-		} masked;
-		struct {
-			const char *what;
-		} glitch;
-	};
-};
-
-/* The answer to a question. Slices live until the next call into the host. */
-struct insp_answer {
-	enum insp_verdict verdict;
-	uint16_t reason;	/* of a denial */
-	struct slice message;	/* of a denial: one line for the user */
-	struct slice detail;	/* rule and request id */
-	struct slice hint;	/* what to do */
-	bool at_execute;	/* EV_STATEMENT: ask again with EV_EXECUTE and a digest */
-	bool cancelled;		/* of a denial: the client cancelled it (57014) */
-	struct slice login_as;	/* EV_LOGIN: not the client logs in but we, as this user */
 };
 
 /* ---------------------------------------------------------------- host */
@@ -201,10 +128,25 @@ struct insp_words {
 };
 
 enum { INSP_CANCEL_MAX = 32 };
+#define INSP_NO_MESSAGE UINT64_MAX
+
+/* What it does with the bytes beside passing them on: all that a configuration may ask of it. */
+enum insp_does {
+	INSP_JUDGES = 1 << 0, /* EV_STATEMENT and EV_EXECUTE: `commands`, limits of statements */
+	INSP_MASKS = 1 << 1,  /* columns() and mask(): `mask`, `catalog`, limits of values */
+	INSP_LOGS_IN = 1 << 2, /* itself, as login_as says: `credential`; knows unasked logins */
+};
 
 struct inspector {
 	const char *name;   /* as in configuration, logs and CLI */
 	uint16_t port;	    /* usual port: a hint for detection, never proof */
+	uint32_t does;	    /* enum insp_does */
+	/*
+	 * The end of a side's stream is something that it says: it is passed on, and the other side may
+	 * go on speaking. Where the host ends such a flow it resets both sides, so that
+	 * neither takes a part for the whole. Otherwise the inspector says when a flow has ended.
+	 */
+	bool half_close;
 	size_t state_size;  /* zeroed block per flow, from the flow's arena */
 	/* Answers from either side alone; the other may be empty. */
 	enum insp_match (*probe)(struct slice c2s, struct slice s2c);
@@ -216,6 +158,12 @@ struct inspector {
 	 */
 	enum insp_status (*feed)(void *st, enum insp_dir dir, struct slice in, bool eof,
 				 size_t *ret_used, uint16_t *ret_why);
+	/*
+	 * How long the server's message is that begins with @head, head and all; 0: more of it
+	 * must be seen; INSP_NO_MESSAGE: none begins so. NULL: the server's stream has no messages.
+	 * What an inspector makes up itself stands between messages, and nowhere where there are none.
+	 */
+	uint64_t (*extent)(struct slice head);
 	/*
 	 * Says goodbye to the client in the protocol's words, if a message may
 	 * start there now; otherwise says nothing. The host closes afterwards.
@@ -231,7 +179,7 @@ struct inspector {
 	bool (*holding)(const void *st);
 	/*
 	 * What a connection of its own sends to have the server stop what a session
-	 * does, by that session's key (EV_BACKEND_KEY): bytes written to @dst.
+	 * does, by that session's key (EV_BACKEND_KEY): bytes written to @dst. NULL: it reports none.
 	 */
 	size_t (*cancel)(uint32_t pid, uint32_t key, uint8_t dst[INSP_CANCEL_MAX]);
 	/* Releases references; memory goes with the arena. */
@@ -239,7 +187,7 @@ struct inspector {
 	void (*describe)(const void *st, struct jsonw *w);
 };
 
-extern const struct inspector inspector_postgresql;
+extern const struct inspector inspector_postgresql, inspector_tcp;
 
 /* NULL-terminated. */
 extern const struct inspector *const inspectors[];

@@ -4,6 +4,7 @@
 
 const struct inspector *const inspectors[] = {
 	&inspector_postgresql,
+	&inspector_tcp,
 	NULL,
 };
 

@@ -276,6 +276,15 @@ static enum insp_match probe(struct slice c2s, struct slice s2c)
 	return code >> 16 == 3 ? INSP_YES : INSP_NO;
 }
 
+static uint64_t extent(struct slice head)
+{
+	uint32_t length = head.n < PG_HEAD ? 0 : load_be32(head.p + 1);
+
+	if (head.n < PG_HEAD)
+		return 0;
+	return length < 4 ? INSP_NO_MESSAGE : 1 + (uint64_t)length;
+}
+
 static int open_flow(void *state, const struct insp_env *env)
 {
 	struct pg *st = state;
@@ -374,10 +383,12 @@ static size_t cancel(uint32_t pid, uint32_t key, uint8_t dst[INSP_CANCEL_MAX])
 const struct inspector inspector_postgresql = {
 	.name = "postgresql",
 	.port = 5432,
+	.does = INSP_JUDGES | INSP_MASKS | INSP_LOGS_IN,
 	.state_size = sizeof(struct pg),
 	.probe = probe,
 	.open = open_flow,
 	.feed = feed,
+	.extent = extent,
 	.end = end,
 	.notice = notice,
 	.holding = holding,
