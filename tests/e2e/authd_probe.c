@@ -87,7 +87,7 @@ static void to_keyd(struct parent *p, struct ipc_msg *m)
 		ipc_forward(p->keyd.ipc, m, m->id);
 		return;
 	}
-	ipc_begin(p->authd.ipc, IPC_KEY_CLIENT, m->id);
+	ipc_begin(p->authd.ipc, m->type, m->id);
 	ipc_put_u32(p->authd.ipc, ENOTCONN);
 	ipc_put_bytes(p->authd.ipc, slice_of("", 0));
 	ipc_send(p->authd.ipc);
@@ -103,6 +103,7 @@ static void on_message(void *ctx, struct ipc *ipc, struct ipc_msg *m)
 		print_event(c, "ready", 0);
 		break;
 	case IPC_KEY_CLIENT:
+	case IPC_KEY_TLS:
 		if (c == &c->p->keyd && c->p->authd.ipc)
 			ipc_forward(c->p->authd.ipc, m, m->id);
 		else

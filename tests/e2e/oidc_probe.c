@@ -3,7 +3,7 @@
  * The OpenID Connect client on its own, driven by lines on standard input, for
  * ident.sh. One JSON object a line comes back for each answer.
  *
- *   oidc_probe KEY=VALUE...   issuer, client, auth (basic|post|jwt), secret, key, alg, kid,
+ *   oidc_probe KEY=VALUE...   issuer, client, auth (basic|post|jwt|tls), secret, key, cert, alg, kid,
  *                             audience, resource, ca, algs (one), origin, timeout, skew,
  *                             keys_min, http (1), credential (never|error|later)
  *   lines: ask ID AGENT SCOPE WORDS... | put ID JSON | cancel ID | state | free | quit
@@ -19,11 +19,14 @@
 #include "base/text.h"
 #include "ident/clientauth.h"
 #include "ident/oidc.h"
+#include "ident/tls_sign.h"
 
 struct probe {
 	struct oidc *oidc;
 	struct oidc_config cfg;
-	const char *secret, *key_file, *alg, *kid, *credential;
+	const char *secret, *key_file, *cert_file, *alg, *kid, *credential;
+	struct buf chain;
+	unsigned signatures;
 	const char *algs[2], *origins[2];
 	EVP_PKEY *key;
 	uv_poll_t in;
@@ -104,13 +107,24 @@ static void need_credential(void *ctx, uint64_t id, const char *audience)
 		return;
 	}
 	if (!audience) {
-		give_secret(p, id);
+		if (p->cfg.tls_auth)
+			oidc_credential(p->oidc, id, buf_slice(&p->chain), 0);
+		else
+			give_secret(p, id);
 		return;
 	}
 	buf_init(&b, CLIENTAUTH_ASSERTION_MAX);
 	err = clientauth_assert(p->key, &c, &b);
 	oidc_credential(p->oidc, id, buf_slice(&b), err);
 	buf_wipe(&b);
+}
+
+static int sign(void *ctx, const struct far_ask *q, uint8_t sig[FAR_SIG_MAX], size_t *ret_n)
+{
+	struct probe *p = ctx;
+
+	p->signatures++;
+	return strcmp(p->credential, "unsigned") == 0 ? -ENOTCONN : tls_sign(p->key, q, sig, ret_n);
 }
 
 static void print_state(struct probe *p)
@@ -121,8 +135,11 @@ static void print_state(struct probe *p)
 	buf_init(&out, 65536);
 	jsonw_init(&w, &out, false);
 	oidc_describe(p->oidc, &w);
-	if (jsonw_end(&w) == 0)
-		print_json(&out);
+	if (jsonw_end(&w) == 0 && out.n) {
+		out.n--; /* one more of our own */
+		if (buf_printf(&out, ",\"signatures\":%u}", p->signatures) == 0)
+			print_json(&out);
+	}
 }
 
 static void quit(struct probe *p)
@@ -273,6 +290,7 @@ static bool set_text(struct probe *p, const char *name, const char *v)
 		{"client", &p->cfg.client_id},
 		{"secret", &p->secret},
 		{"key", &p->key_file},
+		{"cert", &p->cert_file},
 		{"alg", &p->alg},
 		{"kid", &p->kid},
 		{"audience", &p->cfg.audience},
@@ -304,6 +322,7 @@ static bool set(struct probe *p, char *arg)
 	if (strcmp(name, "auth") == 0) {
 		p->cfg.secret_post = strcmp(v, "post") == 0;
 		p->cfg.private_key_jwt = strcmp(v, "jwt") == 0;
+		p->cfg.tls_auth = strcmp(v, "tls") == 0;
 	} else if (strcmp(name, "timeout") == 0) {
 		p->cfg.timeout_ms = strtoull(v, NULL, 10);
 	} else if (strcmp(name, "skew") == 0) {
@@ -329,10 +348,24 @@ static int load_key(struct probe *p)
 	return p->key ? 0 : -EINVAL;
 }
 
+static int load_chain(struct probe *p)
+{
+	char pem[16384];
+	const char *why = "";
+	FILE *f = fopen(p->cert_file, "re");
+	size_t n = f ? fread(pem, 1, sizeof(pem), f) : 0;
+
+	if (f)
+		(void)fclose(f);
+	if (far_key_init())
+		abort();
+	return tls_chain_read(slice_of(pem, n), p->key, &p->chain, &why);
+}
+
 int main(int argc, char **argv)
 {
-	static const struct oidc_ops ops = {.need_credential = need_credential,
-					    .pending = on_pending};
+	static const struct oidc_ops ops = {
+		.need_credential = need_credential, .sign = sign, .pending = on_pending};
 	struct probe p = {.secret = "", .alg = "ES256", .credential = "now"};
 	uv_loop_t loop;
 	int err = 0;
@@ -348,6 +381,9 @@ int main(int argc, char **argv)
 		p.cfg.extra_origins = p.origins;
 	if (p.key_file)
 		err = load_key(&p);
+	buf_init(&p.chain, TLS_CHAIN_BYTES);
+	if (!err && p.cert_file)
+		err = load_chain(&p);
 	if (uv_loop_init(&loop) != 0)
 		return 2;
 	if (!err)
@@ -363,5 +399,6 @@ int main(int argc, char **argv)
 	(void)uv_run(&loop, UV_RUN_DEFAULT);
 	err |= uv_loop_close(&loop); /* every handle was closed */
 	EVP_PKEY_free(p.key);
+	buf_done(&p.chain);
 	return err ? 1 : 0;
 }

@@ -572,8 +572,8 @@ class Daemon(Probe):
             f.write(text)
         return path
 
-    def config(self, name="a.yaml", issuer=None, jwt=False, idp=True, more="", timeout="2s"):
-        client = (f"id: jwt-es256, auth: private_key_jwt, key_file: {self.dir}/key.pem, "
+    def config(self, name="a.yaml", issuer=None, jwt=False, idp=True, more="", timeout="2s", client=None):
+        client = client or (f"id: jwt-es256, auth: private_key_jwt, key_file: {self.dir}/key.pem, "
                   "algorithm: ES256, key_id: jwt-es256-1" if jwt else
                   f"id: basic, auth: client_secret_basic, secret_file: {self.dir}/secret")
         section = (f"idp:\n  issuer: {issuer or self.idp.issuer}\n  allow_http: true\n"
@@ -682,6 +682,8 @@ def processes_take_a_new_configuration(idp):
 
 import test_ident_ways  # noqa: E402: more tests, of the ways that need a person or a token
 TESTS += test_ident_ways.tests(Probe, expect)
+import test_ident_bound  # noqa: E402: and of clients and tokens that are bound to keys
+TESTS += test_ident_bound.tests(Probe, Daemon, expect, lambda **kw: Idp(INSTALLED, **kw))
 import test_ident_saml  # noqa: E402: and of assertions
 TESTS += test_ident_saml.tests(Daemon, expect, INSTALLED)
 

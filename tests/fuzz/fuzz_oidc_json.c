@@ -18,12 +18,13 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static void discovery(struct slice s)
+static void discovery(struct slice s, bool mtls)
 {
 	static const char *const extra[] = {"https://keys.example:8443", NULL};
-	static const struct discovery_rules rules = {
+	const struct discovery_rules rules = {
 		.issuer = "https://idp.example/realm",
 		.extra_origins = extra,
+		.mtls = mtls,
 	};
 	struct discovery d;
 	struct url_facts url;
@@ -166,7 +167,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		return 0;
 	switch (data[0]) {
 	case 'D':
-		discovery(rest);
+		discovery(rest, false);
+		discovery(rest, true);
 		break;
 	case 'T':
 		token(rest);

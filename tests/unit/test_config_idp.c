@@ -52,6 +52,17 @@ static void test_idp_errors(void **state)
 		{"idp: {issuer: \"https://i\", client: {id: c, auth: client_secret_basic, secret_file: "
 		 "/s}, assertion_audience: a}\n" A T P,
 		 "1:109: `assertion_audience` has a meaning only with `auth: private_key_jwt`"},
+		{"idp: {issuer: \"https://i\", client: {id: c, auth: tls_client_auth}}\n" A T P,
+		 "1:36: `client` lacks `key_file`, which this `auth` needs"},
+		{"idp: {issuer: \"https://i\", client: {id: c, auth: self_signed_tls_client_auth, "
+		 "key_file: /k}}\n" A T P,
+		 "1:36: `client` lacks `certificate_file`, which this `auth` needs"},
+		{"idp: {issuer: \"http://[::1]\", allow_http: true, client: {id: c, auth: tls_client_auth, "
+		 "key_file: /k, certificate_file: /c}}\n" A T P,
+		 "1:57: this `auth` needs an https `issuer`: a certificate is shown in TLS only"},
+		{"idp: {issuer: \"https://i\", client: {id: c, key_file: /k, certificate_file: /c}}\n" A T P,
+		 "1:58: `certificate_file` has a meaning only with `auth: tls_client_auth` or "
+		 "`self_signed_tls_client_auth`"},
 		{IDP("timeout: 2m"), "1:68: `timeout` is from 100ms to 1m, not `2m`"},
 	};
 

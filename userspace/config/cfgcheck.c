@@ -131,6 +131,25 @@ void cfg_check_issuer(struct loader *l, const struct cfg_idp *idp, const struct 
 	check_origins(l, idp, map);
 }
 
+static void check_client(struct loader *l, const struct cfg_idp *idp, const struct ynode *client)
+{
+	bool tls = idp_auth_is_tls(idp->auth);
+
+	if (idp->auth == IDP_AUTH_PRIVATE_KEY_JWT && !idp->key_file)
+		cfg_fail(l, client, "`client` lacks `key_file`, which `auth: private_key_jwt` needs");
+	else if (tls && (!idp->key_file || !idp->certificate_file))
+		cfg_fail(l, client, "`client` lacks `%s`, which this `auth` needs",
+			 idp->key_file ? "certificate_file" : "key_file");
+	else if (!tls && idp->auth != IDP_AUTH_PRIVATE_KEY_JWT && !idp->secret_file)
+		cfg_fail(l, client, "`client` lacks `secret_file`, which this `auth` needs");
+	if (!tls && idp->certificate_file)
+		cfg_fail(l, yaml_key(client, "certificate_file"),
+			 "`certificate_file` has a meaning only with `auth: tls_client_auth` or "
+			 "`self_signed_tls_client_auth`");
+	if (tls && idp->issuer && !starts(idp->issuer, "https://"))
+		cfg_fail(l, client, "this `auth` needs an https `issuer`: a certificate is shown in TLS only");
+}
+
 static void check_idp(struct loader *l)
 {
 	const struct ynode *map = yaml_get(l->root, "idp");
@@ -145,12 +164,8 @@ static void check_idp(struct loader *l)
 		cfg_fail(l, cfg_place(map, "assertion_audience"),
 			 "`assertion_audience` has a meaning only with `auth: private_key_jwt`");
 	client = yaml_get(map, "client");
-	if (!client || client->kind != YNODE_MAP)
-		return;
-	if (idp->auth == IDP_AUTH_PRIVATE_KEY_JWT && !idp->key_file)
-		cfg_fail(l, client, "`client` lacks `key_file`, which `auth: private_key_jwt` needs");
-	if (idp->auth != IDP_AUTH_PRIVATE_KEY_JWT && !idp->secret_file)
-		cfg_fail(l, client, "`client` lacks `secret_file`, which this `auth` needs");
+	if (client && client->kind == YNODE_MAP)
+		check_client(l, idp, client);
 }
 
 /* --------------------------------------------------------------- agents */

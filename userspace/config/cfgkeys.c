@@ -27,6 +27,8 @@ static const char *const auth_words[] = {
 	[IDP_AUTH_SECRET_BASIC] = "client_secret_basic",
 	[IDP_AUTH_SECRET_POST] = "client_secret_post",
 	[IDP_AUTH_PRIVATE_KEY_JWT] = "private_key_jwt",
+	[IDP_AUTH_TLS] = "tls_client_auth",
+	[IDP_AUTH_TLS_SELF_SIGNED] = "self_signed_tls_client_auth",
 	NULL,
 };
 static const char *const key_alg_words[] = {"ES256", "PS256", "RS256", NULL};
@@ -103,7 +105,10 @@ static const struct cfg_key client_keys[] = {
 	{.name = "secret_file", .kind = KEY_PATH, AT(cfg_idp, secret_file),
 	 .help = "file with the client secret"},
 	{.name = "key_file", .also = "key", .kind = KEY_PATH, AT(cfg_idp, key_file),
-	 .help = "PEM file with the private key of private_key_jwt"},
+	 .help = "PEM file with the private key of private_key_jwt or of the certificate"},
+	{.name = "certificate_file", .kind = KEY_PATH, AT(cfg_idp, certificate_file),
+	 .help = "PEM file with the certificate of tls_client_auth or self_signed_tls_client_auth, and "
+		 "those behind it"},
 	{.name = "algorithm", .kind = KEY_WORD, AT(cfg_idp, key_alg), .words = key_alg_words,
 	 .dflt = "ES256", .help = "signature of private_key_jwt"},
 	{.name = "key_id", .kind = KEY_STRING, AT(cfg_idp, key_id),

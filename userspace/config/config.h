@@ -13,9 +13,9 @@
 #include "base/arena.h"
 #include "base/compiler.h"
 #include "config/cfgcred.h"
+#include "config/cfgidp.h"
 #include "policy/policy.h"
 
-enum idp_auth { IDP_AUTH_SECRET_BASIC, IDP_AUTH_SECRET_POST, IDP_AUTH_PRIVATE_KEY_JWT };
 enum target_mode { TARGET_STEER, TARGET_BLOCK, TARGET_OBSERVE, TARGET_OFF };
 enum accelerate { ACCELERATE_AUTO, ACCELERATE_ON, ACCELERATE_OFF };
 enum accel_ends { ACCEL_ENDS_AUTO, ACCEL_ENDS_REQUESTS, ACCEL_ENDS_BOTH };
@@ -24,73 +24,6 @@ enum bpf_mode { BPF_AUTO, BPF_ON, BPF_OFF };
 /* AF_UNIX for an agent: what leads round the gate is refused; only what is listed passes; all does. */
 enum unix_mode { UNIX_GUARD, UNIX_LISTED, UNIX_OPEN };
 enum dns_steer { DNS_STEER_AUTO, DNS_STEER_ON, DNS_STEER_OFF };
-
-struct cfg_idp {
-	const char *issuer;
-	const char *client_id;
-	enum idp_auth auth;
-	const char *secret_file; /* read by keyd only */
-	const char *key_file;	 /* PEM, private_key_jwt; read by keyd only */
-	const char *key_alg;	 /* "ES256", "PS256", "RS256" */
-	const char *key_id;	 /* kid, or NULL */
-	const char *audience;	 /* expected `aud` of tokens; NULL: client_id */
-	const char *resource;	 /* RFC 8707 resource parameter, or NULL */
-	const char *details_type; /* of authorization_details that name the agent, or NULL */
-	const char *ca_file;	 /* NULL: the system's */
-	const char *const *extra_origins; /* of endpoints besides the issuer's; NULL-terminated or NULL */
-	const char *assertion_audience; /* of client assertions; NULL: the token endpoint */
-	const char *const *algorithms; /* allow-list for token signatures, NULL-terminated */
-	const char *events; /* address on which the provider's events are taken, or NULL */
-	const char *events_audience; /* expected `aud` of events; NULL: client_id */
-	uint64_t timeout_ms;	 /* one request; default 5 s */
-	uint64_t skew_ms;	 /* clock tolerance; default 30 s */
-	bool allow_http;	 /* issuer may be http:// on a loopback address only */
-};
-
-/* How authd asks for an approval. */
-enum way_kind {
-	WAY_CLIENT_CREDENTIALS, /* RFC 6749 4.4: the provider's policy about Tidegate and the agent */
-	WAY_TOKEN_EXCHANGE,	/* RFC 8693: the same about the agent's own token */
-	WAY_CIBA,		/* OpenID CIBA: a person, on a device of theirs */
-	WAY_DEVICE,		/* RFC 8628: a person, with a code */
-	WAY_INTROSPECTION,	/* RFC 7662: the agent's own token is still good */
-	WAY_AUTHZEN,		/* a policy decision point */
-	WAY_SAML_BEARER,	/* RFC 7522: as token exchange, the agent's token is an assertion */
-	WAY_SAML,		/* the agent's own SAML assertion, verified here */
-};
-enum way_binding { BINDING_LONG, BINDING_SHORT, BINDING_NONE };
-
-/* Of `by: saml`: what its assertions must say. */
-struct cfg_saml {
-	const char *issuer, *audience, *recipient; /* NULL: not `by: saml` */
-	const char *certificate_file; /* PEM, the issuer's, one or more */
-	bool once;     /* an assertion approves one time only */
-	bool response; /* it comes in a samlp:Response */
-	uint64_t lifetime_ms, skew_ms;
-};
-
-/* One element of `approvals:`. */
-struct cfg_way {
-	const char *name;
-	enum way_kind kind;
-	const char *scope;		/* OAuth kinds */
-	const char *audience, *resource; /* NULL: those of idp */
-	const char *login_hint;		/* CIBA: template, see tidegate.yaml(5) */
-	enum way_binding binding;	/* CIBA: binding_message */
-	bool details;			/* RFC 9396: asked for, and the token must carry them */
-	const char *const *approvers;	/* `sub` of those who may approve; NULL: any */
-	const char *const *groups;	/* or a value of their claim `groups_claim`; NULL: any */
-	const char *groups_claim;
-	const char *const *acr; /* acceptable `acr`; NULL: any */
-	uint64_t max_age_ms;	/* since the approver authenticated; 0: any */
-	uint64_t poll_ms;	/* CIBA, device: between two questions if the provider names none */
-	const char *url;	/* AuthZEN: the evaluation endpoint */
-	uint64_t timeout_ms;	/* AuthZEN: of a question */
-	const char *ca_file;	/* AuthZEN; NULL: the system's */
-	struct cfg_saml saml;
-	const char *then;	/* another way that has to say yes after this one, or NULL */
-	uint32_t line;
-};
 
 struct cfg_addr {
 	char host[256];		 /* literal address, or name in lower case */

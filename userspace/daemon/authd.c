@@ -17,6 +17,7 @@
 #include "daemon/childconf.h"
 #include "daemon/events.h"
 #include "daemon/ipc.h"
+#include "daemon/keyask.h"
 #include "daemon/saml_way.h"
 #include "daemon/sandbox.h"
 #include "daemon/token_check.h"
@@ -27,10 +28,7 @@
 #include "ident/saml.h"
 
 enum {
-	KEYD_RETRY_MS = 250,
-	KEYD_RETRIES = 40, /* longer than any question lives by default */
 	STATE_MAX = 28 << 10, /* of the provider, and of the ways: they share a message */
-	ERRNO_MAX = 4095,
 	QUESTION_BYTES = 512 << 10,
 };
 
@@ -51,18 +49,6 @@ struct question {
 	struct way_token token;
 };
 
-/* A credential that was asked of keyd; asked again if keyd is just being started. */
-struct credential {
-	struct list link;
-	struct authd *a;
-	uint64_t id; /* ours, towards the parent */
-	uint64_t oidc_id;
-	unsigned provider; /* whose question it is: that may be gone by now */
-	char *audience;	   /* NULL: the secret */
-	unsigned tries;
-	uv_timer_t retry;
-};
-
 /* What a way needs besides the provider; all NULL: nothing, or it cannot be used. */
 struct way_state {
 	struct authzen *pdp;
@@ -76,96 +62,12 @@ struct authd {
 	struct oidc *oidc; /* NULL: no identity provider is configured */
 	struct way_state *ways; /* beside cfg->ways */
 	struct useonce *used;	/* assertions */
-	unsigned provider; /* counts the changes of that */
-	struct list questions, credentials;
+	struct keyask *keys;
+	struct list questions;
 	struct token_checks *tokens;
-	uint64_t next_credential;
 	struct events *events; /* NULL: none are taken */
 	bool sandboxed;
 };
-
-/* ------------------------------------------------------------ credentials */
-
-static void on_retry(uv_timer_t *t);
-
-/* The answer may be lost with the keyd that should have given it: then it is asked anew. */
-static void ask_keyd(struct credential *c)
-{
-	ipc_begin(c->a->ipc, IPC_KEY_CLIENT, c->id);
-	ipc_put_str(c->a->ipc, c->audience ? c->audience : "");
-	ipc_send(c->a->ipc);
-	(void)uv_timer_start(&c->retry, on_retry, KEYD_RETRY_MS, 0);
-}
-
-static void on_credential_closed(uv_handle_t *h)
-{
-	struct credential *c = container_of((uv_timer_t *)h, struct credential, retry);
-
-	free(c->audience);
-	free(c);
-}
-
-static void credential_free(struct credential *c)
-{
-	list_del(&c->link);
-	uv_close((uv_handle_t *)&c->retry, on_credential_closed);
-}
-
-static void on_retry(uv_timer_t *t)
-{
-	struct credential *c = container_of(t, struct credential, retry);
-
-	/* Of a configuration that is gone: the new one has asked anew. */
-	if (c->provider != c->a->provider || ++c->tries == KEYD_RETRIES)
-		credential_free(c);
-	else
-		ask_keyd(c);
-}
-
-static void need_credential(void *ctx, uint64_t id, const char *audience)
-{
-	struct authd *a = ctx;
-	struct credential *c = calloc(1, sizeof(*c));
-
-	if (c && audience)
-		c->audience = strdup(audience);
-	if (!c || (audience && !c->audience)) {
-		free(c);
-		oidc_credential(a->oidc, id, slice_of("", 0), -ENOMEM);
-		return;
-	}
-	c->a = a;
-	c->id = ++a->next_credential;
-	c->oidc_id = id;
-	c->provider = a->provider;
-	(void)uv_timer_init(&a->loop, &c->retry);
-	list_add_tail(&a->credentials, &c->link);
-	ask_keyd(c);
-}
-
-static void key_answer(struct authd *a, struct ipc_msg *m)
-{
-	uint32_t error = ipc_get_u32(m);
-	struct slice bytes = ipc_get_bytes(m);
-
-	if (!ipc_end(m))
-		return;
-	if (error > ERRNO_MAX)
-		error = EPROTO;
-	list_each(it, &a->credentials)
-	{
-		struct credential *c = container_of(it, struct credential, link);
-
-		if (c->id != m->id)
-			continue;
-		if (error == ENOTCONN)
-			return; /* being started */
-		if (c->provider == a->provider)
-			oidc_credential(a->oidc, c->oidc_id, bytes, -(int)error);
-		credential_free(c);
-		return;
-	}
-}
 
 /* ------------------------------------------------------------ questions */
 
@@ -492,10 +394,24 @@ static void idp_state(struct authd *a, struct ipc_msg *m)
 
 /* ------------------------------------------------------------ configuration */
 
+static void need_credential(void *ctx, uint64_t id, const char *audience)
+{
+	struct authd *a = ctx;
+
+	keyask_credential(a->keys, id, audience);
+}
+
+static int sign(void *ctx, const struct far_ask *q, uint8_t sig[FAR_SIG_MAX], size_t *ret_n)
+{
+	struct authd *a = ctx;
+
+	return keyask_sign(a->keys, q, sig, ret_n);
+}
+
 static int open_provider(struct authd *a, const struct cfg_idp *idp, struct oidc **ret)
 {
-	static const struct oidc_ops ops = {.need_credential = need_credential,
-					    .pending = on_pending};
+	static const struct oidc_ops ops = {
+		.need_credential = need_credential, .sign = sign, .pending = on_pending};
 	struct oidc_config c = {
 		.issuer = idp->issuer,
 		.client_id = idp->client_id,
@@ -509,6 +425,7 @@ static int open_provider(struct authd *a, const struct cfg_idp *idp, struct oidc
 		.assertion_audience = idp->assertion_audience,
 		.secret_post = idp->auth == IDP_AUTH_SECRET_POST,
 		.private_key_jwt = idp->auth == IDP_AUTH_PRIVATE_KEY_JWT,
+		.tls_auth = idp_auth_is_tls(idp->auth),
 		.allow_http = idp->allow_http,
 		.timeout_ms = idp->timeout_ms,
 		.skew_ms = idp->skew_ms,
@@ -523,7 +440,6 @@ static void use_provider(struct authd *a, const struct cfg_idp *idp)
 	int err;
 
 	a->oidc = NULL;
-	a->provider++;
 	if (idp) {
 		err = open_provider(a, idp, &a->oidc);
 		/* Once sandboxed, ca_file may be out of reach: a new process can read it. */
@@ -535,6 +451,7 @@ static void use_provider(struct authd *a, const struct cfg_idp *idp)
 				exit(1);
 		}
 	}
+	keyask_for(a->keys, a->oidc);
 	oidc_free(old);
 }
 
@@ -726,6 +643,8 @@ static void on_message(void *ctx, struct ipc *ipc, struct ipc_msg *m)
 
 	if (m->type == IPC_INIT || m->type == IPC_DRAIN)
 		return; /* nothing in them for authd; it ends with the parent */
+	if (m->type == IPC_KEY_TLS)
+		return; /* an answer that came too late */
 	if (m->type == IPC_CONFIG)
 		take_config(a, m);
 	else if (m->type == IPC_IDP_ASK)
@@ -737,7 +656,7 @@ static void on_message(void *ctx, struct ipc *ipc, struct ipc_msg *m)
 	else if (m->type == IPC_EVENTS)
 		take_events(a, m);
 	else if (m->type == IPC_KEY_CLIENT)
-		key_answer(a, m);
+		keyask_answer(a->keys, m);
 	else if (m->type == IPC_TOKEN_CHECK)
 		token_checks_ask(a->tokens, m);
 	else
@@ -758,12 +677,14 @@ int authd_main(void)
 	static struct authd a;
 
 	list_init(&a.questions);
-	list_init(&a.credentials);
 	/* The libraries are made ready here: later there is a sandbox. */
+	if (far_key_init())
+		log_error("this OpenSSL takes no keys from elsewhere: client certificates cannot be used");
 	a.used = saml_init() == 0 ? useonce_new() : NULL;
 	BUG_ON(!a.used);
 	BUG_ON(uv_loop_init(&a.loop));
 	BUG_ON(ipc_new(&a.loop, IPC_CHILD_FD, &ops, &a, &a.ipc));
+	a.keys = keyask_new(&a.loop, a.ipc);
 	a.tokens = token_checks_new(&a.loop, a.ipc);
 	(void)uv_run(&a.loop, UV_RUN_DEFAULT);
 	return 0;

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/buf.h"
+#include "base/clock.h"
 #include "base/list.h"
 #include "base/text.h"
 
@@ -29,13 +30,22 @@ struct queued {
 	uint8_t mem[];
 };
 
+/* A packet that came in while an answer was waited for. */
+struct held {
+	struct list link;
+	struct ipc_msg m; /* its descriptors */
+	size_t n;
+	bool cut;
+	uint8_t mem[IPC_MAX];
+};
+
 struct ipc {
 	uv_poll_t poll;
 	uv_loop_t *loop;
 	int fd;
 	const struct ipc_ops *ops;
 	void *ctx;
-	struct list queue;
+	struct list queue, held;
 	bool closing, broken;
 	uint32_t known; /* types that the other side has */
 	/* The message that is being built, and the one that is being read. */
@@ -88,11 +98,21 @@ static void on_closed(uv_handle_t *h)
 	free(ipc);
 }
 
+static void held_free(struct held *h)
+{
+	for (unsigned i = h->m.nfds_taken; i < h->m.nfds; i++)
+		close(h->m.fds[i]);
+	list_del(&h->link);
+	explicit_bzero(h->mem, h->n);
+	free(h);
+}
+
 void ipc_free(struct ipc *ipc)
 {
 	if (!ipc || ipc->closing)
 		return;
 	ipc->closing = true;
+	list_each(it, &ipc->held) held_free(container_of(it, struct held, link));
 	list_each(it, &ipc->queue)
 		queued_free(container_of(it, struct queued, link));
 	explicit_bzero(ipc->out, sizeof(ipc->out));
@@ -154,41 +174,68 @@ bool ipc_parse(struct slice packet, struct ipc_msg *m)
 	return true;
 }
 
-/* One message; false: nothing there, or the connection is over. */
-static bool receive(struct ipc *ipc)
+/* One packet into @dst, which holds IPC_MAX; its length, 0 at the end, or a negative errno. */
+static ssize_t read_packet(struct ipc *ipc, uint8_t *dst, struct ipc_msg *m, bool *cut)
 {
 	union {
 		char mem[CMSG_SPACE(sizeof(int) * IPC_MAX_FDS)];
 		struct cmsghdr align;
 	} control;
-	struct iovec iov = {.iov_base = ipc->in, .iov_len = sizeof(ipc->in)};
+	struct iovec iov = {.iov_base = dst, .iov_len = IPC_MAX};
 	struct msghdr mh = {.msg_iov = &iov,
 			    .msg_iovlen = 1,
 			    .msg_control = control.mem,
 			    .msg_controllen = sizeof(control.mem)};
-	struct ipc_msg m = {0};
 	ssize_t n = recvmsg(ipc->fd, &mh, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 
-	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+	if (n <= 0)
+		return n < 0 ? -errno : 0;
+	m->nfds = take_fds(&mh, m->fds);
+	/* MSG_CTRUNC: out of descriptors here; the message says so by having fewer. */
+	*cut = mh.msg_flags & MSG_TRUNC;
+	return n;
+}
+
+/* False: the connection is over. */
+static bool deliver(struct ipc *ipc, uint8_t *p, size_t n, bool cut, struct ipc_msg *m)
+{
+	if (cut || !ipc_parse(slice_of(p, n), m))
+		m->bad = true;
+	else
+		ipc->ops->message(ipc->ctx, ipc, m);
+	/* Passwords and tokens pass through here: nothing of them stays in the buffers. */
+	explicit_bzero(p, n);
+	for (unsigned i = m->nfds_taken; i < m->nfds; i++)
+		close(m->fds[i]);
+	m->nfds = 0;
+	if (m->bad && !ipc->closing)
+		gone(ipc, true);
+	return !ipc->closing;
+}
+
+/* One message; false: nothing there, or the connection is over. */
+static bool receive(struct ipc *ipc)
+{
+	struct ipc_msg m = {0};
+	bool cut = false, more;
+	ssize_t n;
+
+	if (!list_empty(&ipc->held)) {
+		struct held *h = container_of(ipc->held.next, struct held, link);
+
+		list_del(&h->link);
+		more = deliver(ipc, h->mem, h->n, h->cut, &h->m);
+		held_free(h);
+		return more;
+	}
+	n = read_packet(ipc, ipc->in, &m, &cut);
+	if (n == -EAGAIN || n == -EINTR)
 		return false;
 	if (n <= 0) {
 		gone(ipc, false);
 		return false;
 	}
-	m.nfds = take_fds(&mh, m.fds);
-	/* MSG_CTRUNC: out of descriptors here; the message says so by having fewer. */
-	if ((mh.msg_flags & MSG_TRUNC) || !ipc_parse(slice_of(ipc->in, (size_t)n), &m)) {
-		m.bad = true;
-	} else {
-		ipc->ops->message(ipc->ctx, ipc, &m);
-	}
-	/* Passwords and tokens pass through here: nothing of them stays in the buffers. */
-	explicit_bzero(ipc->in, (size_t)n);
-	for (unsigned i = m.nfds_taken; i < m.nfds; i++)
-		close(m.fds[i]);
-	if (m.bad && !ipc->closing)
-		gone(ipc, true);
-	return !ipc->closing;
+	return deliver(ipc, ipc->in, (size_t)n, cut, &m);
 }
 
 static bool want(struct ipc_msg *m, enum field f, size_t n)
@@ -392,7 +439,9 @@ static void on_poll(uv_poll_t *h, int status, int events);
 
 static void update_poll(struct ipc *ipc)
 {
-	int events = UV_READABLE | (list_empty(&ipc->queue) ? 0 : UV_WRITABLE);
+	/* What is held has been read already: room to write is there soon, and wakes the loop. */
+	bool wake = !list_empty(&ipc->queue) || !list_empty(&ipc->held);
+	int events = UV_READABLE | (wake ? UV_WRITABLE : 0);
 
 	(void)uv_poll_start(&ipc->poll, events, on_poll);
 }
@@ -475,12 +524,70 @@ static void on_poll(uv_poll_t *h, int status, int events)
 		gone(ipc, false);
 		return;
 	}
-	if (events & UV_WRITABLE)
-		flush(ipc);
 	/* A bounded number, so that a chatty peer does not starve the loop. */
-	if (events & UV_READABLE)
+	if ((events & UV_READABLE) || !list_empty(&ipc->held))
 		for (int i = 0; i < 64 && !ipc->closing && receive(ipc); i++)
 			;
+	if ((events & UV_WRITABLE) && !ipc->closing)
+		flush(ipc);
+}
+
+/* ---------------------------------------------------------------- waiting */
+
+/* True: it was the one. Every other one is kept, in its order. */
+static bool is_answer(struct ipc *ipc, struct held *h, const struct ipc_head *want, ipc_take_fn *take,
+		      void *ctx)
+{
+	struct ipc_msg m = {0};
+
+	if (h->cut || !ipc_parse(slice_of(h->mem, h->n), &m) || m.type != want->type ||
+	    m.id != want->id) {
+		list_add_tail(&ipc->held, &h->link);
+		return false;
+	}
+	take(ctx, &m);
+	held_free(h);
+	return true;
+}
+
+/* 0: the answer was taken; -EAGAIN: nothing is there now. */
+static int read_one(struct ipc *ipc, const struct ipc_head *want, ipc_take_fn *take, void *ctx)
+{
+	struct held *h = calloc(1, sizeof(*h));
+	ssize_t n;
+
+	if (!h)
+		return -ENOMEM;
+	list_init(&h->link);
+	n = read_packet(ipc, h->mem, &h->m, &h->cut);
+	if (n <= 0) {
+		held_free(h);
+		return n == 0 ? -EPIPE : (int)n;
+	}
+	h->n = (size_t)n;
+	return is_answer(ipc, h, want, take, ctx) ? 0 : -EINTR;
+}
+
+int ipc_call(struct ipc *ipc, int ms, ipc_take_fn *take, void *ctx)
+{
+	uint64_t end = clock_boot_ns() / 1000000 + (uint64_t)ms, now;
+	struct ipc_head want;
+	int rc;
+
+	memcpy(&want, ipc->out, sizeof(want));
+	ipc_send(ipc);
+	if (ipc->closing || ipc->broken || !ipc_flushed(ipc, ms))
+		return -EPIPE;
+	do {
+		struct pollfd in = {.fd = ipc->fd, .events = POLLIN};
+
+		rc = read_one(ipc, &want, take, ctx);
+		now = clock_boot_ns() / 1000000;
+		if (rc == -EAGAIN && now < end)
+			(void)poll(&in, 1, (int)(end - now));
+	} while ((rc == -EAGAIN || rc == -EINTR) && now < end);
+	update_poll(ipc);
+	return rc == -EAGAIN || rc == -EINTR ? -ETIMEDOUT : rc;
 }
 
 int ipc_fd(const struct ipc *ipc)
@@ -541,6 +648,7 @@ int ipc_new(uv_loop_t *loop, int fd, const struct ipc_ops *ops, void *ctx, struc
 	ipc->ctx = ctx;
 	ipc->known = IPC_TYPE_COUNT;
 	list_init(&ipc->queue);
+	list_init(&ipc->held);
 	rc = uv_poll_init(loop, &ipc->poll, fd);
 	if (rc) {
 		free(ipc);

@@ -116,7 +116,10 @@ enum {
 	X(GRANT_TOKEN, "A>P>K id of the question, str user, u64 ttl_ms, bytes token: before the answer") \
 	X(GRANT_KEY, "P>K id, u64 question, str credential, u32 the server is on this host -> "    \
 		     "K>P id, u32 error, bytes user, bytes key")                                       \
-	X(GRANT_FORGET, "P>K id of the question")
+	X(GRANT_FORGET, "P>K id of the question")                                                       \
+	/* keyd and authd again */                                                                 \
+	X(KEY_TLS, "A>P>K id, u32 scheme, str digest, bytes SHA-256 of the certificate, bytes text " \
+		   "-> id, u32 error, bytes signature")
 
 enum ipc_type {
 #define X(name, fields) IPC_##name,
@@ -175,6 +178,13 @@ void ipc_put_fd(struct ipc *ipc, int fd);
 void ipc_send(struct ipc *ipc);
 /* Sends @m on as it came (without descriptors) under another id. */
 void ipc_forward(struct ipc *ipc, const struct ipc_msg *m, uint64_t id);
+/*
+ * Sends what has been put and waits for the answer of the same type and id, for up to @ms: for what
+ * a library asks for in the middle of its work. What else comes in meanwhile is given to message()
+ * later, from the loop, in its order. 0: @take was called; -ETIMEDOUT; -EPIPE: nobody is there.
+ */
+typedef void ipc_take_fn(void *ctx, struct ipc_msg *m);
+MUST_CHECK int ipc_call(struct ipc *ipc, int ms, ipc_take_fn *take, void *ctx);
 
 /* --- receiving */
 /* Reads the head of a packet; false: it is no message. What the endpoint does itself. */

@@ -27,6 +27,7 @@
 #include "daemon/vault.h"
 #include "ident/clientauth.h"
 #include "ident/pgmd5.h"
+#include "ident/tls_sign.h"
 #include "net/url.h"
 
 struct keyd {
@@ -64,6 +65,26 @@ static void lock_memory(void)
 			    strerror(errno));
 }
 
+static void warm_up_tls(struct secret *s)
+{
+	uint8_t text[64 + 34 + 32], sig[FAR_SIG_MAX];
+	bool ec = EVP_PKEY_is_a(s->key, "EC");
+	struct far_ask q = {.scheme = ec ? FAR_ECDSA : FAR_RSA_PSS,
+			    .digest = "SHA256",
+			    .text = slice_of(text, sizeof(text))};
+	size_t n;
+	int err;
+
+	memset(text, ' ', 64);
+	memcpy(text + 64, "TLS 1.3, client CertificateVerify", 34);
+	memset(text + 98, 0, 32);
+	err = tls_sign(s->key, &q, sig, &n);
+	if (err)
+		log_error("%s: the key cannot sign", s->path);
+	if (!s->error)
+		s->error = err;
+}
+
 /* OpenSSL loads its configuration and algorithms at their first use: that is now. */
 static void warm_up(struct keyd *k)
 {
@@ -79,7 +100,9 @@ static void warm_up(struct keyd *k)
 		fatal("SCRAM", -EOPNOTSUPP);
 	if (pgmd5_response(text, text, md5_salt, md5))
 		log_notice("OpenSSL has no MD5 here: logins that need it will fail");
-	if (s && s->key) {
+	if (s && s->key && idp_auth_is_tls(k->cfg->idp->auth)) {
+		warm_up_tls(s);
+	} else if (s && s->key) {
 		struct clientauth_claims c = {
 			.client_id = "warm-up", .audience = "none", .alg = k->cfg->idp->key_alg};
 		struct buf b;
@@ -418,15 +441,52 @@ static void key_client(struct keyd *k, struct ipc_msg *m)
 
 	if (!ipc_end(m))
 		return;
-	buf_init(&b, CLIENTAUTH_ASSERTION_MAX);
+	buf_init(&b, TLS_CHAIN_BYTES);
 	err = s && k->cfg->idp ? s->error : -ENOENT;
 	if (!err && k->cfg->idp->auth == IDP_AUTH_PRIVATE_KEY_JWT)
 		err = assert_client(k, s, audience, &b);
 	else if (!err)
-		err = audience.n ? -EINVAL : buf_append_slice(&b, buf_slice(&s->text));
+		err = audience.n ? -EINVAL
+				 : buf_append_slice(&b, buf_slice(s->chain.n ? &s->chain : &s->text));
 	answer(k, m, err, buf_slice(&b));
 	ipc_send(k->ipc);
 	buf_wipe(&b);
+}
+
+/* What authd proves itself with is the certificate that belongs to the key which is here now. */
+static int tls_client(struct keyd *k, const struct far_ask *q, struct slice thumb,
+		      uint8_t sig[FAR_SIG_MAX], size_t *ret_n)
+{
+	const struct secret *s = vault_of_client(&k->secrets);
+	uint8_t own[TLS_THUMB];
+
+	if (!s || !k->cfg->idp || !idp_auth_is_tls(k->cfg->idp->auth))
+		return -ENOENT;
+	if (s->error)
+		return s->error;
+	if (tls_chain_thumb(buf_slice(&s->chain), own) || !slice_eq(thumb, slice_of(own, sizeof(own))))
+		return -ESTALE;
+	return tls_sign(s->key, q, sig, ret_n);
+}
+
+static void key_tls(struct keyd *k, struct ipc_msg *m)
+{
+	uint32_t scheme = ipc_get_u32(m);
+	struct slice name = ipc_get_str(m), thumb = ipc_get_bytes(m);
+	struct far_ask q = {.text = ipc_get_bytes(m)};
+	uint8_t sig[FAR_SIG_MAX];
+	char digest[16];
+	size_t n = 0;
+	int err;
+
+	if (!ipc_end(m))
+		return;
+	(void)snprintf(digest, sizeof(digest), "%.*s", (int)name.n, (const char *)name.p);
+	q.digest = digest;
+	q.scheme = (enum far_scheme)scheme;
+	err = scheme <= FAR_RSA_PSS ? tls_client(k, &q, thumb, sig, &n) : -EINVAL;
+	answer(k, m, err, slice_of(sig, n));
+	ipc_send(k->ipc);
 }
 
 static void sign_receipt(struct keyd *k, struct ipc_msg *m)
@@ -474,6 +534,8 @@ static void on_message(void *ctx, struct ipc *ipc, struct ipc_msg *m)
 		key_scram(k, m);
 	else if (m->type == IPC_KEY_CLIENT)
 		key_client(k, m);
+	else if (m->type == IPC_KEY_TLS)
+		key_tls(k, m);
 	else if (m->type == IPC_RECEIPT_SIGN)
 		sign_receipt(k, m);
 	else if (m->type == IPC_KEY_LOGIN)

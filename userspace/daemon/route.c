@@ -541,7 +541,7 @@ static void from_keyd(struct parent *p, struct child *c, struct ipc_msg *m)
 	     : who >= ROUTE_OLD && who - ROUTE_OLD < OLD_MAX ? &p->old[who - ROUTE_OLD]
 	     : who < p->nworkers		 ? &p->workers[who]
 						 : NULL;
-	if (m->type < IPC_KEY_PASSWORD || m->type > IPC_KEY_CLIENT || !to)
+	if (((m->type < IPC_KEY_PASSWORD || m->type > IPC_KEY_CLIENT) && m->type != IPC_KEY_TLS) || !to)
 		m->bad = true;
 	else if (to->ipc)
 		ipc_forward(to->ipc, m, m->id & 0xffffffffffffffull);
@@ -554,6 +554,7 @@ static void from_authd(struct parent *p, struct child *c, struct ipc_msg *m)
 		c->ready = true;
 		break;
 	case IPC_KEY_CLIENT:
+	case IPC_KEY_TLS:
 		to_keyd(p, c, m);
 		break;
 	case IPC_IDP_ASK:

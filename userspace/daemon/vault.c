@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "ident/clientauth.h"
+#include "ident/tls_sign.h"
 
 static const char *check_file(const struct stat *st, struct secret_reader who, int *ret_err)
 {
@@ -25,6 +26,18 @@ static const char *check_file(const struct stat *st, struct secret_reader who, i
 		return "it is no regular file";
 	*ret_err = -EFBIG;
 	return st->st_size > SECRET_MAX ? "it is too large for a secret" : NULL;
+}
+
+static const char *check_public(const struct stat *st, int *ret_err)
+{
+	*ret_err = -EPERM;
+	if (st->st_mode & 022)
+		return "others may change it: chmod go-w";
+	*ret_err = -EINVAL;
+	if (!S_ISREG(st->st_mode))
+		return "it is no regular file";
+	*ret_err = -EFBIG;
+	return st->st_size > SECRET_MAX ? "it is too large" : NULL;
 }
 
 static struct secret_stamp stamp_of(const struct stat *st)
@@ -55,8 +68,9 @@ static int read_all(int fd, struct buf *ret)
 	}
 }
 
-int vault_read(const char *path, struct secret_reader who, struct buf *ret,
-	       struct secret_stamp *ret_stamp, const char **ret_why)
+/* @who NULL: it is no secret. */
+static int read_file(const char *path, const struct secret_reader *who, struct buf *ret,
+		     struct secret_stamp *ret_stamp, const char **ret_why)
 {
 	struct stat st;
 	int fd, err;
@@ -70,7 +84,7 @@ int vault_read(const char *path, struct secret_reader who, struct buf *ret,
 			(void)close(fd);
 		return err;
 	}
-	*ret_why = check_file(&st, who, &err);
+	*ret_why = who ? check_file(&st, *who, &err) : check_public(&st, &err);
 	if (!*ret_why) {
 		/* All room at once: a buffer that grew would leave copies behind. */
 		buf_init(ret, SECRET_MAX + 1024);
@@ -84,6 +98,12 @@ int vault_read(const char *path, struct secret_reader who, struct buf *ret,
 	}
 	(void)close(fd);
 	return err;
+}
+
+int vault_read(const char *path, struct secret_reader who, struct buf *ret,
+	       struct secret_stamp *ret_stamp, const char **ret_why)
+{
+	return read_file(path, &who, ret, ret_stamp, ret_why);
 }
 
 /* The text is one line; editors put a line end behind it. */
@@ -111,6 +131,7 @@ static int no_passphrase(char *dst, int cap, int rw, void *ctx)
 	return -1;
 }
 
+/* @alg NULL: of a TLS client. */
 static const char *parse_key(struct secret *s, const char *alg)
 {
 	BIO *bio = BIO_new_mem_buf(buf_data(&s->text), (int)s->text.n);
@@ -122,7 +143,8 @@ static const char *parse_key(struct secret *s, const char *alg)
 	buf_wipe(&s->text);
 	if (!s->key)
 		return "it holds no private key in PEM form without a passphrase";
-	return clientauth_key_fits(s->key, alg, &why) ? why : NULL;
+	return (alg ? clientauth_key_fits(s->key, alg, &why) : tls_sign_key_fits(s->key, &why)) ? why
+												: NULL;
 }
 
 void vault_remove(struct secret *s)
@@ -131,6 +153,8 @@ void vault_remove(struct secret *s)
 	free(s->target);
 	free(s->user);
 	free(s->path);
+	free(s->certificate_path);
+	buf_done(&s->chain);
 	buf_wipe(&s->text);
 	EVP_PKEY_free(s->key);
 	explicit_bzero(s, sizeof(*s));
@@ -144,6 +168,7 @@ struct secret *vault_add(struct list *into, const char *target, const char *user
 	if (!s)
 		return NULL;
 	list_init(&s->link);
+	buf_init(&s->chain, TLS_CHAIN_BYTES);
 	s->path = strdup(path);
 	s->target = target ? strdup(target) : NULL;
 	s->user = user ? strdup(user) : NULL;
@@ -156,7 +181,7 @@ struct secret *vault_add(struct list *into, const char *target, const char *user
 }
 
 static int load_one(struct list *into, const char *target, const char *user, const char *path,
-		    struct secret_reader who, const char *key_alg)
+		    struct secret_reader who)
 {
 	struct secret *s = vault_add(into, target, user, path);
 	const char *why;
@@ -165,13 +190,53 @@ static int load_one(struct list *into, const char *target, const char *user, con
 		return -ENOMEM;
 	s->error = vault_read(path, who, &s->text, &s->stamp, &why);
 	if (!s->error) {
-		why = key_alg ? parse_key(s, key_alg) : vault_trim_password(&s->text);
+		why = vault_trim_password(&s->text);
 		s->error = why ? -EINVAL : 0;
 	}
 	if (s->error)
 		log_error("%s (%s%s) cannot be used: %s", path,
 			  !target ? "idp" : *target == '@' ? "credential " : "login for target ",
 			  target ? target + (*target == '@') : "", why);
+	return 0;
+}
+
+static int load_chain(struct secret *s, const char *path)
+{
+	const char *why = "out of memory";
+	struct buf pem;
+	int err;
+
+	s->certificate_path = strdup(path);
+	if (!s->certificate_path)
+		return -ENOMEM;
+	err = read_file(path, NULL, &pem, &s->certificate_stamp, &why);
+	if (!err) {
+		err = tls_chain_read(buf_slice(&pem), s->key, &s->chain, &why);
+		buf_done(&pem);
+	}
+	if (err)
+		log_error("%s (idp) cannot be used: %s", path, why);
+	return err;
+}
+
+/* The client at the provider, by a key. */
+static int load_client_key(struct list *into, const struct cfg_idp *idp, struct secret_reader who)
+{
+	bool tls = idp_auth_is_tls(idp->auth);
+	struct secret *s = vault_add(into, NULL, NULL, idp->key_file);
+	const char *why;
+
+	if (!s)
+		return -ENOMEM;
+	s->error = vault_read(idp->key_file, who, &s->text, &s->stamp, &why);
+	if (!s->error) {
+		why = parse_key(s, tls ? NULL : idp->key_alg);
+		s->error = why ? -EINVAL : 0;
+	}
+	if (s->error)
+		log_error("%s (idp) cannot be used: %s", idp->key_file, why);
+	else if (tls)
+		s->error = load_chain(s, idp->certificate_file);
 	return 0;
 }
 
@@ -186,15 +251,20 @@ static int load_credential(struct list *into, const struct cfg_credential *c,
 			   struct secret_reader who)
 {
 	char *target = vault_credential_target(c->name, c->user);
-	int err = target ? load_one(into, target, c->user, c->password_file, who, NULL) : -ENOMEM;
+	int err = target ? load_one(into, target, c->user, c->password_file, who) : -ENOMEM;
 
 	free(target);
 	return err;
 }
 
+static bool by_key(const struct cfg_idp *idp)
+{
+	return idp->auth == IDP_AUTH_PRIVATE_KEY_JWT || idp_auth_is_tls(idp->auth);
+}
+
 static const char *client_path(const struct cfg_idp *idp)
 {
-	return idp->auth == IDP_AUTH_PRIVATE_KEY_JWT ? idp->key_file : idp->secret_file;
+	return by_key(idp) ? idp->key_file : idp->secret_file;
 }
 
 int vault_load(const struct config *cfg, struct secret_reader who, struct list *ret)
@@ -206,15 +276,14 @@ int vault_load(const struct config *cfg, struct secret_reader who, struct list *
 
 		if (t->catalog_password_file)
 			err = load_one(ret, t->name, t->catalog_user ? t->catalog_user : "",
-				       t->catalog_password_file, who, NULL);
+				       t->catalog_password_file, who);
 	}
 	for (uint32_t i = 0; !err && i < cfg->ncredentials; i++)
 		if (cfg->credentials[i].password_file)
 			err = load_credential(ret, &cfg->credentials[i], who);
 	if (!err && cfg->idp && client_path(cfg->idp))
-		err = load_one(ret, NULL, NULL, client_path(cfg->idp), who,
-			       cfg->idp->auth == IDP_AUTH_PRIVATE_KEY_JWT ? cfg->idp->key_alg
-									  : NULL);
+		err = by_key(cfg->idp) ? load_client_key(ret, cfg->idp, who)
+				       : load_one(ret, NULL, NULL, client_path(cfg->idp), who);
 	return err;
 }
 
@@ -228,17 +297,28 @@ static bool same_time(const struct timespec *a, const struct timespec *b)
 	return a->tv_sec == b->tv_sec && a->tv_nsec == b->tv_nsec;
 }
 
-static bool same_file(const struct secret *s, const char *path)
+static bool unchanged(const struct secret_stamp *then, const char *path)
 {
 	struct secret_stamp now;
 	struct stat st;
 
-	if (strcmp(s->path, path) != 0 || s->error || stat(path, &st) != 0)
+	if (stat(path, &st) != 0)
 		return false;
 	now = stamp_of(&st);
-	return s->stamp.dev == now.dev && s->stamp.ino == now.ino && s->stamp.size == now.size &&
-	       same_time(&s->stamp.modified, &now.modified) &&
-	       same_time(&s->stamp.changed, &now.changed);
+	return then->dev == now.dev && then->ino == now.ino && then->size == now.size &&
+	       same_time(&then->modified, &now.modified) && same_time(&then->changed, &now.changed);
+}
+
+static bool same_file(const struct secret *s, const char *path)
+{
+	return strcmp(s->path, path) == 0 && !s->error && unchanged(&s->stamp, path);
+}
+
+static bool same_certificate(const struct secret *s, const char *path)
+{
+	return !s->certificate_path || !path
+		       ? s->certificate_path == path
+		       : strcmp(s->certificate_path, path) == 0 && unchanged(&s->certificate_stamp, path);
 }
 
 static bool same_text(const char *a, const char *b)
@@ -252,7 +332,7 @@ static bool same_client(const struct cfg_idp *a, const struct cfg_idp *b)
 		return a == b;
 	return a->auth == b->auth && same_text(a->client_id, b->client_id) &&
 	       same_text(a->key_alg, b->key_alg) && same_text(a->key_id, b->key_id) &&
-	       same_text(a->issuer, b->issuer);
+	       same_text(a->issuer, b->issuer) && same_text(a->certificate_file, b->certificate_file);
 }
 
 static bool same_list(const char *const *a, const char *const *b)
@@ -299,7 +379,8 @@ bool vault_same(const struct list *secrets, const struct config *old, const stru
 		return false;
 	if (cfg->idp && client_path(cfg->idp)) {
 		want++;
-		if (!s || !same_file(s, client_path(cfg->idp)))
+		if (!s || !same_file(s, client_path(cfg->idp)) ||
+		    !same_certificate(s, cfg->idp->certificate_file))
 			return false;
 	}
 	for (uint32_t i = 0; i < cfg->ntargets; i++) {

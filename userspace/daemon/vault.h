@@ -34,6 +34,10 @@ struct secret {
 	struct secret_stamp stamp;
 	struct buf text; /* password or client secret */
 	EVP_PKEY *key;	 /* or the client's key */
+	/* Of a TLS client: not secret, but to be told by who has the key. */
+	char *certificate_path;
+	struct secret_stamp certificate_stamp;
+	struct buf chain; /* see tls_chain_read() */
 	/* SCRAM's salted password for the last salt: thousands of hashes saved. */
 	bool has_salted;
 	struct scram_salt salt;

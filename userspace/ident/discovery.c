@@ -66,6 +66,15 @@ static char *endpoint(const json_t *doc, const char *name, const struct discover
 	return copy;
 }
 
+/* One that clients call as such. An alias that may not be used is not made up for by the other. */
+static char *client_endpoint(const json_t *doc, const char *name, const struct discovery_rules *rules,
+			     char *error, size_t error_cap)
+{
+	const json_t *aliases = rules->mtls ? json_object_get(doc, "mtls_endpoint_aliases") : NULL;
+
+	return endpoint(json_object_get(aliases, name) ? aliases : doc, name, rules, error, error_cap);
+}
+
 int discovery_parse(struct slice json, const struct discovery_rules *rules, struct discovery *ret,
 		    char *error, size_t error_cap)
 {
@@ -88,7 +97,7 @@ int discovery_parse(struct slice json, const struct discovery_rules *rules, stru
 		goto out;
 	}
 	if (!rules->keys_only)
-		d.token_endpoint = endpoint(doc, "token_endpoint", rules, error, error_cap);
+		d.token_endpoint = client_endpoint(doc, "token_endpoint", rules, error, error_cap);
 	if (d.token_endpoint || rules->keys_only)
 		d.jwks_uri = endpoint(doc, "jwks_uri", rules, error, error_cap);
 	if (!d.jwks_uri)
@@ -96,12 +105,12 @@ int discovery_parse(struct slice json, const struct discovery_rules *rules, stru
 	if (rules->keys_only)
 		goto taken;
 	/* One that lies elsewhere is as good as none: who wants it is told so. */
-	d.backchannel_endpoint = endpoint(doc, "backchannel_authentication_endpoint", rules,
-					  ignored, sizeof(ignored));
-	d.device_endpoint = endpoint(doc, "device_authorization_endpoint", rules, ignored,
-				     sizeof(ignored));
-	d.introspection_endpoint = endpoint(doc, "introspection_endpoint", rules, ignored,
+	d.backchannel_endpoint = client_endpoint(doc, "backchannel_authentication_endpoint", rules,
+						 ignored, sizeof(ignored));
+	d.device_endpoint = client_endpoint(doc, "device_authorization_endpoint", rules, ignored,
 					    sizeof(ignored));
+	d.introspection_endpoint = client_endpoint(doc, "introspection_endpoint", rules, ignored,
+						   sizeof(ignored));
 taken:
 	*ret = d;
 	d = (struct discovery){.jwks_uri = NULL};

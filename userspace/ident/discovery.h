@@ -19,6 +19,7 @@ struct discovery_rules {
 	const char *const *extra_origins; /* "https://keys.example.com", NULL-terminated, or NULL */
 	bool allow_http;		  /* on loopback */
 	bool keys_only;			  /* no endpoint but `jwks_uri` is needed, and none taken */
+	bool mtls; /* of RFC 8705 section 5: endpoints for clients with a certificate come first */
 };
 
 struct discovery {

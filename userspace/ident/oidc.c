@@ -104,6 +104,12 @@ uint16_t oidc_http_reason(const struct http_response *r, const char **ret_todo)
 	case HTTP_TIMEOUT:
 		*ret_todo = "check the provider's load, or raise idp.timeout";
 		return TG_R_IDP_TIMEOUT;
+	case HTTP_UNSIGNED:
+		*ret_todo = "see what keyd says in the journal";
+		return TG_R_INTERNAL;
+	case HTTP_UNPROVEN:
+		*ret_todo = "compare idp.client.certificate_file with what the provider has registered";
+		return TG_R_IDP_DENIED;
 	case HTTP_TOO_LARGE:
 	case HTTP_BROKEN:
 	case HTTP_NOT_ALLOWED:
@@ -476,6 +482,7 @@ static int take_config(struct oidc *o, const struct oidc_config *cfg)
 		.extra_origins = c->extra_origins,
 		.allow_http = c->allow_http,
 		.keys_only = c->keys_only,
+		.mtls = c->tls_auth,
 	};
 	return discovery_url(&o->rules, &o->discovery_at);
 }
@@ -529,6 +536,16 @@ void oidc_free(struct oidc *o)
 	if (!o || o->dead)
 		return;
 	o->dead = true;
+	list_each(it, &o->grants)
+	{
+		struct oidc_grant *g = container_of(it, struct oidc_grant, in_oidc);
+
+		/* It may be on a loop that was retired. */
+		if (g->transfer)
+			curl_loop_cancel(g->transfer);
+		g->transfer = NULL;
+	}
+	curl_loop_free(o->tls);
 	curl_loop_free(o->http);
 	uv_close((uv_handle_t *)&o->timer, on_closed);
 }

@@ -14,6 +14,7 @@
 #include "base/jsonw.h"
 #include "base/reason.h"
 #include "ident/secevent.h"
+#include "net/far_key.h"
 
 struct oidc;
 
@@ -34,6 +35,7 @@ struct oidc_config {
 	bool keys_only;			  /* of the issuer of workload tokens: OIDC_VERIFY, no more */
 	bool secret_post;		  /* else basic */
 	bool private_key_jwt;
+	bool tls_auth; /* by a certificate (RFC 8705); what is called a credential is its chain then */
 	bool allow_http;      /* issuer on a loopback address only */
 	uint64_t timeout_ms;  /* of one HTTP request; a whole oidc_request() has twice that; 5 s */
 	uint64_t skew_ms;     /* clock tolerance */
@@ -86,10 +88,13 @@ struct oidc_ask {
  */
 struct oidc_ops {
 	/*
-	 * @audience: for a client assertion; NULL: the client secret is wanted. @id is not the
+	 * @audience: for a client assertion; NULL: the client secret is wanted, or the chain of
+	 * certificates (see tls_chain_read()). @id is not the
 	 * id of an oidc_request(): several of those may wait for one answer of the provider.
 	 */
 	void (*need_credential)(void *ctx, uint64_t id, const char *audience);
+	/* With tls_auth: signs for the certificate that need_credential() was answered with. */
+	far_sign_fn *sign;
 	/* A person is being asked; @id of the oidc_request(). @code, @uri: "" if there is none. */
 	void (*pending)(void *ctx, uint64_t id, const char *words, const char *code,
 			const char *uri);

@@ -82,7 +82,7 @@ static char *evidence(const struct oidc_grant *g, const struct proof *p)
 {
 	static const char *const copied[] = {"iss", "sub", "client_id", "jti", "exp", "iat", "acr",
 					     "amr", "auth_time", "scope", "act",
-					     "sid", "authorization_details"};
+					     "sid", "authorization_details", "cnf"};
 	json_t *o = json_pack("{s:s, s:s}", "issuer", g->o->cfg.issuer, "token_sha256", g->digest);
 	char *text;
 
@@ -124,6 +124,12 @@ static void take(struct oidc_grant *g, const struct proof *p)
 	uint64_t duration_ms = 0;
 	struct slice missing;
 
+	/* An agent's own that is bound has been refused before: the agent does not prove to us. */
+	why = g->ask.flow == OIDC_INTROSPECTION ? NULL : bound_check(g, p->token);
+	if (why) {
+		oidc_decide(g, TG_R_IDP_BAD_ANSWER, "%s", why);
+		return;
+	}
 	if (said && g->scope[0] && !scope_covers(said, g->scope, &missing)) {
 		oidc_decide(g, TG_R_IDP_DENIED, "the provider granted less than asked: not `%.*s`",
 			    (int)missing.n, (const char *)missing.p);

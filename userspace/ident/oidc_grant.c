@@ -87,8 +87,10 @@ void grant_refused(struct oidc_grant *g, const struct http_response *r,
 static void unavailable(struct oidc_grant *g, uint16_t reason, uint32_t retry_after_s,
 			const char *why, const char *todo)
 {
-	oidc_provider_failed(g->o, reason, retry_after_s, reason != TG_R_IDP_BAD_ANSWER, why, todo);
-	if (g->phase == PHASE_POLL && reason != TG_R_IDP_BAD_ANSWER)
+	bool away = reason == TG_R_IDP_UNREACHABLE || reason == TG_R_IDP_TIMEOUT;
+
+	oidc_provider_failed(g->o, reason, retry_after_s, away, why, todo);
+	if (g->phase == PHASE_POLL && (away || reason == TG_R_INTERNAL))
 		person_try_later(g);
 	else
 		oidc_decide(g, reason, "%s", why);
@@ -211,6 +213,8 @@ static enum token_auth auth_kind(const struct oidc_config *c)
 {
 	if (c->private_key_jwt)
 		return TOKEN_AUTH_ASSERTION;
+	if (c->tls_auth)
+		return TOKEN_AUTH_TLS;
 	return c->secret_post ? TOKEN_AUTH_POST : TOKEN_AUTH_BASIC;
 }
 
@@ -354,16 +358,17 @@ static int post(struct oidc_grant *g, struct buf *body, struct buf *auth)
 		return -ENOENT;
 	count_call(g);
 	g->state = GRANT_ASKING;
-	return curl_loop_start(o->http, &q, on_answer, g, &g->transfer);
+	return curl_loop_start(o->cfg.tls_auth ? o->tls : o->http, &q, on_answer, g, &g->transfer);
 }
 
 void grant_ask(struct oidc_grant *g, struct slice credential)
 {
+	struct oidc *o = g->o;
 	struct params p = {.n = 0};
 	struct token_request t = {
-		.client_id = g->o->cfg.client_id,
+		.client_id = o->cfg.client_id,
 		.params = p.list,
-		.auth = auth_kind(&g->o->cfg),
+		.auth = auth_kind(&o->cfg),
 		.credential = credential,
 	};
 	struct buf body, auth;
@@ -376,6 +381,10 @@ void grant_ask(struct oidc_grant *g, struct slice credential)
 	    buf_reserve(&auth, TOKEN_REQUEST_MAX)) {
 		t.nparams = p.n;
 		err = token_request_build(&t, &body, &auth);
+	}
+	if (!err && o->cfg.tls_auth) {
+		err = bound_use_certificate(o, credential);
+		memcpy(g->thumb, o->thumb, sizeof(g->thumb));
 	}
 	if (!err)
 		err = post(g, &body, &auth);

@@ -18,6 +18,7 @@
 #include "base/clock.h"
 #include "base/list.h"
 #include "ident/discovery.h"
+#include "ident/b64.h"
 #include "ident/health.h"
 #include "ident/jwt.h"
 #include "ident/oidc.h"
@@ -75,6 +76,8 @@ struct oidc_grant {
 	struct token_answer answer;
 	struct oidc_result result;
 	char *subject, *approver, *evidence;
+	/* Of our certificate, as `x5t#S256` says it; "": we have shown none. */
+	char thumb[B64_TEXT(SHA256_DIGEST_LENGTH)];
 	char digest[2 * SHA256_DIGEST_LENGTH + 1];
 	char detail[OIDC_DETAIL];
 };
@@ -100,6 +103,8 @@ struct oidc {
 	struct oidc_ops ops;
 	void *ctx;
 	struct curl_loop *http;
+	struct curl_loop *tls; /* with a certificate, whose digest is: */
+	char thumb[B64_TEXT(SHA256_DIGEST_LENGTH)];
 	bool dead, running, again;
 	struct list grants;
 	unsigned waiting;
@@ -167,6 +172,12 @@ void grant_ask(struct oidc_grant *g, struct slice credential);
 /* Takes what the provider's error means for the question; r->status is 4xx. */
 void grant_refused(struct oidc_grant *g, const struct http_response *r,
 		   const struct token_error *e);
+
+/* oidc_bound.c */
+/* The certificate for the requests from here on. 0, -EINVAL, -ENOMEM, -EOPNOTSUPP. */
+MUST_CHECK int bound_use_certificate(struct oidc *o, struct slice chain);
+/* NULL, or why the token with @claims, which was issued to us, is not ours to use. */
+const char *bound_check(const struct oidc_grant *g, const json_t *claims);
 
 /* oidc_person.c */
 /* The provider will ask the person. */

@@ -24,6 +24,8 @@ static int append_auth(const struct token_request *q, struct buf *body, struct b
 	err = clientauth_param(body, "client_id", slice_str(q->client_id));
 	if (!err && q->auth == TOKEN_AUTH_POST)
 		return clientauth_param(body, "client_secret", q->credential);
+	if (q->auth == TOKEN_AUTH_TLS)
+		return err;
 	if (!err)
 		err = clientauth_param(body, "client_assertion_type", slice_str(assertion_type));
 	return err ? err : clientauth_param(body, "client_assertion", q->credential);

@@ -13,7 +13,12 @@ enum {
 	TOKEN_REQUEST_MAX = 32 << 10,
 };
 
-enum token_auth { TOKEN_AUTH_BASIC, TOKEN_AUTH_POST, TOKEN_AUTH_ASSERTION };
+enum token_auth {
+	TOKEN_AUTH_BASIC,
+	TOKEN_AUTH_POST,
+	TOKEN_AUTH_ASSERTION,
+	TOKEN_AUTH_TLS, /* by the connection's certificate: the request says only who we are */
+};
 
 struct token_param {
 	const char *name;
@@ -25,7 +30,7 @@ struct token_request {
 	const struct token_param *params;
 	unsigned nparams;
 	enum token_auth auth;
-	struct slice credential; /* the secret, or the assertion */
+	struct slice credential; /* the secret, or the assertion; nothing with TLS */
 };
 
 /* @ret_header: "Authorization: ..." or left empty. 0, -EMSGSIZE or -ENOMEM. */

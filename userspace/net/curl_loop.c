@@ -5,6 +5,7 @@
 #include <curl/curl.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <openssl/ssl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -28,8 +29,14 @@ struct curl_loop {
 	uv_timer_t timer;
 	struct list transfers;
 	struct buf ca; /* empty: the system's file */
+	/* Who we are; none: nobody. */
+	X509 *certs[HTTP_CHAIN_MAX];
+	unsigned ncerts;
+	far_sign_fn *sign;
+	void *sign_ctx;
+	int sign_error; /* of the last handshake */
 	bool allow_http;
-	bool dead;
+	bool dead, retired;
 	unsigned busy;	  /* depth of calls that still need us */
 	unsigned handles; /* libuv handles not closed yet */
 };
@@ -55,12 +62,18 @@ struct http_transfer {
 	char error[CURL_ERROR_SIZE];
 };
 
-static void maybe_release(struct curl_loop *l)
+static void destroy(struct curl_loop *l)
 {
-	if (!l->dead || l->busy || l->handles)
-		return;
+	for (unsigned i = 0; i < l->ncerts; i++)
+		X509_free(l->certs[i]);
 	buf_done(&l->ca);
 	free(l);
+}
+
+static void maybe_release(struct curl_loop *l)
+{
+	if (l->dead && !l->busy && !l->handles)
+		destroy(l);
 }
 
 static void wipe_headers(struct curl_slist *h)
@@ -89,6 +102,12 @@ static enum http_error classify(const struct http_transfer *t, CURLcode code)
 		return HTTP_TOO_LARGE;
 	if (t->refused_address)
 		return HTTP_NOT_ALLOWED;
+	if (t->l->sign_error && code != CURLE_OK)
+		return HTTP_UNSIGNED;
+	/* With TLS 1.3 it is known only after the handshake. */
+	if (t->l->ncerts && strstr(t->error, " alert ") &&
+	    (code == CURLE_RECV_ERROR || code == CURLE_SEND_ERROR || code == CURLE_SSL_CONNECT_ERROR))
+		return HTTP_UNPROVEN;
 	switch (code) {
 	case CURLE_OK:
 		return HTTP_OK;
@@ -138,8 +157,11 @@ static void finish(struct http_transfer *t, CURLcode code)
 		r.detail = "the answer is too large";
 	else if (t->refused_address)
 		r.detail = "plain http, and the address is not a loopback address";
+	else if (r.error == HTTP_UNSIGNED)
+		r.detail = strerror(-t->l->sign_error);
 	else
 		r.detail = t->error[0] ? t->error : curl_easy_strerror(code);
+	t->l->sign_error = 0;
 	t->done(t->ctx, &r);
 }
 
@@ -167,6 +189,8 @@ static void reap(struct curl_loop *l)
 		transfer_free(t);
 	}
 	l->busy--;
+	if (l->retired && !l->busy && list_empty(&l->transfers))
+		curl_loop_free(l);
 	if (l->dead && !l->busy && l->multi) {
 		(void)curl_multi_cleanup(l->multi);
 		l->multi = NULL;
@@ -338,27 +362,30 @@ static int read_ca(const char *path, struct buf *ret)
 	return err;
 }
 
-int curl_loop_new(uv_loop_t *loop, const char *ca_file, bool allow_http, struct curl_loop **ret)
+static struct curl_loop *make(uv_loop_t *loop, bool allow_http)
 {
 	struct curl_loop *l = calloc(1, sizeof(*l));
-	int err;
 
 	if (!l)
-		return -ENOMEM;
+		return NULL;
 	l->loop = loop;
 	l->allow_http = allow_http;
 	list_init(&l->transfers);
 	buf_init(&l->ca, CA_MAX);
-	err = ca_file ? read_ca(ca_file, &l->ca) : 0;
+	return l;
+}
+
+/* Takes @l over, which is complete or has failed. */
+static int begin(struct curl_loop *l, int err, struct curl_loop **ret)
+{
 	if (!err && curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
 		err = -ENOMEM;
 	if (!err)
 		l->multi = curl_multi_init();
-	if (err || !l->multi || uv_timer_init(loop, &l->timer) != 0) {
+	if (err || !l->multi || uv_timer_init(l->loop, &l->timer) != 0) {
 		if (l->multi)
 			(void)curl_multi_cleanup(l->multi);
-		buf_done(&l->ca);
-		free(l);
+		destroy(l);
 		return err ? err : -ENOMEM;
 	}
 	l->timer.data = l;
@@ -371,6 +398,80 @@ int curl_loop_new(uv_loop_t *loop, const char *ca_file, bool allow_http, struct 
 	(void)curl_multi_setopt(l->multi, CURLMOPT_MAXCONNECTS, (long)CONNECTIONS_MAX / 2);
 	*ret = l;
 	return 0;
+}
+
+int curl_loop_new(uv_loop_t *loop, const char *ca_file, bool allow_http, struct curl_loop **ret)
+{
+	struct curl_loop *l = make(loop, allow_http);
+
+	return l ? begin(l, ca_file ? read_ca(ca_file, &l->ca) : 0, ret) : -ENOMEM;
+}
+
+/* ------------------------------------------------------- client certificate */
+
+/* The loop outlives its connections, and with them all that may still want to be signed. */
+static int sign(void *ctx, const struct far_ask *q, uint8_t sig[FAR_SIG_MAX], size_t *ret_n)
+{
+	struct curl_loop *l = ctx;
+	int err = l->sign(l->sign_ctx, q, sig, ret_n);
+
+	if (err)
+		l->sign_error = err;
+	return err;
+}
+
+static CURLcode on_ssl_ctx(CURL *easy, void *ssl_ctx, void *ctx)
+{
+	struct curl_loop *l = ctx;
+	EVP_PKEY *key = far_key_new(l->certs[0], sign, l);
+	bool ok = key && SSL_CTX_use_certificate(ssl_ctx, l->certs[0]) == 1 &&
+		  SSL_CTX_use_PrivateKey(ssl_ctx, key) == 1;
+
+	for (unsigned i = 1; ok && i < l->ncerts; i++)
+		ok = SSL_CTX_add1_chain_cert(ssl_ctx, l->certs[i]) == 1;
+	EVP_PKEY_free(key);
+	return ok ? CURLE_OK : CURLE_SSL_CERTPROBLEM;
+}
+
+static int take_chain(struct curl_loop *l, struct slice chain)
+{
+	const uint8_t *p = chain.p, *end = chain.p + chain.n;
+
+	while (p < end && l->ncerts < HTTP_CHAIN_MAX) {
+		X509 *x = d2i_X509(NULL, &p, (long)(end - p));
+
+		if (!x)
+			return -EINVAL;
+		l->certs[l->ncerts++] = x;
+	}
+	return l->ncerts && p == end ? 0 : -EINVAL;
+}
+
+int curl_loop_new_as(const struct curl_loop *like, const struct http_identity *who,
+		     struct curl_loop **ret)
+{
+	const char *tls = curl_version_info(CURLVERSION_NOW)->ssl_version;
+	struct curl_loop *l;
+	int err;
+
+	if (!tls || strncmp(tls, "OpenSSL/", 8) != 0)
+		return -EOPNOTSUPP;
+	l = make(like->loop, like->allow_http);
+	if (!l)
+		return -ENOMEM;
+	l->sign = who->sign;
+	l->sign_ctx = who->ctx;
+	err = like->ca.n ? buf_append_slice(&l->ca, buf_slice(&like->ca)) : 0;
+	return begin(l, err ? err : take_chain(l, who->chain), ret);
+}
+
+void curl_loop_retire(struct curl_loop *l)
+{
+	if (!l || l->dead)
+		return;
+	l->retired = true;
+	if (list_empty(&l->transfers) && !l->busy)
+		curl_loop_free(l);
 }
 
 void curl_loop_free(struct curl_loop *l)
@@ -413,6 +514,10 @@ static bool set_policy(struct http_transfer *t)
 	SET(USERAGENT, "tidegate/" TIDEGATE_VERSION);
 	SET(OPENSOCKETFUNCTION, on_open);
 	SET(OPENSOCKETDATA, t);
+	if (t->l->ncerts) {
+		SET(SSL_CTX_FUNCTION, on_ssl_ctx);
+		SET(SSL_CTX_DATA, t->l);
+	}
 	if (t->l->ca.n) {
 		struct curl_blob ca = {
 			.data = buf_data(&t->l->ca), .len = t->l->ca.n, .flags = CURL_BLOB_NOCOPY};
@@ -486,5 +591,9 @@ int curl_loop_start(struct curl_loop *l, const struct http_request *q, http_done
 
 void curl_loop_cancel(struct http_transfer *t)
 {
+	struct curl_loop *l = t->l;
+
 	transfer_free(t);
+	if (l->retired && !l->busy && list_empty(&l->transfers))
+		curl_loop_free(l);
 }

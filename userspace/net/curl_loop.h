@@ -13,6 +13,7 @@
 
 #include "base/compiler.h"
 #include "base/slice.h"
+#include "net/far_key.h"
 
 struct curl_loop;
 struct http_transfer;
@@ -25,6 +26,8 @@ enum http_error {
 	HTTP_TOO_LARGE,
 	HTTP_BROKEN,	  /* what came is no HTTP */
 	HTTP_NOT_ALLOWED, /* the URL is not one that may be used */
+	HTTP_UNSIGNED,	  /* TLS failed, because our own key could not be used */
+	HTTP_UNPROVEN,	  /* TLS failed: the server does not take our certificate */
 };
 
 struct http_request {
@@ -52,6 +55,24 @@ typedef void http_done_fn(void *ctx, const struct http_response *r);
  */
 MUST_CHECK int curl_loop_new(uv_loop_t *loop, const char *ca_file, bool allow_http,
 			     struct curl_loop **ret);
+
+/* A client certificate, for servers that ask for one; its key is elsewhere. */
+struct http_identity {
+	struct slice chain; /* certificates in DER form, one behind the other, our own first */
+	far_sign_fn *sign;
+	void *ctx; /* outlives the loop */
+};
+enum { HTTP_CHAIN_MAX = 8 };
+
+/*
+ * Another one with @like's authorities, whose connections are its own: none that was made without
+ * the certificate, or with an older one, is used again. 0, -ENOMEM, -EINVAL: the chain is none;
+ * -EOPNOTSUPP: this libcurl does TLS with another library than OpenSSL.
+ */
+MUST_CHECK int curl_loop_new_as(const struct curl_loop *like, const struct http_identity *who,
+				struct curl_loop **ret);
+/* No more transfers will be started: frees itself when the last one ends. */
+void curl_loop_retire(struct curl_loop *l);
 
 /*
  * Ends all transfers, without callbacks; may be called from one. The memory

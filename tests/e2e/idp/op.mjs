@@ -20,7 +20,12 @@
 //   POST /token {"account", "scope", "resource", "ttl", "details"}   an access token of that person
 //   POST /revoke {"token"}
 //   GET  /stats                         calls by path
+//   POST /renew                         a new key and certificate for the client tls-self
 //   POST /stop
+//
+// Clients tls-ca and tls-self prove themselves by certificates on the ports `mtls` and `mtls12` (TLS
+// 1.2 only), which discovery tells after POST /config {"mtls": ORIGIN}; the issuer's own port asks
+// for none.
 import http from 'node:http';
 import https from 'node:https';
 import fs from 'node:fs';
@@ -77,7 +82,29 @@ function makeCertificates() {
   openssl('req', ...key, '-subj', `/CN=${host}`, '-keyout', file('server.key.pem'), '-out', file('server.csr'));
   openssl('x509', '-req', '-in', file('server.csr'), '-CA', file('ca.crt.pem'), '-CAkey', file('ca.key.pem'), '-CAcreateserial', '-days', '30', '-extfile', file('server.ext'), '-out', file('server.crt.pem'));
 }
+// Clients' certificates: one of an authority, behind another one that only the client shows; and one
+// that nobody has signed.
+function makeClientCertificate(name, chain) {
+  const openssl = (...args) => execFileSync('openssl', args, { stdio: ['ignore', 'ignore', 'pipe'] });
+  const key = chain ? ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes'] : ['-newkey', 'rsa:2048', '-nodes'];
+  const [keyFile, crt, csr, ext] = ['key.pem', 'crt.pem', 'csr', 'ext'].map((x) => file(`${name}.${x}`));
+  if (!chain) {
+    openssl('req', '-x509', ...key, '-days', '30', '-subj', `/CN=${name}`, '-keyout', keyFile, '-out', crt);
+    return;
+  }
+  openssl('req', '-x509', ...key, '-days', '30', '-subj', '/CN=test clients', '-keyout', file('client-ca.key.pem'), '-out', file('client-ca.crt.pem'));
+  fs.writeFileSync(ext, 'basicConstraints=critical,CA:true\n');
+  for (const [who, by] of [['middle', 'client-ca'], [name, 'middle']]) {
+    openssl('req', ...key, '-subj', `/CN=${who}`, '-keyout', file(`${who}.key.pem`), '-out', csr);
+    openssl('x509', '-req', '-in', csr, '-CA', file(`${by}.crt.pem`), '-CAkey', file(`${by}.key.pem`), '-CAcreateserial', '-days', '30', ...(who === 'middle' ? ['-extfile', ext] : []), '-out', file(`${who}.crt.pem`));
+  }
+  fs.appendFileSync(crt, fs.readFileSync(file('middle.crt.pem')));
+}
 makeCertificates();
+if (!fs.existsSync(file('client-ca.crt.pem'))) {
+  makeClientCertificate('tls-ca', true);
+  makeClientCertificate('tls-self', false);
+}
 
 // ------------------------------------------------------------------ the provider
 const CIBA = 'urn:openid:params:grant-type:ciba';
@@ -99,6 +126,14 @@ const clients = [
   secret('limited', 'client_secret_basic', 'limited-secret', { scope: 'db.read' }),
   signed('jwt-es256', 'ES256'), signed('jwt-ps256', 'PS256'), signed('jwt-rs256', 'RS256'), signed('jwt-eddsa', 'EdDSA'),
 ];
+function tlsClients() {
+  const self = new crypto.X509Certificate(fs.readFileSync(file('tls-self.crt.pem')));
+  const bound = { ...base, tls_client_certificate_bound_access_tokens: true };
+  return [
+    { ...bound, client_id: 'tls-ca', token_endpoint_auth_method: 'tls_client_auth', tls_client_auth_subject_dn: 'CN=tls-ca' },
+    { ...bound, client_id: 'tls-self', token_endpoint_auth_method: 'self_signed_tls_client_auth', jwks: { keys: [{ ...self.publicKey.export({ format: 'jwk' }), kid: 'self', x5c: [self.raw.toString('base64')] }] } },
+  ];
+}
 let keys = newKeys();
 let issuer;
 let handle;
@@ -116,10 +151,11 @@ function resourceServer(name) {
 function build() {
   const algs = Object.keys(kinds);
   const provider = new Provider(issuer, {
-    clients: structuredClone(clients),
+    clients: structuredClone([...clients, ...tlsClients()]),
+    ...(config.mtls ? { discovery: { mtls_endpoint_aliases: { token_endpoint: `${config.mtls}/token`, introspection_endpoint: `${config.mtls}/token/introspection`, backchannel_authentication_endpoint: `${config.mtls}/backchannel`, device_authorization_endpoint: `${config.mtls}/device/auth` } } } : {}),
     jwks: { keys },
     scopes: ['openid', ...scopes.split(' ')],
-    clientAuthMethods: ['client_secret_basic', 'client_secret_post', 'private_key_jwt'],
+    clientAuthMethods: ['client_secret_basic', 'client_secret_post', 'private_key_jwt', 'tls_client_auth', 'self_signed_tls_client_auth'],
     enabledJWA: { clientAuthSigningAlgValues: algs, idTokenSigningAlgValues: algs },
     claims: { openid: ['sub'], groups: ['groups'], acr: null, auth_time: null },
     acrValues: ['urn:mfa', 'urn:pwd'],
@@ -140,6 +176,12 @@ function build() {
       clientCredentials: { enabled: true },
       introspection: { enabled: true, allowedPolicy: async () => true },
       revocation: { enabled: true },
+      mTLS: {
+        enabled: true, certificateBoundAccessTokens: true, selfSignedTlsClientAuth: true, tlsClientAuth: true,
+        getCertificate: (ctx) => ctx.socket.getPeerX509Certificate?.(),
+        certificateAuthorized: (ctx) => ctx.socket.authorized,
+        certificateSubjectMatches: (ctx, property, expected) => property === 'tls_client_auth_subject_dn' && `CN=${ctx.socket.getPeerCertificate().subject.CN}` === expected,
+      },
       deviceFlow: { enabled: true },
       claimsParameter: { enabled: true },
       ciba: {
@@ -352,7 +394,8 @@ async function admin(req, res) {
     switch (`${req.method} ${req.url}`) {
       case 'POST /rotate': keys = [...newKeys(), ...(body.keep ? keys : [])]; build(); reply(200, { kids: keys.map((k) => k.kid) }); break;
       case 'POST /faults': faults = body; reply(200, faults); break;
-      case 'POST /config': Object.assign(config, body); reply(200, config); break;
+      case 'POST /config': Object.assign(config, body); if ('mtls' in body) build(); reply(200, config); break;
+      case 'POST /renew': makeClientCertificate('tls-self', false); build(); reply(200, {}); break;
       case 'GET /stats': reply(200, stats); break;
       case 'GET /requests': reply(200, [...pending.values()]); break;
       case 'POST /token': reply(200, await tokenFor(body)); break;
@@ -371,10 +414,12 @@ const listen = (server, port) => new Promise((resolve, reject) => {
 });
 const port = await listen(http.createServer(serve), env.PORT);
 const tlsPort = await listen(https.createServer({ key: fs.readFileSync(file('server.key.pem')), cert: fs.readFileSync(file('server.crt.pem')) }, serve), env.TLS_PORT);
+const asking = (maxVersion) => listen(https.createServer({ key: fs.readFileSync(file('server.key.pem')), cert: fs.readFileSync(file('server.crt.pem')), ca: fs.readFileSync(file('client-ca.crt.pem')), requestCert: true, rejectUnauthorized: false, maxVersion }, serve), 0);
+const [mtlsPort, mtls12Port] = [await asking('TLSv1.3'), await asking('TLSv1.2')];
 const adminPort = await listen(http.createServer(admin), env.ADMIN_PORT);
 issuer = env.OP_TLS === '1' ? `https://${host}:${tlsPort}` : `http://${host}:${port}`;
 build();
-const ready = { pid: process.pid, issuer, http: `http://${host}:${port}`, https: `https://${host}:${tlsPort}`, admin: `http://${host}:${adminPort}`, dir };
+const ready = { pid: process.pid, issuer, http: `http://${host}:${port}`, https: `https://${host}:${tlsPort}`, mtls: `https://${host}:${mtlsPort}`, mtls12: `https://${host}:${mtls12Port}`, admin: `http://${host}:${adminPort}`, dir };
 fs.writeFileSync(file('ready.json.tmp'), JSON.stringify(ready));
 fs.renameSync(file('ready.json.tmp'), file('ready.json'));
 for (const s of ['SIGTERM', 'SIGINT']) process.on(s, () => process.exit(0));
