@@ -148,7 +148,16 @@
 	X(SESSION_TIME, "session_time", "the session lasted as long as limits.time allows",        \
 	  "connect again, or raise the limit on the target")                                       \
 	X(SESSION_IDLE, "session_idle", "the session carried nothing for as long as limits.idle allows", \
-	  "connect again, or raise the limit on the target")
+	  "connect again, or raise the limit on the target")                                       \
+	X(PROCESS_GONE, "process_gone",                                                            \
+	  "the process that opened the connection has ended, and its socket lives on elsewhere",   \
+	  "connect from the process that goes on, or set `process_gone: keep` on the agent")       \
+	X(TOKEN_EXPIRED, "token_expired",                                                          \
+	  "the agent's workload token has ended, and no newer one was found in its place",         \
+	  "see that the token is renewed in time, then connect again")                             \
+	X(RECHECK_FAILED, "recheck_failed",                                                        \
+	  "the identity provider could not confirm for too long that what it granted still holds", \
+	  "see `tidegate status` and `recheck_tolerance` in tidegate.yaml(5), then connect again")
 
 enum tg_reason {
 #define X(name, label, what, todo) TG_R_##name,

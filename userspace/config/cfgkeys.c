@@ -155,6 +155,7 @@ static const struct cfg_key idp_keys[] = {
 };
 const struct cfg_section cfg_idp_section = SECTION("idp", idp_keys);
 
+static const char *const outlive_words[] = {[false] = "close", [true] = "keep", NULL};
 static const char *const default_words[] = {[false] = "allow", [true] = "deny", NULL};
 const char *const cfg_unix_words[] = {
 	[UNIX_GUARD] = "guard",
@@ -201,6 +202,9 @@ static const struct cfg_key agent_keys[] = {
 	 .help = "AF_UNIX paths that the agent may connect to"},
 	{.name = "unix_refuse", .kind = KEY_STRINGS, AT_N(cfg_agent, unix_refuse),
 	 .help = "AF_UNIX paths that are refused besides those that Tidegate knows"},
+	{.name = "process_gone", .kind = KEY_FLAG, AT(cfg_agent, outlives), .words = outlive_words,
+	 .dflt = "close", .help = "what happens to a session whose process has ended while another one "
+				  "holds its socket: close or keep"},
 	{.name = "token", CUSTOM(cfg_take_token), .section = &cfg_token_section,
 	 .help = "where the agent's own workload token is, and whose it must be; a path alone stands "
 		 "for `{ file: PATH }`"},
@@ -375,6 +379,9 @@ static const struct cfg_key access_keys[] = {
 	 .help = "length of the grant"},
 	{.name = "hold", DURATION(SECOND, DAY), AT(entry_spec, access_hold_ms), .dflt = "1h",
 	 .help = "how long a connection may wait for approval"},
+	{.name = "grace", DURATION(0, 5 * MINUTE), AT(entry_spec, grace_ms), .dflt = "0s",
+	 .help = "how long a statement or transaction that runs when the grant ends may go on; new "
+		 "statements are refused meanwhile"},
 	{.name = "approvers", .kind = KEY_SLICES, AT_N(entry_spec, approvers),
 	 .help = "users or groups who may approve; without it whoever may use the control socket"},
 	{.name = "min_approvals", COUNT(1, 16), AT(entry_spec, min_approvals), .dflt = "1",

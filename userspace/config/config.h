@@ -76,7 +76,7 @@ struct cfg_agent {
 	uint32_t nuids;
 	const char *const *sources; /* CIDRs for gateway listeners */
 	uint32_t nsources;
-	bool deny;		 /* reaches only targets and these: */
+	bool outlives, deny; /* sessions outlive their process; reaches only targets and these: */
 	struct cfg_allow *allow;
 	uint32_t nallow;
 	enum unix_mode unix_mode;

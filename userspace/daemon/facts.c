@@ -16,6 +16,7 @@
 #include "base/jsonw.h"
 #include "base/text.h"
 #include "daemon/address.h"
+#include "daemon/alive.h"
 #include "daemon/procfs.h"
 #include "daemon/registry.h"
 #include "daemon/parent.h"
@@ -51,6 +52,8 @@ int facts_read(struct psession *s, const struct tg_record *rec)
 	s->netns_cookie = rec->netns_cookie;
 	(void)snprintf(s->comm, sizeof(s->comm), "%.*s", TG_COMM_LEN, rec->comm);
 	pidfd = (int)syscall(SYS_pidfd_open, rec->tgid, 0);
+	if (pidfd < 0 && errno != ESRCH)
+		return -errno;
 	s->gone = pidfd < 0 || !procfs_started(rec->tgid, &s->started_boot_ns);
 	/* Ticks are coarse: a hundredth of a second may lie between the two clocks. */
 	if (!s->gone && s->started_boot_ns > rec->boot_ns + 20000000) {
@@ -66,6 +69,8 @@ int facts_read(struct psession *s, const struct tg_record *rec)
 		container_parse(s->cgroup, &s->container);
 		container_image(&s->container);
 	}
+	if (!s->gone)
+		return alive_watch(s, pidfd);
 	if (pidfd >= 0)
 		close(pidfd);
 	return 0;

@@ -119,7 +119,8 @@ enum {
 	X(GRANT_FORGET, "P>K id of the question")                                                       \
 	/* keyd and authd again */                                                                 \
 	X(KEY_TLS, "A>P>K id, u32 scheme, str digest, bytes SHA-256 of the certificate, bytes text " \
-		   "-> id, u32 error, bytes signature")
+		   "-> id, u32 error, bytes signature")                                                \
+	X(SESSION_ORPHAN, "P>W uuid: the process that made the connection has ended")
 
 enum ipc_type {
 #define X(name, fields) IPC_##name,

@@ -28,6 +28,7 @@
 #include "daemon/receipts.h"
 #include "daemon/sdnotify.h"
 #include "daemon/sweep.h"
+#include "daemon/tokenlife.h"
 #include "daemon/upgrade.h"
 #include "daemon/worker.h"
 #include "kern/kern.h"
@@ -297,6 +298,7 @@ static void on_tick(uv_timer_t *t)
 
 	grants_tick(p);
 	receipts_tick(p);
+	tokenlife_tick(p);
 	if (p->stopping) {
 		stop_tick(p);
 		return;

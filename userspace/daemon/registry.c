@@ -3,9 +3,11 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "daemon/alive.h"
 #include "daemon/hand.h"
 #include "daemon/children.h"
 #include "daemon/registry.h"
+#include "daemon/tokenlife.h"
 #include "daemon/whois.h"
 #include "daemon/parent.h"
 
@@ -24,6 +26,7 @@ struct psession *registry_open(struct parent *p, struct child *c, const struct u
 	uuid_format(u, s->id);
 	s->worker = c;
 	s->since_wall_ns = clock_wall_ns();
+	list_init(&s->in_alive);
 	(void)snprintf(s->state, sizeof(s->state), "login");
 	HASH_ADD(hh, p->sessions, uuid, sizeof(s->uuid), s);
 	return s;
@@ -61,6 +64,7 @@ void registry_close(struct parent *p, struct psession *s, uint16_t reason)
 		s->target->sessions--;
 	}
 	whois_drop(s);
+	alive_drop(s);
 	HASH_DEL(p->sessions, s);
 	free(s->token_claims);
 	free(s->token_why);
@@ -184,7 +188,7 @@ static void save_who(struct hand *h, json_t *o, const struct psession *s)
 {
 	hand_put_bool(h, o, "steered", s->steered);
 	hand_put_bool(h, o, "gone", s->gone);
-	hand_put_bool(h, o, "untold", s->whois != NULL);
+	hand_put_bool(h, o, "untold", whois_untold(s));
 	hand_put_u64(h, o, "started", s->started_boot_ns);
 	hand_put_u64(h, o, "exe_inode", s->exe_stat.inode);
 	hand_put_str(h, o, "exe_sha256", s->exe_sha256);
@@ -207,6 +211,7 @@ static void take_who(struct hand *h, const json_t *o, struct psession *s)
 	hand_str(h, o, "token_sha256", s->token_sha256, sizeof(s->token_sha256));
 	s->token_claims = hand_dup(h, o, "token_claims");
 	s->token_why = hand_dup(h, o, "token_why");
+	tokenlife_begin(s);
 }
 
 static json_t *save_session(struct hand *h, const struct psession *s)
@@ -313,6 +318,8 @@ static void take_session(struct parent *p, struct hand *h, const json_t *o)
 		s->agent->sessions++;
 		s->target->sessions++;
 	}
+	if (s->steered)
+		alive_take(s);
 }
 
 void registry_take(struct parent *p, struct hand *h, const json_t *root)

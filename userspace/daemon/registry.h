@@ -23,11 +23,15 @@ struct psession {
 	char exe[256], cgroup[256], comm[TG_COMM_LEN + 1];
 	bool steered, gone;	  /* its process, when it was looked for */
 	uint64_t started_boot_ns; /* of that process */
+	struct alive *alive;	  /* that process is watched */
+	struct list in_alive;
 	struct exe_stat exe_stat;
 	char exe_sha256[65]; /* "": not known, or not asked for */
 	char *token_claims;  /* JSON: those of the verified token that are told; NULL: none */
 	char *token_why;     /* why there are none; NULL: no token is looked for */
 	char token_sha256[65]; /* of the token that was read, accepted or not; "": none */
+	/* tokenlife.c: when a newer token is looked for, and the session is over without; 0: never */
+	uint64_t token_try_boot_ns, token_end_boot_ns;
 	struct whois *whois;   /* more is being found out */
 	bool untold;	       /* that was going on when the daemon was upgraded */
 	struct container container;
@@ -53,7 +57,10 @@ void registry_json(const struct psession *s, json_t *o);
 uint32_t registry_kill(struct parent *p, const struct uuid *u, const char *agent,
 		       const char *target, uint16_t reason, const char *words);
 
-/* What /proc says of the process in @rec. 0, or -ESRCH: it is another. */
+/*
+ * What /proc says of the process in @rec, which is watched from now on. 0; -ESRCH: it is another;
+ * or why it cannot be watched.
+ */
 MUST_CHECK int facts_read(struct psession *s, const struct tg_record *rec);
 enum { FACTS_MAX = 16 << 10 };
 /* All that is known of the session's process and token: JSON for the recording and for those asked. */

@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "daemon/address.h"
+#include "daemon/alive.h"
 #include "daemon/children.h"
 #include "daemon/listeners.h"
 #include "daemon/glogin.h"
@@ -137,8 +138,14 @@ static uint16_t identify(struct parent *p, struct psession *s, const struct open
 	if (o->steered) {
 		s->agent = agent_by_id(p, o->rec.agent);
 		s->target = target_by_id(p, o->rec.target);
-		if (facts_read(s, &o->rec))
+		switch (facts_read(s, &o->rec)) {
+		case 0:
+			break;
+		case -ESRCH:
 			return TG_R_UNKNOWN_AGENT;
+		default:
+			return TG_R_OVERLOAD;
+		}
 	} else {
 		s->target = target_find(p, slice_str(o->target));
 		s->agent = facts_gateway_agent(p, o->peer, o->local, o->by_owner, &uid);
@@ -232,6 +239,8 @@ static void tell_facts(struct parent *p, struct psession *s, uint16_t why)
 		close(fd);
 	for (uint32_t i = 0; i < n; i++)
 		close(sockets[i]);
+	if (s->gone && !why)
+		alive_tell(s);
 }
 
 static void known(struct parent *p, struct psession *s)

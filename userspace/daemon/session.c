@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "daemon/address.h"
+#include "daemon/session_end.h"
 #include "daemon/session_login.h"
 
 enum {
@@ -39,6 +40,8 @@ const char *session_state_name(const struct session *s)
 {
 	if (s->ask.kind == ASK_ACCESS || s->ask.kind == ASK_STATEMENT)
 		return "held";
+	if (s->grace && s->state < SESSION_END)
+		return "ending";
 	return state_names[s->state];
 }
 
@@ -98,6 +101,8 @@ static void arm(struct session *s)
 		next = s->ask.until_boot_ns;
 	if (s->state < SESSION_END && s->grant_until_boot_ns && s->grant_until_boot_ns < next)
 		next = s->grant_until_boot_ns;
+	if (s->state < SESSION_END && s->grace && s->grace->until_boot_ns < next)
+		next = s->grace->until_boot_ns;
 	if (gone_at(s) < next)
 		next = gone_at(s);
 	if (limit_time_at(s) < next)
@@ -115,9 +120,6 @@ static void arm(struct session *s)
 
 static void hold_is_over(struct session *s)
 {
-	ipc_begin(s->w->ipc, IPC_ASK_CANCEL, s->ask.id);
-	ipc_put_uuid(s->w->ipc, &s->uuid);
-	ipc_send(s->w->ipc);
 	session_refuse_held(s, s->ask.in_transaction ? TG_R_HELD_IN_TRANSACTION
 						     : TG_R_APPROVAL_EXPIRED);
 }
@@ -152,7 +154,9 @@ static void on_timer(uv_timer_t *t)
 		break;
 	}
 	if (s->grant_until_boot_ns && now >= s->grant_until_boot_ns)
-		session_end(s, TG_R_GRANT_EXPIRED, "the granted time is over");
+		session_expire(s, TG_R_GRANT_EXPIRED, "the granted time is over");
+	else if (s->grace && now >= s->grace->until_boot_ns)
+		session_end(s, s->grace->reason, s->grace->words);
 	else if (s->ask.kind == ASK_STATEMENT && !s->ask.answered && !s->late &&
 		 now >= s->ask.until_boot_ns)
 		hold_is_over(s);
@@ -199,6 +203,7 @@ static void on_handle_closed(uv_handle_t *h)
 	free(s->ask.texts);
 	srec_facts_free(s);
 	free(s->late);
+	free(s->grace);
 	free(s->facts);
 	free(s->upstream);
 	free(s->record);
@@ -580,6 +585,25 @@ static bool same_login(const struct cfg_target *a, const struct cfg_target *b)
 	return strcmp(a->credential, b->credential) == 0;
 }
 
+/*
+ * Whether what let the session in still does. One that came in freely where approval is now asked
+ * for may ask again; so may one that others than those who are asked now have approved.
+ */
+static bool still_let_in(const struct session *s, const struct access_decision *d)
+{
+	struct access_decision was;
+
+	if (!d->allowed)
+		return false;
+	if (s->state != SESSION_RUN || d->via == ACCESS_NONE || d->observe || s->observe)
+		return true;
+	if (!s->grant[0])
+		return false;
+	policy_access(s->view->view, &was);
+	return was.via == d->via && strcmp(was.ways, d->ways) == 0 &&
+	       strcmp(was.scope, d->scope) == 0;
+}
+
 void session_recheck(struct session *s, struct wconf *conf)
 {
 	struct access_decision d;
@@ -607,10 +631,7 @@ void session_recheck(struct session *s, struct wconf *conf)
 		return;
 	}
 	policy_access(v->view, &d);
-	/* Also one that came in freely where approval is now asked for: it may ask again. */
-	if (!d.allowed ||
-	    (s->state == SESSION_RUN && d.via != ACCESS_NONE && !d.observe && !s->observe &&
-	     !s->grant[0])) {
+	if (!still_let_in(s, &d)) {
 		session_end(s, TG_R_POLICY_CHANGED, NULL);
 		return;
 	}

@@ -107,6 +107,7 @@ struct session {
 	struct ask ask;
 	struct verdict *late; /* to be recorded and acted on once there is room */
 	uint64_t grant_until_boot_ns;
+	struct grace *grace; /* session_end.c; NULL: the time is not over */
 	char *upstream; /* "address:port", several with spaces between, or "unix:PATH" */
 	/* Unconnected, in the agent's network namespace: for the session, for a cancel request. */
 	int upstream_fd[2];
@@ -145,6 +146,8 @@ struct session *session_find(struct worker *w, const struct uuid *u);
 /* Answers of the parent. */
 void session_facts(struct session *s, struct ipc_msg *m);
 void session_answer(struct session *s, struct ipc_msg *m);
+/* Tells the client something, where its protocol has a way to; it is in the recording. */
+void session_notice(struct session *s, struct slice text);
 /* Tells the client that a person is being waited for. */
 void session_pending(struct session *s, struct slice request, struct slice words);
 void session_socket(struct session *s, struct ipc_msg *m);

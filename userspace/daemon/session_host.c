@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "daemon/session_end.h"
 #include "daemon/session_rec.h"
 #include "daemon/session_login.h"
 #include "policy/catalog.h"
@@ -355,6 +356,11 @@ static enum insp_verdict on_statement(struct session *s, const struct event *ev,
 			d.reason = why;
 		}
 	}
+	if (s->grace && !grace_allows(info)) {
+		d.what = RULE_DENY;
+		d.observe = false;
+		d.reason = why = s->grace->reason;
+	}
 	if (s->ask.kind == ASK_CATALOG)
 		s->ask.kind = ASK_NONE;
 	if (!srec_command(s, ev, verdict_name(&d), d.rule, d.reason))
@@ -651,20 +657,20 @@ void session_refuse_held(struct session *s, uint16_t reason)
 {
 	struct verdict v = {.own = true, .verdict = INSP_V_DENY, .reason = reason, .by = "tidegate"};
 
-	if (is_open(s))
-		act_when_recorded(s, &v);
+	if (!is_open(s))
+		return;
+	ipc_begin(s->w->ipc, IPC_ASK_CANCEL, s->ask.id);
+	ipc_put_uuid(s->w->ipc, &s->uuid);
+	ipc_send(s->w->ipc);
+	act_when_recorded(s, &v);
 }
 
 void session_cancel(struct session *s)
 {
-	if (s->ask.kind == ASK_STATEMENT && is_open(s)) {
-		ipc_begin(s->w->ipc, IPC_ASK_CANCEL, s->ask.id);
-		ipc_put_uuid(s->w->ipc, &s->uuid);
-		ipc_send(s->w->ipc);
+	if (s->ask.kind == ASK_STATEMENT && is_open(s))
 		session_refuse_held(s, TG_R_APPROVAL_CANCELLED);
-	} else if (s->state == SESSION_RUN) {
+	else if (s->state == SESSION_RUN)
 		session_cancel_upstream(s);
-	}
 }
 
 static void copy(char *dst, size_t cap, struct slice s)
@@ -687,26 +693,32 @@ void session_answer(struct session *s, struct ipc_msg *m)
 		act_when_recorded(s, &v);
 }
 
-void session_pending(struct session *s, struct slice request, struct slice words)
+void session_notice(struct session *s, struct slice text)
 {
-	char text[1024];
-
 	/* A courtesy: nobody waits for room for its sake. */
-	if (s->ask.kind != ASK_STATEMENT || !is_open(s) || s->state != SESSION_RUN ||
-	    !worker_has_room(s->w))
+	if (s->state != SESSION_RUN || s->in_turn || !worker_has_room(s->w))
 		return;
-	(void)snprintf(text, sizeof(text),
-		       "waiting for approval %.*s: %.*s", (int)request.n, (const char *)request.p,
-		       (int)min_size(words.n, 900), (const char *)words.p);
 	insp_out_reset(&s->w->out[0]);
 	insp_out_reset(&s->w->out[1]);
-	if (!srec_said(s, "notice", &(struct insp_words){.message = slice_str(text)}))
+	if (!srec_said(s, "notice", &(struct insp_words){.message = text}))
 		s->fatal = TG_R_RECORD_FAILED;
-	s->insp->notice(s->st, slice_str(text));
+	s->insp->notice(s->st, text);
 	s->in_turn = true;
 	session_send_outputs(s);
 	s->in_turn = false;
 	leg_update(s);
+}
+
+void session_pending(struct session *s, struct slice request, struct slice words)
+{
+	char text[1024];
+
+	if (s->ask.kind != ASK_STATEMENT || !is_open(s))
+		return;
+	(void)snprintf(text, sizeof(text),
+		       "waiting for approval %.*s: %.*s", (int)request.n, (const char *)request.p,
+		       (int)min_size(words.n, 900), (const char *)words.p);
+	session_notice(s, slice_str(text));
 }
 
 void session_catalog_ready(struct session *s)

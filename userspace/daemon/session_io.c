@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "daemon/session_end.h"
 #include "daemon/session_rec.h"
 
 enum {
@@ -560,6 +561,8 @@ void session_resume(struct session *s)
 		;
 	pass_eof(s);
 	give_up_lost(s);
+	if (s->grace && s->state == SESSION_RUN && s->insp->idle(s->st))
+		session_end(s, s->grace->reason, s->grace->words);
 	leg_update(s);
 	if ((s->retry[0] || s->retry[1]) && s->state < SESSION_END)
 		worker_again(s->w);

@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "daemon/tokenlife.h"
 
 enum {
 	WHOIS_MS = 8000, /* the worker gives up after 10 s */
@@ -22,6 +23,9 @@ struct whois {
 	uint64_t check_id; /* of the question to authd; 0: none */
 	struct child *authd; /* that was asked */
 	uv_timer_t timer;
+	/* The session is open, and its token has ended: is there a newer one? */
+	bool again;
+	char sha256[65]; /* of the one that was found */
 };
 
 /* Digests of programs' files, by what tells one content from another. */
@@ -121,7 +125,9 @@ static void PRINTF(2, 3) refused(struct psession *s, const char *fmt, ...)
 	va_end(ap);
 	free(s->token_why);
 	s->token_why = strdup(text);
-	tell_refused(s->agent, s->id, text);
+	/* In an open session it may be looked for several times. */
+	if (!s->whois || !s->whois->again)
+		tell_refused(s->agent, s->id, text);
 }
 
 void whois_token_words(const struct cfg_token *t, int error, char *dst, size_t cap)
@@ -175,11 +181,18 @@ static void on_token(void *ctx, int error, struct slice bytes)
 	}
 	if (!error) {
 		(void)SHA256(bytes.p, bytes.n, md);
-		text_hex(md, sizeof(md), s->token_sha256);
+		text_hex(md, sizeof(md), w->sha256);
 	}
-	if (error || !w->p->authd.ipc) {
-		if (!error)
-			refused(s, "the process that would verify it is not running");
+	if (!error && w->again && strcmp(w->sha256, s->token_sha256) == 0) {
+		refused(s, "what is in its place is still the same");
+		error = -EALREADY;
+	} else if (!error && !w->p->authd.ipc) {
+		refused(s, "the process that would verify it is not running");
+		error = -EAGAIN;
+	}
+	if (!w->again)
+		memcpy(s->token_sha256, w->sha256, sizeof(s->token_sha256));
+	if (error) {
 		finish(w);
 		return;
 	}
@@ -204,6 +217,26 @@ static bool read_token(struct whois *w)
 	return w->peek;
 }
 
+static void accepted(struct whois *w, struct slice claims)
+{
+	struct psession *s = w->s;
+	char *copy = strndup((const char *)claims.p, claims.n);
+
+	if (!copy)
+		return;
+	if (w->again && !tokenlife_same(s->token_claims, copy)) {
+		refused(s, "it is another's, or says something else now");
+		free(copy);
+		return;
+	}
+	free(s->token_claims);
+	s->token_claims = copy;
+	memcpy(s->token_sha256, w->sha256, sizeof(s->token_sha256));
+	free(s->token_why);
+	s->token_why = NULL;
+	tokenlife_begin(s);
+}
+
 void whois_checked(struct parent *p, struct ipc_msg *m)
 {
 	uint32_t reason = ipc_get_u32(m);
@@ -220,8 +253,8 @@ void whois_checked(struct parent *p, struct ipc_msg *m)
 			continue;
 		if (reason)
 			refused(s, "%.*s", (int)detail.n, (const char *)detail.p);
-		else if (slice_eq_str(digest, s->token_sha256))
-			s->token_claims = strndup((const char *)claims.p, claims.n);
+		else if (slice_eq_str(digest, s->whois->sha256))
+			accepted(s->whois, claims);
 		finish(s->whois);
 		return;
 	}
@@ -304,21 +337,47 @@ static bool wants_digest(struct parent *p, struct psession *s)
 	return !known;
 }
 
-bool whois_start(struct parent *p, struct psession *s, whois_done *done)
+static struct whois *whois_new(struct parent *p, struct psession *s, whois_done *done)
 {
-	bool digest = wants_digest(p, s);
-	struct whois *w;
+	struct whois *w = calloc(1, sizeof(*w));
 
-	if (!digest && !token_of(s))
-		return false;
-	w = calloc(1, sizeof(*w));
 	if (!w)
-		return false;
+		return NULL;
 	w->p = p;
 	w->s = s;
 	w->done = done;
 	s->whois = w;
 	(void)uv_timer_init(&p->loop, &w->timer);
+	return w;
+}
+
+bool whois_again(struct parent *p, struct psession *s, whois_done *done)
+{
+	struct whois *w = s->whois ? NULL : whois_new(p, s, done);
+
+	if (!w)
+		return false;
+	w->again = true;
+	if (read_token(w)) {
+		(void)uv_timer_start(&w->timer, on_timeout, WHOIS_MS, 0);
+		return true;
+	}
+	whois_free(w);
+	return false;
+}
+
+bool whois_untold(const struct psession *s)
+{
+	return s->whois && !s->whois->again;
+}
+
+bool whois_start(struct parent *p, struct psession *s, whois_done *done)
+{
+	bool digest = wants_digest(p, s);
+	struct whois *w = digest || token_of(s) ? whois_new(p, s, done) : NULL;
+
+	if (!w)
+		return false;
 	if ((digest && read_digest(w)) || read_token(w)) {
 		(void)uv_timer_start(&w->timer, on_timeout, WHOIS_MS, 0);
 		return true;

@@ -17,6 +17,13 @@ typedef void whois_done(struct parent *p, struct psession *s);
  * out that would be worth the time; what is known in words is in @s already.
  */
 bool whois_start(struct parent *p, struct psession *s, whois_done *done);
+/*
+ * The token of an open session has ended: looks for a newer one of the same subject and claims. If
+ * one is found and accepted, it takes that one's place before @done. False: there is none.
+ */
+bool whois_again(struct parent *p, struct psession *s, whois_done *done);
+/* What is being found out is not told to the worker yet. */
+bool whois_untold(const struct psession *s);
 /* The session closes. */
 void whois_drop(struct psession *s);
 /* authd's word about a token. */

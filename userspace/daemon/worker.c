@@ -16,6 +16,7 @@
 #include "daemon/memfd.h"
 #include "daemon/sandbox.h"
 #include "daemon/session.h"
+#include "daemon/session_end.h"
 #include "daemon/session_login.h"
 #include "inspect/sql/sql.h"
 #include "kern/kern.h"
@@ -474,7 +475,9 @@ static void on_tick(uv_timer_t *t)
 		report(w, s);
 		/* A host that slept: its monotonic timers are late, the grant is not. */
 		if (s->grant_until_boot_ns && now >= s->grant_until_boot_ns)
-			session_end(s, TG_R_GRANT_EXPIRED, "the granted time is over");
+			session_expire(s, TG_R_GRANT_EXPIRED, "the granted time is over");
+		else if (s->grace && now >= s->grace->until_boot_ns)
+			session_end(s, s->grace->reason, s->grace->words);
 	}
 	journal_idle(w->journal, now, IDLE_NS_S * 1000000000ull);
 	journal_get_stats(w->journal, &w->stats->journal);
@@ -538,6 +541,15 @@ static void init(struct worker *w, struct ipc_msg *m)
 	ipc_send(w->ipc);
 }
 
+/* With the time that was granted over, what runs may finish where the policy lets it. */
+static void end_granted(struct session *s, uint16_t reason, const char *words)
+{
+	if (reason == TG_R_GRANT_EXPIRED || reason == TG_R_TOKEN_EXPIRED)
+		session_expire(s, reason, words);
+	else
+		session_end(s, reason, words);
+}
+
 static void grant_end(struct worker *w, struct ipc_msg *m)
 {
 	struct slice grant = ipc_get_str(m);
@@ -550,7 +562,7 @@ static void grant_end(struct worker *w, struct ipc_msg *m)
 		struct session *s = container_of(it, struct session, link);
 
 		if (slice_eq_str(grant, s->grant))
-			session_end(s, (uint16_t)reason, text);
+			end_granted(s, (uint16_t)reason, text);
 	}
 }
 
@@ -561,7 +573,7 @@ static void kill_session(struct session *s, struct ipc_msg *m)
 	char text[256];
 
 	(void)snprintf(text, sizeof(text), "%.*s", (int)words.n, (const char *)words.p);
-	session_end(s, (uint16_t)reason, text);
+	end_granted(s, (uint16_t)reason, text);
 }
 
 static void show_session(struct worker *w, struct session *s, uint64_t id)
@@ -641,6 +653,9 @@ static void session_message(struct worker *w, struct ipc_msg *m)
 		break;
 	case IPC_SESSION_KILL:
 		kill_session(s, m);
+		break;
+	case IPC_SESSION_ORPHAN:
+		session_orphaned(s);
 		break;
 	case IPC_SESSION_SHOW:
 		show_session(w, s, m->id);

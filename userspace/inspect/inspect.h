@@ -177,6 +177,8 @@ struct inspector {
 	 * the message will be skipped. Then feed the client's side again.
 	 */
 	bool (*holding)(const void *st);
+	/* Nothing runs and no transaction is open: a goodbye cuts nothing short. NULL: never told. */
+	bool (*idle)(const void *st);
 	/*
 	 * What a connection of its own sends to have the server stop what a session
 	 * does, by that session's key (EV_BACKEND_KEY): bytes written to @dst. NULL: it reports none.

@@ -346,6 +346,14 @@ static bool holding(const void *state)
 	return st->asked != 0;
 }
 
+static bool idle(const void *state)
+{
+	const struct pg *st = state;
+
+	return st->phase == PG_READY && st->status == PG_STATUS_IDLE && !st->q.n && !st->begins &&
+	       !st->batch_runs && !st->asked && pg_client_free(st);
+}
+
 static void describe(const void *state, struct jsonw *w)
 {
 	static const char *const phases[] = {
@@ -392,6 +400,7 @@ const struct inspector inspector_postgresql = {
 	.end = end,
 	.notice = notice,
 	.holding = holding,
+	.idle = idle,
 	.cancel = cancel,
 	.close = close_flow,
 	.describe = describe,

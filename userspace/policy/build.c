@@ -124,6 +124,7 @@ static void digest_entry(struct build *b, const struct entry_spec *e)
 	digest_slice(b, e->scope);
 	digest_u64(b, e->max_ms ? e->max_ms : DEFAULT_MAX_MS);
 	digest_u64(b, e->access_hold_ms ? e->access_hold_ms : DEFAULT_HOLD_MS);
+	digest_u64(b, e->grace_ms);
 	digest_list(b, e->approvers, e->napprovers);
 	digest_u64(b, e->min_approvals ? e->min_approvals : 1);
 	digest_u64(b, e->observe);
@@ -372,6 +373,7 @@ static void build_entry(struct build *b, uint32_t index, const struct entry_spec
 	e->scope = copy_str(b, spec->scope);
 	e->max_ms = spec->max_ms ? spec->max_ms : DEFAULT_MAX_MS;
 	e->hold_ms = spec->access_hold_ms ? spec->access_hold_ms : DEFAULT_HOLD_MS;
+	e->grace_ms = spec->grace_ms;
 	e->approvers = copy_list(b, spec->approvers, spec->napprovers);
 	e->napprovers = spec->napprovers;
 	e->min_approvals = spec->min_approvals ? spec->min_approvals : 1;

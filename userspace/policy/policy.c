@@ -124,6 +124,8 @@ static int merge_access(struct policy_view *v, uint32_t unknown)
 			a->max_ms = e->max_ms;
 		if (i == 0 || e->hold_ms < a->hold_ms)
 			a->hold_ms = e->hold_ms;
+		if (i == 0 || e->grace_ms < a->grace_ms)
+			a->grace_ms = e->grace_ms;
 		if (i == 0 || e->via > a->via ||
 		    (e->via == a->via && e->min_approvals > a->min_approvals)) {
 			a->via = e->via;

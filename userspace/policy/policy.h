@@ -94,6 +94,7 @@ struct entry_spec {			/* one element of policy: */
 	struct slice scope;	 /* ACCESS_IDP */
 	uint64_t max_ms;	 /* length of a grant; 0: 15 min */
 	uint64_t access_hold_ms; /* how long a connection may wait; 0: 1 h */
+	uint64_t grace_ms;	 /* what runs at the end of a grant may take so long; 0: none */
 	struct slice *approvers;
 	uint32_t napprovers, min_approvals;
 	const struct rule_spec *rules;
@@ -161,7 +162,7 @@ struct access_decision {
 	enum access_via via; /* the strictest of the matching entries */
 	const char *ways;    /* ACCESS_IDP: names with spaces between; all have to say yes */
 	const char *scope;   /* ACCESS_IDP */
-	uint64_t max_ms, hold_ms;
+	uint64_t max_ms, hold_ms, grace_ms;
 	const char *const *approvers;
 	uint32_t napprovers, min_approvals;
 	bool observe;

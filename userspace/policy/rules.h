@@ -41,7 +41,7 @@ struct entry {
 	uint32_t nterms;
 	enum access_via via;
 	const char *way, *scope;
-	uint64_t max_ms, hold_ms;
+	uint64_t max_ms, hold_ms, grace_ms;
 	const char *const *approvers;
 	uint32_t napprovers, min_approvals;
 	const struct rule *rules;
