@@ -32,7 +32,7 @@ struct leg {
 	bool shut;	/* written */
 	bool connected;
 	bool wipe;    /* `out` holds a secret */
-	bool hung_up; /* its end was seen before it was read */
+	bool urgent;  /* has sent an urgent byte */
 	bool lost;    /* it takes nothing any more; what it sent before is still read */
 	struct buf in;	/* unread by the inspector */
 	struct buf out; /* not yet taken by the kernel */

@@ -66,19 +66,20 @@ static bool held(const struct session *s)
 }
 
 /*
- * A side that goes away while nothing is read from it is noticed without reading its bytes. A
- * server's end is news only where it is passed on; a client's end while a person is asked is not
- * news where it only says that he has said all.
+ * A side that goes away while nothing is read from it is noticed without reading its bytes. Where ends
+ * are passed on only a reset is news; it is told as an error, whatever is asked for.
  */
-static bool look_for_end(const struct session *s, enum insp_dir side)
+static int look_for_end(const struct session *s, enum insp_dir side)
 {
 	const struct leg *l = &s->leg[side];
 
-	if (l->eof || l->hung_up || s->state == SESSION_IDENTIFY || s->state >= SESSION_END)
-		return false;
-	if (side == INSP_S2C)
-		return session_half_closes(s) && s->state == SESSION_RUN;
-	return !s->fin_boot_ns || (held(s) && !session_half_closes(s));
+	if (s->state == SESSION_IDENTIFY || s->state >= SESSION_END)
+		return 0;
+	if (session_half_closes(s))
+		return l->urgent ? 0 : UV_PRIORITIZED;
+	if (side == INSP_S2C || l->eof)
+		return 0;
+	return held(s) || !s->fin_boot_ns ? UV_DISCONNECT : 0;
 }
 
 static void leg_watch(struct session *s, enum insp_dir side)
@@ -90,8 +91,8 @@ static void leg_watch(struct session *s, enum insp_dir side)
 		return;
 	if (may_read(s, side))
 		events |= UV_READABLE;
-	else if (look_for_end(s, side))
-		events |= UV_DISCONNECT;
+	else
+		events |= look_for_end(s, side);
 	if (!l->connected || (l->out.n && (side == INSP_C2S || !waits_for_disk(s))))
 		events |= UV_WRITABLE;
 	if (events == l->events)
@@ -588,11 +589,9 @@ static void leg_reset(struct session *s, enum insp_dir side)
 }
 
 /* Who waits for a person and hangs up does not want it any more; others may only have said all. */
-static void hung_up(struct session *s, enum insp_dir side)
+static void client_closed(struct session *s)
 {
-	if (side == INSP_S2C)
-		s->leg[side].hung_up = true;
-	else if (held(s) && !session_half_closes(s))
+	if (held(s))
 		leg_broken(s, INSP_C2S);
 	else
 		session_fin(s);
@@ -618,7 +617,9 @@ static void on_leg(struct session *s, enum insp_dir side, int status, int events
 		if ((events & UV_READABLE) || status < 0)
 			session_pump(s, side);
 		else if (events & UV_DISCONNECT)
-			hung_up(s, side);
+			client_closed(s);
+		/* Its urgent byte is not carried, and would be told again and again. */
+		l->urgent |= !!(events & UV_PRIORITIZED);
 	}
 	if (s->state < SESSION_END)
 		session_resume(s);

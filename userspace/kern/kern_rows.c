@@ -69,6 +69,15 @@ void row_close(struct kern_pair *p)
 		close(p->s);
 }
 
+void row_reset(int *fd)
+{
+	struct linger now = {.l_onoff = 1};
+
+	(void)setsockopt(*fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
+	close(*fd);
+	*fd = -1;
+}
+
 int row_poll(int fd, short events, int ms)
 {
 	struct pollfd pfd = {.fd = fd, .events = events};
@@ -195,6 +204,9 @@ static void *later_main(void *arg)
 					       : shutdown(l->fd, SHUT_WR) == 0;
 		wait_again(l->main_id, n);
 		l->good &= row_send(l->then_fd, 10);
+		break;
+	case ROW_RESET:
+		row_reset(&l->fd);
 		break;
 	case ROW_READ_ALL:
 		l->n = row_read_all(l->fd, l->n, &l->good, &last);

@@ -354,7 +354,6 @@ static void hang_up(const struct kern_row_env *env, char *out)
 
 static void reset(const struct kern_row_env *env, char *out)
 {
-	struct linger now = {.l_onoff = 1};
 	struct kern_pair p;
 	ssize_t last;
 	char text[KERN_ROW_TEXT];
@@ -365,12 +364,44 @@ static void reset(const struct kern_row_env *env, char *out)
 		return;
 	(void)row_send(p.s, 100);
 	(void)row_arrived(p.c, 100);
-	(void)setsockopt(p.s, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
-	close(p.s);
-	p.s = -1;
+	row_reset(&p.s);
 	(void)row_poll(p.c, POLLRDHUP, ROW_WAIT_MS);
 	n = row_read_all(p.c, 1000, &good, &last);
 	row_say(out, "%zu, then %s", n, last == 0 ? "end" : row_result(last, text));
+	row_close(&p);
+}
+
+/* Who is inside recv() when the peer resets. */
+static void reset_reader(const struct kern_row_env *env, char *out)
+{
+	struct row_later l = {.act = ROW_RESET};
+	struct kern_pair p;
+	char b[100];
+
+	if (!in_use(env, &p, out))
+		return;
+	l.fd = p.s;
+	p.s = -1;
+	if (row_later(&l)) {
+		(void)row_result(recv(p.c, b, sizeof(b), 0), out);
+		row_join(&l);
+	}
+	row_close(&p);
+}
+
+static void reset_writer(const struct kern_row_env *env, char *out)
+{
+	char b[10], text[3][KERN_ROW_TEXT];
+	struct kern_pair p;
+
+	if (!in_use(env, &p, out))
+		return;
+	row_reset(&p.s);
+	(void)row_poll(p.c, POLLIN | POLLRDHUP, ROW_WAIT_MS);
+	for (int i = 0; i < 2; i++)
+		(void)row_result(send(p.c, "x", 1, MSG_NOSIGNAL | MSG_DONTWAIT), text[i]);
+	(void)row_result(recv(p.c, b, sizeof(b), MSG_DONTWAIT), text[2]);
+	row_say(out, "send %s, %s, read %s", text[0], text[1], text[2]);
 	row_close(&p);
 }
 
@@ -448,6 +479,8 @@ const struct kern_row kern_rows_close[] = {
 	 half_close_server},
 	{"hang_up", "POLLRDHUP when the server closes", false, hang_up},
 	{"reset", "data, then a reset", false, reset},
+	{"reset_reader", "a reset while a read waits", false, reset_reader},
+	{"reset_writer", "writes after a reset", false, reset_writer},
 	{"unread_close", "a server that closes without having read", false, unread_close},
 	{"linger", "SO_LINGER, all arrives", true, linger},
 	{"shut_read", "shutdown(SHUT_RD)", false, shut_read},

@@ -12,7 +12,7 @@
 
 enum { ROW_WAIT_MS = 1000 }; /* for what must come */
 
-enum row_act { ROW_SEND, ROW_SIGNAL, ROW_SHUT_WR, ROW_READ_ALL };
+enum row_act { ROW_SEND, ROW_SIGNAL, ROW_SHUT_WR, ROW_RESET, ROW_READ_ALL };
 
 /*
  * Something that another thread does while the row is inside a call: all but ROW_READ_ALL waits
@@ -28,6 +28,8 @@ struct row_later {
 	bool good;   /* ROW_READ_ALL: the bytes were those of row_pattern */
 };
 
+/* Closes with a reset. */
+void row_reset(int *fd);
 bool row_later(struct row_later *l);
 void row_join(struct row_later *l);
 
