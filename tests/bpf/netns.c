@@ -80,7 +80,7 @@ static int does(void *arg)
 		return pid > 0 && waitpid(pid, NULL, 0) == pid ? 0 : errno;
 	case TG_NETNS_SOCKET:
 		fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-		return fd >= 0 ? 0 : errno;
+		return fd >= 0 ? close(fd) : errno;
 	}
 	return EINVAL;
 }

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
 # Runs the BPF tests on another kernel, in a machine that qemu emulates.
-#   vm.sh VMLINUZ [ROW]     O=DIR: the build folder
+#   vm.sh VMLINUZ [ROW]     O=DIR: the build folder; VM_SECONDS=N: then it is ended (all rows: 30 min and more)
 # A kernel image comes from a package, unpacked with dpkg -x (linux-image-*-cloud-amd64).
 set -eu
 kernel=$(realpath "${1:?usage: vm.sh VMLINUZ [ROW]}")
@@ -46,7 +46,7 @@ busybox poweroff -f
 INIT
 chmod +x "$root/init"
 (cd "$root" && find . | busybox cpio -o -H newc 2>/dev/null | gzip -1) >"$tmp/initrd.gz"
-timeout 600 qemu-system-x86_64 -accel tcg -cpu max -m 1024 -smp 1 -nographic -no-reboot \
+timeout "${VM_SECONDS:-3600}" qemu-system-x86_64 -accel tcg -cpu max -m 1024 -smp 1 -nographic -no-reboot \
 	-kernel "$kernel" -initrd "$tmp/initrd.gz" -append "console=ttyS0 quiet panic=-1" \
 	</dev/null 2>&1 | tr -d '\r' | sed -n '/kernel [0-9]/,$p' |
 	tee "$tmp/out"
