@@ -19,7 +19,14 @@ struct cgroup_root {
 	int hierarchy_id; /* 0: the unified hierarchy (cgroup v2) */
 };
 
+struct cgroup;
+struct cgroup_subsys_state {
+	struct cgroup *cgroup;
+	struct cgroup_subsys_state *parent; /* NULL: of the root */
+};
+
 struct cgroup {
+	struct cgroup_subsys_state self;
 	int level;
 	struct kernfs_node *kn;
 	struct cgroup_root *root;
@@ -41,17 +48,29 @@ struct in6_addr {
 	} in6_u;
 };
 
+struct net {
+	__u64 net_cookie; /* what SO_NETNS_COOKIE says */
+};
+
+typedef struct {
+	struct net *net;
+} possible_net_t;
+
 struct sock_common {
 	__be32 skc_daddr;
 	__be16 skc_dport;
 	unsigned short skc_family;
 	volatile unsigned char skc_state;
+	possible_net_t skc_net;
 	struct in6_addr skc_v6_daddr;
 };
+
+struct bpf_local_storage;
 
 struct sock {
 	struct sock_common __sk_common;
 	struct sock_cgroup_data sk_cgrp_data;
+	struct bpf_local_storage *sk_bpf_storage; /* NULL: no program keeps anything */
 	__u16 sk_protocol;
 	struct {
 		struct {
@@ -84,10 +103,6 @@ struct cred {
 
 struct css_set {
 	struct cgroup *dfl_cgrp; /* of the unified hierarchy */
-};
-
-struct net {
-	__u64 net_cookie; /* what SO_NETNS_COOKIE says */
 };
 
 struct nsproxy {

@@ -148,20 +148,21 @@ int tg_sweep_tcp(struct bpf_iter__tcp *ctx)
 	return sweep_tcp(ctx);
 }
 
-SEC("raw_tp/cgroup_attach_task")
-int tg_cgroup_join(struct bpf_raw_tracepoint_args *ctx)
+/* Raw tracepoints whose arguments the verifier knows: reading a task then takes no call. */
+SEC("tp_btf/cgroup_attach_task")
+int tg_cgroup_join(__u64 *args)
 {
-	return netns_task((struct task_struct *)ctx->args[2], TG_NETNS_JOINED);
+	return netns_task((struct task_struct *)args[2], TG_NETNS_JOINED);
 }
 
-SEC("raw_tp/sched_process_exec")
-int tg_exec(struct bpf_raw_tracepoint_args *ctx)
+SEC("tp_btf/sched_process_exec")
+int tg_exec(__u64 *args)
 {
-	return netns_task((struct task_struct *)ctx->args[0], TG_NETNS_EXEC);
+	return netns_task((struct task_struct *)args[0], TG_NETNS_EXEC);
 }
 
-SEC("raw_tp/sched_process_fork")
-int tg_fork(struct bpf_raw_tracepoint_args *ctx)
+SEC("tp_btf/sched_process_fork")
+int tg_fork(__u64 *args)
 {
-	return netns_task((struct task_struct *)ctx->args[1], TG_NETNS_FORK);
+	return netns_task((struct task_struct *)args[1], TG_NETNS_FORK);
 }

@@ -33,9 +33,10 @@ static __always_inline int create_socket(struct bpf_sock *ctx)
 {
 	struct who w = {};
 	struct tg_sock *s;
-	int err;
+	int err, found;
 
-	if (!who_is(0, NULL, &w))
+	found = quick_create(ctx, &w);
+	if (!found || (found < 0 && !who_is(0, NULL, &w)))
 		return 0;
 	err = create_errno(ctx->type, ctx->protocol);
 	if (err)
@@ -47,7 +48,7 @@ static __always_inline int create_socket(struct bpf_sock *ctx)
 	if (!s)
 		return deny(TG_K_STORAGE_FAILED, -E_NOBUFS);
 	s->watched = w.watched;
-	s->uid = w.uid;
+	s->uid = (__u32)bpf_get_current_uid_gid();
 	s->flags = TG_SOCK_AGENT;
 	return 0;
 }

@@ -8,6 +8,7 @@
 #define TIDEGATE_BPF_EGRESS_H
 
 #include "lib/dns.h"
+#include "lib/quick.h"
 #include "lib/rules.h"
 
 enum skb_dest { DEST_OK, DEST_OTHER_PROTOCOL, DEST_UNREADABLE };
@@ -173,9 +174,12 @@ static __always_inline struct bpf_sock *egress_sock(struct __sk_buff *skb)
 /* On a watched cgroup: whatever comes by is an agent's. */
 static __always_inline int egress_cgroup(struct __sk_buff *skb)
 {
-	struct bpf_sock *sk = egress_sock(skb);
+	struct bpf_sock *sk;
 	struct who w = {};
 
+	if (quick_packet(skb))
+		return 1;
+	sk = egress_sock(skb);
 	if (!sk)
 		return 1;
 	return egress_agent(skb, sk, bpf_sk_storage_get(&tg_socks, sk, 0, 0), &w);
@@ -184,10 +188,13 @@ static __always_inline int egress_cgroup(struct __sk_buff *skb)
 /* On the root, where agents are watched by uid. Not in a process's context. */
 static __always_inline int egress_uid(struct __sk_buff *skb)
 {
-	struct bpf_sock *sk = egress_sock(skb);
 	struct who w = {};
+	struct bpf_sock *sk;
 	struct tg_sock *s;
 
+	if (quick_packet(skb))
+		return 1;
+	sk = egress_sock(skb);
 	if (!sk)
 		return 1;
 	s = bpf_sk_storage_get(&tg_socks, sk, 0, 0);

@@ -82,6 +82,27 @@ __noinline int who_by_cgroup(__u64 cgroup, __u32 mask, struct who *w)
 	return found;
 }
 
+/* The innermost first, so the first that is found. Less than 0: nested deeper than this reaches. */
+enum { WALK_DEPTH = 12 };
+
+static __always_inline int who_walk(const struct tg_index *x, const struct cgroup *cg,
+				    struct who *w)
+{
+	const struct cgroup_subsys_state *up;
+	__u64 id;
+
+	for (int i = 0; i < WALK_DEPTH && cg; i++) {
+		id = cg->kn->id;
+		if (x->cgroup[tg_index_cgroup_slot(id)] && watched_cgroup(id, w))
+			return 1;
+		up = cg->self.parent;
+		if (!up)
+			return 0;
+		cg = up->cgroup;
+	}
+	return -1;
+}
+
 __noinline int who_by_task(__u32 mask, struct who *w)
 {
 	int found = 0;
@@ -116,11 +137,12 @@ static __always_inline __u64 sock_cgroup(struct bpf_sock *sk)
 	return tcp ? (__u64)BPF_CORE_READ(tcp, sk_cgrp_data.cgroup) : 0;
 }
 
-static __always_inline bool cgroup_is_task(__u64 cgroup)
+static __always_inline int who_is_task(const struct cgroup *cg, __u32 mask, struct who *w)
 {
-	const struct cgroup *cg = (const struct cgroup *)cgroup;
+	struct tg_index *x = index_ready(TG_INDEX_CGROUPS);
+	int found = x ? who_walk(x, cg, w) : -1;
 
-	return BPF_CORE_READ(cg, kn, id) == bpf_get_current_cgroup_id();
+	return found < 0 ? who_by_task(mask, w) : found;
 }
 
 /*
@@ -131,6 +153,7 @@ static __always_inline bool cgroup_is_task(__u64 cgroup)
 __noinline int who_is(__u64 cg, const struct tg_sock *s, struct who *w)
 {
 	struct tg_config *c = config();
+	const struct cgroup *of_task;
 	bool same;
 
 	if (!w)
@@ -140,12 +163,13 @@ __noinline int who_is(__u64 cg, const struct tg_sock *s, struct who *w)
 	if (!c)
 		return 0;
 	if (c->level_mask) {
-		same = cg && cgroup_is_task(cg);
+		of_task = bpf_get_current_task_btf()->cgroups->dfl_cgrp;
+		same = cg == (__u64)of_task;
 		if (cg && !same && who_by_cgroup(cg, c->level_mask, w))
 			return 1;
 		if (!same && who_by_mark(s, w))
 			return 1;
-		if (who_by_task(c->level_mask, w))
+		if (who_is_task(of_task, c->level_mask, w))
 			return 1;
 	}
 	if (!c->uid_agents)

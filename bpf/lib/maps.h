@@ -9,6 +9,7 @@
 
 #include "lib/compat.h"
 #include "tidegate_dns.h"
+#include "tidegate_index.h"
 #include "tidegate_rules.h"
 
 /* {protocol, port, address prefix} -> target */
@@ -19,6 +20,31 @@ struct {
 	__type(key, struct tg_addr_key);
 	__type(value, __u32);
 } tg_addrs SEC(".maps");
+
+/* The same with whole keys: quicker where there are many, for one address of one port. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 256 * 1024);
+	__type(key, struct tg_addr_key);
+	__type(value, __u32);
+} tg_exact SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct tg_index);
+} tg_index SEC(".maps");
+
+static __always_inline struct tg_index *index_ready(__u32 part)
+{
+	__u32 zero = 0;
+	struct tg_index *x = bpf_map_lookup_elem(&tg_index, &zero);
+
+	return x && x->ready & part ? x : NULL;
+}
 
 /* target -> what to do */
 struct {

@@ -7,7 +7,7 @@
 #ifndef TIDEGATE_BPF_NETNS_H
 #define TIDEGATE_BPF_NETNS_H
 
-#include "lib/identity.h"
+#include "lib/quick.h"
 
 static __always_inline void netns_tell(__u64 cookie, struct task_struct *t, const struct who *w,
 				       __u32 how)
@@ -47,9 +47,12 @@ static __always_inline bool task_is_agent(struct task_struct *t, __u64 cg, struc
 /* @t may be about to run for the first time. A thread can have a namespace of its own. */
 static __always_inline int netns_task(struct task_struct *t, __u32 how)
 {
-	__u64 cookie = BPF_CORE_READ(t, nsproxy, net_ns, net_cookie);
 	struct who w = {};
+	__u64 cookie;
 
+	if (quick_nobody(NULL, t))
+		return 0;
+	cookie = BPF_CORE_READ(t, nsproxy, net_ns, net_cookie);
 	if (!cookie || bpf_map_lookup_elem(&tg_listeners, &cookie))
 		return 0;
 	if (task_is_agent(t, (__u64)BPF_CORE_READ(t, cgroups, dfl_cgrp), &w))

@@ -5,6 +5,7 @@
 
 #include "lib/dns.h"
 #include "lib/listener.h"
+#include "lib/quick.h"
 #include "lib/record.h"
 #include "lib/rules.h"
 
@@ -174,6 +175,8 @@ static __always_inline int redirect_connect4(struct bpf_sock_addr *ctx)
 
 	key_init(&key, PROTO_TCP, ctx->user_port);
 	key_set4(&key, ctx->user_ip4);
+	if (quick_connect(ctx, &key))
+		return 0;
 	err = redirect_connect(ctx, &key, &step);
 	if (!err && step.steer)
 		rewrite4(ctx, &step);
@@ -187,6 +190,8 @@ static __always_inline int redirect_connect6(struct bpf_sock_addr *ctx)
 	int err;
 
 	key_of6(ctx, &key, PROTO_TCP);
+	if (quick_connect(ctx, &key))
+		return 0;
 	err = redirect_connect(ctx, &key, &step);
 	if (!err && step.steer)
 		rewrite6(ctx, &step, key_is_v4(&key));
@@ -201,6 +206,8 @@ static __always_inline int redirect_sendmsg4(struct bpf_sock_addr *ctx)
 
 	key_init(&key, PROTO_UDP, ctx->user_port);
 	key_set4(&key, ctx->user_ip4);
+	if (quick_sendmsg(ctx, &key))
+		return 0;
 	err = datagram(ctx, &key, bpf_sk_storage_get(&tg_socks, ctx->sk, 0, 0), &step);
 	if (!err && step.steer)
 		rewrite4(ctx, &step);
@@ -214,6 +221,8 @@ static __always_inline int redirect_sendmsg6(struct bpf_sock_addr *ctx)
 	int err;
 
 	key_of6(ctx, &key, PROTO_UDP);
+	if (quick_sendmsg(ctx, &key))
+		return 0;
 	err = datagram(ctx, &key, bpf_sk_storage_get(&tg_socks, ctx->sk, 0, 0), &step);
 	if (!err && step.steer)
 		rewrite6(ctx, &step, key_is_v4(&key));

@@ -57,16 +57,44 @@ static __always_inline bool key_is_loopback(const struct tg_addr_key *key)
 	return !a[0] && !a[1] && !a[2] && a[3] == bpf_htonl(1);
 }
 
+/* Masked last, and seen to be: the verifier of 6.1 knows nothing of what a swap leaves. */
+static __always_inline __u32 port_slot(__u16 port_be)
+{
+	__u32 port = bpf_ntohs(port_be);
+
+	asm volatile("" : "+r"(port));
+	return port & (TG_PORT_SLOTS - 1);
+}
+
+/* @there: kinds of entries that this port may have. The tree is deep where there are many. */
+static __always_inline __u32 *target_at(const struct tg_addr_key *key, __u8 there)
+{
+	bool udp = key->protocol == PROTO_UDP;
+	__u32 *target;
+
+	if (there & 1 << (udp ? TG_PORT_UDP_ONE : TG_PORT_TCP_ONE)) {
+		target = bpf_map_lookup_elem(&tg_exact, key);
+		if (target)
+			return target;
+	}
+	if (there & 1 << (udp ? TG_PORT_UDP_NET : TG_PORT_TCP_NET))
+		return bpf_map_lookup_elem(&tg_addrs, key);
+	return NULL;
+}
+
 /* The exact port first, then "any port". */
 static __always_inline __u32 *target_find(struct tg_addr_key *key)
 {
-	__u32 *target = bpf_map_lookup_elem(&tg_addrs, key);
+	struct tg_index *x = index_ready(TG_INDEX_PORTS);
+	const __u8 tree = 1 << TG_PORT_TCP_NET | 1 << TG_PORT_UDP_NET;
 	__u16 port_be = key->port_be;
+	__u32 *target;
 
+	target = target_at(key, x ? x->port[port_slot(port_be)] : tree);
 	if (target)
 		return target;
 	key->port_be = 0;
-	target = bpf_map_lookup_elem(&tg_addrs, key);
+	target = target_at(key, x ? x->any : tree);
 	key->port_be = port_be;
 	return target;
 }

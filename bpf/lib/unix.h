@@ -8,9 +8,7 @@
 #ifndef TIDEGATE_BPF_UNIX_H
 #define TIDEGATE_BPF_UNIX_H
 
-#include "lib/rules.h"
-
-extern void *bpf_cast_to_kern_ctx(void *ctx) __ksym __weak;
+#include "lib/quick.h"
 
 enum { UNIX_PATH_AT = 2, UNIX_PATH_MAX = 108 };
 
@@ -106,6 +104,8 @@ static __always_inline int unix_connect(struct bpf_sock_addr *ctx)
 	if (!o || !o->unix_agents)
 		return 0;
 	k = bpf_cast_to_kern_ctx(ctx);
+	if (quick_nobody(k->sk->sk_cgrp_data.cgroup, bpf_get_current_task_btf()))
+		return 0;
 	if (!who_is((__u64)BPF_CORE_READ(k, sk, sk_cgrp_data.cgroup), NULL, &w))
 		return 0;
 	a = bpf_map_lookup_elem(&tg_agents, &w.agent);

@@ -11,6 +11,7 @@
 static __always_inline int watch_mkdir(struct cgroup *cg, const char *path)
 {
 	__u32 zero = 0, *agent;
+	struct tg_index *x;
 	struct tg_path *key;
 	__u64 id;
 
@@ -28,10 +29,17 @@ static __always_inline int watch_mkdir(struct cgroup *cg, const char *path)
 	if (!agent)
 		return 0;
 	id = BPF_CORE_READ(cg, kn, id);
-	if (bpf_map_update_elem(&tg_cgroups, &id, agent, BPF_ANY))
+	x = bpf_map_lookup_elem(&tg_index, &zero);
+	if (!x)
+		return 0;
+	/* Counted before it can be looked up. */
+	__sync_fetch_and_add(&x->cgroup[tg_index_cgroup_slot(id)], 1);
+	if (bpf_map_update_elem(&tg_cgroups, &id, agent, BPF_ANY)) {
+		__sync_fetch_and_add(&x->cgroup[tg_index_cgroup_slot(id)], -1);
 		count(TG_K_HELPER_FAILED);
-	else
+	} else {
 		count(TG_K_CGROUP_REMADE);
+	}
 	return 0;
 }
 

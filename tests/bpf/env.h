@@ -96,7 +96,7 @@ struct row {
 };
 extern const struct row steer_rows[], deny_rows[], agent_rows[], life_rows[], rules_rows[],
 	netns_rows[], verifier_rows[], accel_rows[], watch_rows[], fidelity_rows[],
-	name_rows[], limit_rows[], optional_rows[];
+	name_rows[], limit_rows[], optional_rows[], index_rows[];
 /* --- limit.c: rows that do not end. @seconds 0: the usual limit; a row may begin anew. */
 bool limit_init(void);
 void limit_begin(const char *row, unsigned int seconds);

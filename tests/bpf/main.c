@@ -67,6 +67,7 @@ int main(int argc, char **argv)
 	run(deny_rows, only);
 	run(agent_rows, only);
 	run(rules_rows, only);
+	run(index_rows, only);
 	run(name_rows, only);
 	run(life_rows, only);
 	run(optional_rows, only);

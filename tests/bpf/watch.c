@@ -342,11 +342,35 @@ static bool watch_map_weakened(void)
 	return as_before();
 }
 
+/* What says where there is something to look up, and the copy that is looked up first. */
+static bool watch_index(void)
+{
+	struct tg_addr_key key = key_of(ADDR4, PORT_TARGET, IPPROTO_TCP, 32);
+	uint32_t stray = 99;
+	int exact = pinned("maps/tg_exact");
+
+	CHECK(begin());
+	env.k->index->port[PORT_TARGET % TG_PORT_SLOTS] = 0;
+	look_at_maps();
+	CHECK_EQ(seen.n[KERN_MAP_WEAKENED], 1);
+	CHECK_EQ(seen.repaired, 1);
+	CHECK(strstr(seen.text, "index") && as_before());
+	CHECK_EQ(bpf_map_delete_elem(exact, &key), 0);
+	look_at_maps();
+	CHECK_EQ(seen.n[KERN_MAP_WEAKENED], 1);
+	CHECK(as_before());
+	CHECK_EQ(bpf_map_update_elem(exact, &key, &stray, BPF_ANY), 0);
+	look_at_maps();
+	CHECK_EQ(seen.n[KERN_MAP_WEAKENED], 1);
+	close(exact);
+	return as_before();
+}
+
 /* `target add`, and its undoing: told, and left. */
 static bool watch_map_added(void)
 {
 	struct tg_addr_key key = key_of("10.99.0.2", 99, IPPROTO_TCP, 32);
-	int addrs = pinned("maps/tg_addrs");
+	int addrs = pinned("maps/tg_addrs"), exact = pinned("maps/tg_exact");
 	uint32_t target = TARGET;
 
 	CHECK(begin());
@@ -355,10 +379,14 @@ static bool watch_map_added(void)
 	CHECK_EQ(seen.n[KERN_MAP_CHANGED], 1);
 	CHECK(as_before());
 	CHECK_EQ(bpf_map_lookup_elem(addrs, &key, &target), 0);
+	/* The programs see it. */
+	CHECK(kern_index_has(env.k, &key) && !bpf_map_lookup_elem(exact, &key, &target));
 	CHECK_EQ(bpf_map_delete_elem(addrs, &key), 0);
 	look_at_maps();
 	CHECK_EQ(seen.n[KERN_MAP_CHANGED], 1);
+	CHECK(!kern_index_has(env.k, &key) && bpf_map_lookup_elem(exact, &key, &target));
 	close(addrs);
+	close(exact);
 	return as_before();
 }
 
@@ -403,6 +431,7 @@ const struct row watch_rows[] = {
 	{"watch: filters of cgroups and uids come back", watch_filter},
 	{"watch: a program that runs after ours is told", watch_foreign_program},
 	{"watch: what was taken out of a map is put back", watch_map_weakened},
+	{"watch: an index that was spoiled is put right", watch_index},
 	{"watch: what was added to a map is told", watch_map_added},
 	{"watch: many addresses are looked at less often", watch_many},
 	{NULL, NULL},

@@ -10,6 +10,7 @@
 #include <bpf/bpf.h>
 
 #include "kern/kern_priv.h"
+#include "kern/kern_watch.h"
 
 enum { DEAD_IDS_MAX = 1024 };
 
@@ -111,6 +112,37 @@ static const char *path_below(const struct kern *k, const struct tg_path *full)
 	return *below ? below : "/";
 }
 
+/* The programs count a cgroup before it is in the map, and so do we. */
+static int id_add(struct kern *k, uint64_t id, uint32_t agent)
+{
+	int r;
+
+	kern_index_cgroup(k, id, true);
+	r = kern_put(k, KM_CGROUPS, &id, &agent);
+	if (r)
+		kern_index_cgroup(k, id, false);
+	return r;
+}
+
+static int id_drop(struct kern *k, uint64_t id)
+{
+	int r = kern_drop(k, KM_CGROUPS, &id);
+
+	if (!r)
+		kern_index_cgroup(k, id, false);
+	return r == -ENOENT ? 0 : r;
+}
+
+/* It is in the map: were it not counted, the programs would not look there. */
+static void check_index(struct kern *k, uint64_t id, const char *path)
+{
+	if (kern_index_has_cgroup(k, id))
+		return;
+	kern_index_cgroup(k, id, true);
+	kern_watch_add(k->watch, KERN_MAP_WEAKENED, true, kern_map_names[KM_INDEX],
+		       "cgroup %s was taken out of the index by another program: put back", path);
+}
+
 /* Binds the id that the path has now, if it exists, and puts the backstop on it. */
 static int bind_path(struct kern *k, const char *path, uint32_t agent)
 {
@@ -123,8 +155,12 @@ static int bind_path(struct kern *k, const char *path, uint32_t agent)
 	if (fd < 0)
 		return fd;
 	r = kern_cgroup_fd_id(fd, &id);
-	if (!r && (bpf_map_lookup_elem(k->map[KM_CGROUPS], &id, &bound) || bound != agent))
+	if (!r && bpf_map_lookup_elem(k->map[KM_CGROUPS], &id, &bound))
+		r = id_add(k, id, agent);
+	else if (!r && bound != agent)
 		r = kern_put(k, KM_CGROUPS, &id, &agent);
+	if (!r)
+		check_index(k, id, path);
 	if (!r)
 		r = kern_attach_egress(k, id, fd);
 	(void)close(fd);
@@ -206,8 +242,8 @@ static int forget_id(struct kern *k, uint64_t id, uint32_t agent, void *ctx)
 
 	if (id != f->live && (agent != f->agent || !is_gone(k, id)))
 		return 0;
-	r = kern_drop(k, KM_CGROUPS, &id);
-	if (r && r != -ENOENT)
+	r = id_drop(k, id);
+	if (r)
 		return r;
 	return kern_detach_egress(k, id);
 }
@@ -467,8 +503,8 @@ static int prune(struct kern *k)
 		r = each_id(k, count_dead, &d);
 		if (r || d.n <= DEAD_IDS_MAX)
 			return r;
-		r = kern_drop(k, KM_CGROUPS, &d.lowest);
-		if (r && r != -ENOENT)
+		r = id_drop(k, d.lowest);
+		if (r)
 			return r;
 	}
 }

@@ -36,9 +36,9 @@ static const struct kern_attach_row rows[] = {
 
 const struct raw_tp_row kern_raw_tps[RAW_TPS] = {
 	{"tg_cgroup_mkdir", "cgroup_mkdir"},
-	{"tg_cgroup_join", "cgroup_attach_task"},
-	{"tg_exec", "sched_process_exec"},
-	{"tg_fork", "sched_process_fork"},
+	{"tg_cgroup_join", NULL},
+	{"tg_exec", NULL},
+	{"tg_fork", NULL},
 };
 static const char EGRESS_PROG[] = "tg_egress";
 static const char EGRESS_UID_PROG[] = "tg_egress_uid";
@@ -48,7 +48,7 @@ const struct kern_attach_row *kern_attach_row(size_t i)
 	return i < ARRAY_SIZE(rows) ? &rows[i] : NULL;
 }
 
-void kern_prog_name(uint32_t id, char *dst, size_t cap)
+bool kern_prog_name(uint32_t id, char *dst, size_t cap)
 {
 	struct bpf_prog_info info = {0};
 	uint32_t len = sizeof(info);
@@ -58,8 +58,10 @@ void kern_prog_name(uint32_t id, char *dst, size_t cap)
 		(void)snprintf(dst, cap, "%s", info.name);
 	else
 		(void)snprintf(dst, cap, "?");
-	if (fd >= 0)
-		(void)close(fd);
+	if (fd < 0)
+		return errno != ENOENT;
+	(void)close(fd);
+	return true;
 }
 
 /* Someone attached without MULTI here or above: says who. */
@@ -75,7 +77,7 @@ static void say_holder(const struct kern *k, const struct kern_attach_row *row, 
 	n = n > ARRAY_SIZE(ids) ? ARRAY_SIZE(ids) : n;
 	(void)kern_say(error, 0, "; attached there without BPF_F_ALLOW_MULTI:");
 	for (uint32_t i = 0; i < n; i++) {
-		kern_prog_name(ids[i], name, sizeof(name));
+		(void)kern_prog_name(ids[i], name, sizeof(name));
 		(void)kern_say(error, 0, " %s (program %u)", name, ids[i]);
 	}
 	(void)kern_say(error, 0, ": detach it with bpftool cgroup detach");
@@ -120,6 +122,7 @@ static int attach_cgroup(int prog_fd, int cgroup_fd, enum bpf_attach_type type, 
 /* A raw tracepoint's link cannot be updated: the old one goes when its pin is replaced. */
 static int attach_raw_tp(int prog_fd, const char *tracepoint, const char *pin)
 {
+	/* NULL: the program was loaded for one. */
 	int r, link = bpf_raw_tracepoint_open(tracepoint, prog_fd);
 
 	if (link < 0)

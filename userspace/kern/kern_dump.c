@@ -37,15 +37,20 @@ static void kv_port(struct jsonw *w, const char *name, uint16_t port_be)
 		jsonw_string(w, "any");
 }
 
+static void addr_members(struct jsonw *w, const struct tg_addr_key *key, uint32_t target)
+{
+	jsonw_kv_string(w, "protocol", key->protocol == IPPROTO_UDP ? "udp" : "tcp");
+	kv_addr(w, "address", key->addr, (int)key->prefixlen - 32);
+	kv_port(w, "port", key->port_be);
+	jsonw_kv_u64(w, "target", target);
+}
+
 static int dump_addr(void *ctx, const struct tg_addr_key *key, uint32_t target)
 {
 	struct jsonw *w = ctx;
 
 	jsonw_object(w);
-	jsonw_kv_string(w, "protocol", key->protocol == IPPROTO_UDP ? "udp" : "tcp");
-	kv_addr(w, "address", key->addr, (int)key->prefixlen - 32);
-	kv_port(w, "port", key->port_be);
-	jsonw_kv_u64(w, "target", target);
+	addr_members(w, key, target);
 	jsonw_object_end(w);
 	return 0;
 }
@@ -346,11 +351,45 @@ static int dump_counters(struct kern *k, struct jsonw *w)
 	return r;
 }
 
+static void exact_json(struct kern *k, struct jsonw *w, const void *key, const void *value)
+{
+	struct tg_addr_key a;
+	uint32_t target;
+
+	memcpy(&a, key, sizeof(a));
+	memcpy(&target, value, sizeof(target));
+	addr_members(w, &a, target);
+}
+
+/* How full it is: what is in it is in tg_addrs and tg_cgroups. */
+static int dump_index(struct kern *k, struct jsonw *w)
+{
+	const struct tg_index *x = k->index;
+	size_t ports = 0, cgroups = 0;
+
+	for (size_t i = 0; i < TG_PORT_SLOTS; i++)
+		ports += x->port[i] ? 1 : 0;
+	for (size_t i = 0; i < TG_CGROUP_SLOTS; i++)
+		cgroups += x->cgroup[i] ? 1 : 0;
+	jsonw_object(w);
+	kv_bool_flag(w, "ports_ready", x->ready, TG_INDEX_PORTS);
+	kv_bool_flag(w, "cgroups_ready", x->ready, TG_INDEX_CGROUPS);
+	jsonw_kv_bool(w, "any_port", x->any);
+	jsonw_kv_u64(w, "port_slots", ports);
+	jsonw_kv_u64(w, "cgroup_slots", cgroups);
+	jsonw_object_end(w);
+	return 0;
+}
+
 static int dump_map(struct kern *k, enum kern_map map, struct jsonw *w)
 {
 	switch (map) {
 	case KM_ADDRS:
 		return kern_addr_each(k, dump_addr, w);
+	case KM_EXACT:
+		return dump_plain(k, map, w, exact_json);
+	case KM_INDEX:
+		return dump_index(k, w);
 	case KM_TARGETS:
 		return kern_target_each(k, dump_target, w);
 	case KM_PATHS:

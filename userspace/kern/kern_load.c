@@ -55,6 +55,7 @@ void kern_close(struct kern *k)
 		if (k->map[i] >= 0)
 			(void)close(k->map[i]);
 	kern_watch_free(k->watch);
+	kern_index_close(k);
 	if (k->record_fd >= 0)
 		(void)close(k->record_fd);
 	if (k->asker_fd >= 0)
@@ -86,7 +87,7 @@ static int open_maps(struct kern *k)
 			return -errno;
 		*(i == KM_RECORDS ? &k->record_fd : &k->asker_fd) = fd;
 	}
-	return 0;
+	return kern_index_open(k);
 }
 
 /*
@@ -210,6 +211,8 @@ static int load_into(struct kern *k, const char *base, bool takeover, struct buf
 	}
 	r = kern_accel_attach(k, skel);
 	if (!r)
+		r = kern_index_suspend(bpf_map__fd(skel->maps.tg_index));
+	if (!r)
 		r = kern_attach_all(k, skel->obj, base, error);
 	tidegate_bpf__destroy(skel);
 	return r;
@@ -243,6 +246,8 @@ static int load_locked(struct kern *k, const char *bpf_dir, struct buf *error)
 		r = load_new(k, bpf_dir, error);
 	if (!r)
 		r = open_maps(k);
+	if (!r)
+		r = kern_index_build(k);
 	if (!r)
 		r = kern_agent_tell_self(k, NULL, 0);
 	return r;

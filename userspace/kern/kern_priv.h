@@ -7,6 +7,7 @@
 #include <linux/bpf.h>
 
 #include "kern/kern.h"
+#include "tidegate_index.h"
 
 /* Those of the accelerator, which is not there on every kernel. */
 #define KERN_ACCEL_MAPS(X)           \
@@ -18,6 +19,8 @@
 /* X(ID, name): every pinned map. */
 #define KERN_MAPS(X)                 \
 	X(ADDRS, "tg_addrs")         \
+	X(EXACT, "tg_exact")         \
+	X(INDEX, "tg_index")         \
 	X(TARGETS, "tg_targets")     \
 	X(CGROUPS, "tg_cgroups")     \
 	X(PATHS, "tg_paths")         \
@@ -64,6 +67,7 @@ struct kern {
 	char left_out[KERN_TEXT]; /* the same in words; empty: none */
 	struct kern_watch *watch; /* NULL: this process does not own the pins */
 	int asker_fd;  /* read-only tg_askers */
+	struct tg_index *index;	  /* the map, shared with the programs */
 };
 
 /* --- kern_pin.c: the pin directory. All return 0 or -errno. */
@@ -112,7 +116,8 @@ const struct kern_attach_row *kern_attach_row(size_t i);
 int kern_attach_egress(const struct kern *k, uint64_t id, int cgroup_fd);
 int kern_detach_egress(const struct kern *k, uint64_t id);
 int kern_attach_egress_uid(const struct kern *k, bool on);
-void kern_prog_name(uint32_t id, char *dst, size_t cap);
+/* "?": cannot be told; false: it is gone. */
+bool kern_prog_name(uint32_t id, char *dst, size_t cap);
 /* Can a program sit on a raw tracepoint? */
 bool kern_has_raw_tp(void);
 /* The programs that do. */
@@ -148,6 +153,22 @@ void kern_shadow_free(struct kern_shadow *all);
 /* For tests: how often the maps were looked at, and not passed over because there is much. */
 unsigned int kern_shadow_looks(const struct kern *k);
 struct kern_shadow *kern_watch_shadow(const struct kern_watch *w);
+
+/* --- kern_index.c: 0 or -errno */
+int kern_index_open(struct kern *k);
+void kern_index_close(struct kern *k);
+/* Until kern_index_build() the programs look everything up: others may have written meanwhile. */
+int kern_index_suspend(int map_fd);
+int kern_index_build(struct kern *k);
+/* Sets or, without @target, deletes an address: in the index and both maps. */
+int kern_index_addr(struct kern *k, const struct tg_addr_key *key, const uint32_t *target);
+/* The same for what somebody has changed in tg_addrs: the rest follows. */
+int kern_index_mirror(struct kern *k, const struct tg_addr_key *key, const uint32_t *target);
+bool kern_index_has(const struct kern *k, const struct tg_addr_key *key);
+void kern_index_flag(struct kern *k, const struct tg_addr_key *key);
+/* Before an id is put into tg_cgroups, and after it was dropped. */
+void kern_index_cgroup(struct kern *k, uint64_t id, bool on);
+bool kern_index_has_cgroup(const struct kern *k, uint64_t id);
 
 /* --- kern_optional.c */
 /* What this kernel has no hook for is not loaded, nor are the groups of @refused (bits). */

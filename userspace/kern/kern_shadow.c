@@ -22,7 +22,7 @@ enum {
 };
 
 static const enum kern_map watched[] = {
-	KM_ADDRS,     KM_TARGETS, KM_PATHS, KM_UIDS, KM_CONFIG,
+	KM_ADDRS,     KM_EXACT, KM_TARGETS, KM_PATHS, KM_UIDS, KM_CONFIG,
 	KM_LISTENERS, KM_AGENTS,  KM_ALLOW, KM_UNIX, KM_OPTIONS, KM_RESOLVERS, KM_DNS,
 };
 
@@ -162,7 +162,7 @@ static void key_text(enum kern_map map, const uint8_t *key, char *dst, size_t ca
 	uint64_t netns;
 	uint32_t id;
 
-	if (map == KM_ADDRS) {
+	if (map == KM_ADDRS || map == KM_EXACT) {
 		memcpy(&a, key, sizeof(a));
 		(void)inet_ntop(AF_INET6, a.addr, ip, sizeof(ip));
 		(void)snprintf(dst, cap, "address [%s]:%u/%u", ip, ntohs(a.port_be),
@@ -212,6 +212,20 @@ static void tell(struct kern *k, const struct copy *c, const uint8_t *key, enum 
 
 /* ---------------------------------------------------------------- checking */
 
+/* What was done to tg_addrs alone is done to what follows it. @value NULL: it is gone there. */
+static void mirror(struct kern *k, const uint8_t *key, const uint8_t *value)
+{
+	struct tg_addr_key a;
+	uint32_t target;
+
+	memcpy(&a, key, sizeof(a));
+	if (value)
+		memcpy(&target, value, sizeof(target));
+	if (kern_index_mirror(k, &a, value ? &target : NULL))
+		kern_watch_add(k->watch, KERN_MAP_WEAKENED, false, kern_map_names[KM_EXACT],
+			       "tg_exact cannot be written");
+}
+
 /* The generation counts changes and decides nothing. */
 static bool same(const struct copy *c, const uint8_t *a, const uint8_t *b)
 {
@@ -243,13 +257,31 @@ static void added(struct kern *k, struct copy *c, const uint8_t *key, const uint
 	e = keep(c, key, value);
 	if (e)
 		e->adopted = true;
+	if (c->map == KM_EXACT)
+		return; /* told of tg_addrs, or no address at all: it guards more */
+	if (c->map == KM_ADDRS)
+		mirror(k, key, value);
 	tell(k, c, key, KERN_MAP_CHANGED, 0, "added");
 }
 
 static int put_back(struct kern *k, const struct copy *c, const struct entry *e)
 {
+	if (c->map == KM_ADDRS)
+		mirror(k, e->data, e->data + c->key_size);
 	return bpf_map_update_elem(k->map[c->map], e->data, e->data + c->key_size, BPF_ANY) ? -errno
 											    : 0;
+}
+
+/* An address that the programs have no reason to look for. */
+static void check_index(struct kern *k, struct copy *c, const uint8_t *key)
+{
+	struct tg_addr_key a;
+
+	memcpy(&a, key, sizeof(a));
+	if (kern_index_has(k, &a))
+		return;
+	kern_index_flag(k, &a);
+	tell(k, c, key, KERN_MAP_WEAKENED, 0, "taken out of the index");
 }
 
 static void check_one(struct kern *k, struct copy *c, const uint8_t *key, const uint8_t *value)
@@ -260,6 +292,8 @@ static void check_one(struct kern *k, struct copy *c, const uint8_t *key, const 
 		added(k, c, key, value);
 		return;
 	}
+	if (c->map == KM_ADDRS)
+		check_index(k, c, key);
 	e->round = c->round;
 	if (!same(c, value, e->data + c->key_size))
 		tell(k, c, key, KERN_MAP_WEAKENED, put_back(k, c, e), "changed");
@@ -273,7 +307,10 @@ static void check_removed(struct kern *k, struct copy *c)
 		if (e->round == c->round)
 			continue;
 		if (e->adopted) {
-			tell(k, c, e->data, KERN_MAP_CHANGED, 0, "removed again");
+			if (c->map == KM_ADDRS)
+				mirror(k, e->data, NULL);
+			if (c->map != KM_EXACT)
+				tell(k, c, e->data, KERN_MAP_CHANGED, 0, "removed again");
 			forget(c, e);
 		} else {
 			tell(k, c, e->data, KERN_MAP_WEAKENED, put_back(k, c, e), "removed");

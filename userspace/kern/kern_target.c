@@ -69,12 +69,12 @@ int kern_addr_set(struct kern *k, const struct tg_addr_key *key, uint32_t target
 
 	if (r)
 		return r;
-	return kern_put(k, KM_ADDRS, key, &target);
+	return kern_index_addr(k, key, &target);
 }
 
 int kern_addr_delete(struct kern *k, const struct tg_addr_key *key)
 {
-	return kern_drop(k, KM_ADDRS, key);
+	return kern_index_addr(k, key, NULL);
 }
 
 int kern_addr_each(struct kern *k,

@@ -429,9 +429,8 @@ static void check_order(const struct kern *k, const struct link *l)
 	while (i < n && ids[i] != l->prog_id)
 		i++;
 	for (i++; i < n; i++) {
-		kern_prog_name(ids[i], name, sizeof(name));
-		if (strcmp(name, l->name) == 0)
-			continue; /* of another Tidegate, with pins of its own */
+		if (!kern_prog_name(ids[i], name, sizeof(name)) || strcmp(name, l->name) == 0)
+			continue; /* went away meanwhile, or of another Tidegate, with its own pins */
 		kern_watch_add(k->watch, KERN_PROG_AFTER, false, l->name,
 			       "program %s (%u) runs after %s and can undo what it decides: detach it "
 			       "with bpftool cgroup detach",
