@@ -2,7 +2,9 @@
 #include "daemon/listeners.h"
 
 #include <errno.h>
+#include <linux/filter.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -290,11 +292,33 @@ void listeners_abort(struct parent *p)
 	}
 }
 
+/*
+ * Whoever connects to a listener that is about to be closed would be reset with it. This way he
+ * tries again a second later, by himself, and finds who listens then; those in between are in
+ * the queue, which each worker empties before it closes.
+ */
+static void refuse_new(int fd)
+{
+	static struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_B | BPF_ABS, offsetof(struct tcphdr, th_flags)),
+		BPF_STMT(BPF_ALU | BPF_AND | BPF_K, TH_SYN | TH_ACK),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, TH_SYN, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, 0),
+		BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
+	};
+	static const struct sock_fprog filter = {.len = ARRAY_SIZE(code), .filter = code};
+
+	if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof(filter)))
+		log_debug("a listener closes as it is: %s", strerror(errno));
+}
+
 void listeners_close_old(struct parent *p)
 {
 	list_each(it, &p->gateways) {
 		struct gateway *g = container_of(it, struct gateway, link);
 
+		if (!g->wanted)
+			refuse_new(g->fd);
 		if (g->target[0] && (!g->wanted || strcmp(g->wanted->name, g->target) != 0)) {
 			take_back(p, g->target);
 			g->target[0] = '\0';

@@ -120,10 +120,9 @@ static void pause_listener(struct listener *l)
 	(void)uv_poll_stop(&l->poll);
 }
 
-static void on_listener(uv_poll_t *h, int status, int events)
+/* True: there may be more of them. */
+static bool accept_some(struct listener *l)
 {
-	struct listener *l = container_of(h, struct listener, poll);
-
 	for (int i = 0; i < ACCEPT_BUDGET; i++) {
 		struct sockaddr_storage peer;
 		socklen_t len = sizeof(peer);
@@ -133,19 +132,25 @@ static void on_listener(uv_poll_t *h, int status, int events)
 		if (fd < 0) {
 			if (errno == EMFILE || errno == ENFILE || errno == ENOMEM)
 				pause_listener(l);
-			return;
+			return false;
 		}
 		if (!worker_may_use(l->w, fd)) {
 			reset_connection(fd);
 			pause_listener(l);
-			return;
+			return false;
 		}
 		accepted(l, fd, &peer);
 		if (!worker_may_use(l->w, fd + 2)) {
 			pause_listener(l);
-			return;
+			return false;
 		}
 	}
+	return true;
+}
+
+static void on_listener(uv_poll_t *h, int status, int events)
+{
+	(void)accept_some(container_of(h, struct listener, poll));
 }
 
 /* A session takes two descriptors; the lowest free one tells how many are left. */
@@ -230,8 +235,8 @@ static void drop_listener(struct worker *w, struct ipc_msg *m)
 		if (l->kind != IPC_LISTEN_GATEWAY || !l->target || !slice_eq_str(target, l->target))
 			continue;
 		/* Who is connected already, and waits to be accepted, is served. */
-		if (!l->paused)
-			on_listener(&l->poll, 0, UV_READABLE);
+		while (!l->paused && accept_some(l))
+			;
 		listener_close(l);
 	}
 }
