@@ -234,6 +234,9 @@ static void died(struct child *c, int status)
 		log_error("%s exited with status %d", c->name, WEXITSTATUS(status));
 	c->pid = 0;
 	c->ready = false;
+	/* Its end may be known before its last words are read: sessions that it has closed, say. */
+	if (c->ipc)
+		ipc_finish(c->ipc);
 	ipc_free(c->ipc);
 	c->ipc = NULL;
 	if (c->role == ROLE_WORKER) {

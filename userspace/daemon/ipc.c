@@ -590,6 +590,12 @@ int ipc_call(struct ipc *ipc, int ms, ipc_take_fn *take, void *ctx)
 	return rc == -EAGAIN || rc == -EINTR ? -ETIMEDOUT : rc;
 }
 
+void ipc_finish(struct ipc *ipc)
+{
+	while (!ipc->closing && receive(ipc))
+		;
+}
+
 int ipc_fd(const struct ipc *ipc)
 {
 	return ipc->fd;

@@ -160,6 +160,8 @@ MUST_CHECK int ipc_new(uv_loop_t *loop, int fd, const struct ipc_ops *ops, void 
 		       struct ipc **ret);
 /* Safe inside a callback. */
 void ipc_free(struct ipc *ipc);
+/* What a process that is gone has said before: each message, then closed(). */
+void ipc_finish(struct ipc *ipc);
 /* A SEQPACKET pair, close-on-exec, with room for large messages. */
 MUST_CHECK int ipc_pair(int ret_fds[2]);
 

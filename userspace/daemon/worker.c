@@ -25,6 +25,7 @@ enum {
 	ACCEPT_BUDGET = 64, /* connections of one turn */
 	FRAMES_PER_ROUND = 4,
 	TICK_MS = 1000,
+	FLUSH_MS = 1000,
 	IDLE_NS_S = 2, /* seconds after which an idle tail becomes a frame */
 };
 
@@ -768,6 +769,8 @@ int worker_main(void)
 	(void)uv_timer_init(&w.loop, &w.tick);
 	(void)uv_timer_start(&w.tick, on_tick, TICK_MS, TICK_MS);
 	(void)uv_run(&w.loop, UV_RUN_DEFAULT);
+	/* How sessions ended is to be known, if the parent reads at all. */
+	(void)!ipc_flushed(w.ipc, FLUSH_MS);
 	/* The mapping is the parent's to recover if tails are left. */
 	return 0;
 }
