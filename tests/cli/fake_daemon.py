@@ -95,6 +95,13 @@ def find(what, rows, key, value):
                   "`tidegate %s list` shows them" % what)
 
 
+PENDING = [
+    {"key": "daemon.user", "takes": "upgrade", "text": "daemon.user: /etc/tidegate/tidegate.yaml:3:9: "
+     "tidegate -> gate takes an upgrade in place: `tidegate daemon upgrade`"},
+    {"key": "recording.dir", "takes": "restart", "text": "recording.dir: /etc/tidegate/tidegate.yaml:"
+     "5:8: /a -> /b\x1b[2J takes a restart: `systemctl restart tidegated`"}]
+
+
 def status(args):
     return {
         "version": "0.1.0", "pid": 4000, "since": when(-7830), "uptime_ms": 7830000, "bpf": "on",
@@ -128,6 +135,7 @@ def status(args):
                  "requests": "0 of 1000", "both": "1000 of 1000", "fallen_back": "0 of 1000"},
                 {"row": "waitall", "what": "w", "integrity": False, "tcp": "200 of 200",
                  "requests": "200 of 200", "both": "100 of 200", "fallen_back": "200 of 200"}]},
+        "pending": PENDING,
         "targets_off": [targets()[1]],
     }
 
@@ -222,7 +230,7 @@ OPS = {
     "dns.show": (lambda a: {"steering": True, "pid": 4711, "restarts": 0,
                             "servers": ["10.0.0.53"], "questions": 1234, "addresses": 2,
                             "log": "dns.jsonl"}, {}, {}),
-    "policy.reload": (lambda a: {"digest": "cd" * 32, "changed": True}, {}, {}),
+    "policy.reload": (lambda a: {"digest": "cd" * 32, "changed": True, "pending": PENDING}, {}, {}),
     "policy.show": (lambda a: {"file": "/etc/tidegate/none.yaml", "digest": "ab" * 32,
                                "loaded": "2026-01-31T12:00:00.000Z"}, {}, {}),
     "daemon.upgrade": (lambda a: {"version": "0.1.1", "before": "0.1.0", "pid": 4711, "sessions": 7,

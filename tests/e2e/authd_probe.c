@@ -194,6 +194,8 @@ static void start(struct child *c)
 	ipc_put_str(c->ipc, c->name);
 	ipc_put_u32(c->ipc, uid);
 	ipc_put_u32(c->ipc, uid);
+	if (c == &c->p->keyd)
+		ipc_put_str(c->ipc, "/var/lib/tidegate");
 	ipc_send(c->ipc);
 	send_config(c);
 }

@@ -35,6 +35,27 @@ def test_daemon_killed_recordings_complete(gateway, pg):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_daemon_killed_each_recording_is_completed_once(gateway, pg):
+    """Of many workers, one of which may complete what the others left: each has its own."""
+    d = gateway(workers=6)
+    conns = [connect(d, pg) for _ in range(60)]
+    for i, c in enumerate(conns):
+        c.cursor().execute(f"SELECT 'before-{i:03}'")
+    time.sleep(3)  # tails are in the files
+    for i, c in enumerate(conns[:40]):
+        c.cursor().execute(f"SELECT 'behind-{i:03}'")
+    d.kill()
+    d.start()
+    wait_for("the recordings", lambda: d.record_text().count(b"worker_died") >= 60)
+    wait_for("whole recordings", lambda: all(
+        verify(d, p).returncode == 0 for p in d.recordings()))
+    text = d.record_text()
+    lost = [i for i in range(60) if b"before-%03d" % i not in text or
+            (i < 40 and b"behind-%03d" % i not in text)]
+    assert not lost, lost
+    assert "a recording failed" not in d.log()
+
+
 def test_stopped_while_it_starts(gateway, pg):
     """Workers that were not up yet when the others were told end as well."""
     d = gateway(workers=4)

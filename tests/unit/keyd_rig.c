@@ -142,6 +142,7 @@ void keyd_start(struct keyd_peer *p, const char *config)
 	ipc_put_str(p->ipc, "keyd");
 	ipc_put_u32(p->ipc, geteuid() == 0 ? 65534 : geteuid());
 	ipc_put_u32(p->ipc, geteuid() == 0 ? 65534 : getegid());
+	ipc_put_str(p->ipc, "/var/lib/tidegate");
 	ipc_send(p->ipc);
 	keyd_send_config(p, config);
 	while (!p->ready && !p->gone)

@@ -586,6 +586,34 @@ static void test_example(void **state)
 	free(text);
 }
 
+/* What a reload does not put into effect says what it takes, and nothing else does. */
+static void check_effect(const char *page, const struct cfg_section *s, const struct cfg_key *k)
+{
+	static const char *const words[] = {
+		[WITH_WORKERS] = "\nA reload starts ",
+		[AT_UPGRADE] = "\nTakes an upgrade in place",
+		[AT_START] = "\nTakes a restart.\n",
+	};
+	const char *at, *end, *said;
+	char head[64];
+
+	(void)snprintf(head, sizeof(head), "\nKeys of\n.Ic %s .", s->title);
+	at = strstr(page, head);
+	if (!at)
+		return;
+	(void)snprintf(head, sizeof(head), "\n.It Ic %s ", k->name);
+	at = strstr(at, head);
+	assert_non_null(at);
+	end = strstr(at + 1, "\n.It Ic ");
+	for (enum key_effect e = WITH_WORKERS; e <= AT_START; e++) {
+		said = strstr(at, words[e]);
+		if ((said && (!end || said < end)) == (k->effect == e))
+			continue;
+		print_error("tidegate.yaml.5: what `%s` takes is not what is done\n", k->name);
+		fail();
+	}
+}
+
 /* Every key stands in tidegate.yaml(5) as ".It Ic key", its default as "Default: .Li x". */
 static void check_documented(const char *page, const struct cfg_section *s)
 {
@@ -608,6 +636,8 @@ static void check_documented(const char *page, const struct cfg_section *s)
 				fail();
 			}
 		}
+		if (k->kind != KEY_REFUSED)
+			check_effect(page, s, k);
 		if (k->section)
 			check_documented(page, k->section);
 	}

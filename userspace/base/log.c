@@ -14,7 +14,7 @@
 static struct {
 	const char *who;
 	enum log_level max;
-	bool journal;
+	bool journal, kept;
 } logger = {.who = "tidegate", .max = LOG_LVL_INFO};
 
 static const struct {
@@ -38,6 +38,24 @@ void log_init(const char *who, enum log_level max)
 enum log_level log_max(void)
 {
 	return logger.max;
+}
+
+void log_keep_level(void)
+{
+	logger.kept = true;
+}
+
+bool log_level_kept(void)
+{
+	return logger.kept;
+}
+
+void log_configure(const char *name)
+{
+	enum log_level level;
+
+	if (!logger.kept && log_level_parse(name, &level) == 0)
+		logger.max = level;
 }
 
 int log_level_parse(const char *name, enum log_level *ret_level)

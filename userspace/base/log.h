@@ -7,6 +7,8 @@
 #ifndef TIDEGATE_BASE_LOG_H
 #define TIDEGATE_BASE_LOG_H
 
+#include <stdbool.h>
+
 #include "base/compiler.h"
 
 enum log_level { LOG_LVL_ERROR, LOG_LVL_WARNING, LOG_LVL_NOTICE, LOG_LVL_INFO, LOG_LVL_DEBUG };
@@ -14,6 +16,11 @@ enum log_level { LOG_LVL_ERROR, LOG_LVL_WARNING, LOG_LVL_NOTICE, LOG_LVL_INFO, L
 /* @who names the process in each line ("parent", "worker 0"); must outlive the log. */
 void log_init(const char *who, enum log_level max);
 enum log_level log_max(void);
+/* The level is the command line's: log_configure() changes nothing from now on. */
+void log_keep_level(void);
+bool log_level_kept(void);
+/* The level that the configuration says, by its name. */
+void log_configure(const char *name);
 
 /* 0 and *ret_level, or -EINVAL. Names: error, warning, notice, info, debug. */
 MUST_CHECK int log_level_parse(const char *name, enum log_level *ret_level);

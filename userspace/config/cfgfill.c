@@ -4,6 +4,7 @@
 #include <stdarg.h>
 
 #include "base/text.h"
+#include "config/cfgheld.h"
 #include "config/cfgload.h"
 
 void cfg_fail(struct loader *l, const struct ynode *at, const char *fmt, ...)
@@ -372,6 +373,16 @@ static void set_defaults(struct loader *l, const struct cfg_section *s, void *ob
 	}
 }
 
+/* Where it is written is of use when it differs from what a running daemon has. */
+static void note_place(struct cfg_held *h, const struct cfg_key *k, const struct ynode *v)
+{
+	if (k->effect == AT_RELOAD || h->nplaces == CFG_HELD_MAX)
+		return;
+	h->places[h->nplaces].key = k;
+	h->places[h->nplaces].line = v->line;
+	h->places[h->nplaces++].column = v->column;
+}
+
 static void fill(struct loader *l, const struct cfg_section *s, const struct ynode *map, void *obj,
 		 const char *where)
 {
@@ -399,6 +410,7 @@ static void fill(struct loader *l, const struct cfg_section *s, const struct yno
 				 k->name, k->also);
 		else
 			set(l, k, i->value, obj, where);
+		note_place(l->c->held, k, i->value);
 		seen |= 1ull << (k - s->keys);
 	}
 	for (uint32_t i = 0; i < s->nkeys; i++)

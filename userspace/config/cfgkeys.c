@@ -465,19 +465,22 @@ static const struct cfg_key mask_keys[] = {
 const struct cfg_section cfg_mask_section = SECTION("mask", mask_keys);
 
 static const struct cfg_key daemon_keys[] = {
-	{.name = "workers", COUNT(1, 64), AT(config, workers),
+	{.name = "workers", COUNT(1, 64), AT(config, workers), .effect = WITH_WORKERS,
 	 .help = "worker processes; without it one for each online CPU"},
-	{.name = "user", .kind = KEY_STRING, AT(config, user), .dflt = "tidegate",
+	{.name = "user", .kind = KEY_STRING, AT(config, user), .dflt = "tidegate", .effect = AT_UPGRADE,
 	 .help = "user that workers run as"},
 	{.name = "run_dir", .kind = KEY_PATH, AT(config, run_dir), .dflt = "/run/tidegate",
 	 .help = "control and metrics sockets"},
 	{.name = "state_dir", .kind = KEY_PATH, AT(config, state_dir), .dflt = "/var/lib/tidegate",
+	 .effect = AT_START,
 	 .help = "state that outlives a restart, and journals"},
 	{.name = "bpf_dir", .kind = KEY_PATH, AT(config, bpf_dir), .dflt = "/sys/fs/bpf/tidegate",
+	 .effect = AT_START,
 	 .help = "where programs, maps and links are pinned"},
-	{.name = "cgroup_root", .kind = KEY_PATH, AT(config, cgroup_root),
+	{.name = "cgroup_root", .kind = KEY_PATH, AT(config, cgroup_root), .effect = AT_START,
 	 .help = "mount point of cgroup v2; without it found in the mount table"},
 	{.name = "bpf", .kind = KEY_ENUM, AT(config, bpf), .words = bpf_words, .dflt = "auto",
+	 .effect = AT_START,
 	 .help = "on: refuse to start without BPF; off: listeners only; auto: on where permitted"},
 	{.name = "metrics_listen", .kind = KEY_STRING, AT(config, metrics_listen),
 	 .help = "loopback address:port of the metrics, besides their AF_UNIX socket"},
@@ -490,7 +493,8 @@ static const struct cfg_section daemon_section = SECTION("daemon", daemon_keys);
 
 static const struct cfg_key recording_keys[] = {
 	{.name = "dir", .kind = KEY_PATH, AT(config, record_dir),
-	 .dflt = "/var/lib/tidegate/recordings", .help = "where recordings are kept"},
+	 .dflt = "/var/lib/tidegate/recordings", .effect = AT_START,
+	 .help = "where recordings are kept"},
 	{.name = "durability", .kind = KEY_ENUM, AT(config, durability), .words = durability_words,
 	 .dflt = "process",
 	 .help = "what a recording survives before a command goes on: a kill of the daemon "
@@ -498,6 +502,7 @@ static const struct cfg_key recording_keys[] = {
 	{.name = "required", .kind = KEY_BOOL, AT(config, record_required), .dflt = "true",
 	 .help = "a session that cannot be recorded is ended"},
 	{.name = "journal", SIZE(4 * MIB, 4 * GIB), AT(config, journal_bytes), .dflt = "64MiB",
+	 .effect = WITH_WORKERS,
 	 .help = "size of each worker's journal"},
 };
 static const struct cfg_section recording_section = SECTION("recording", recording_keys);

@@ -33,10 +33,19 @@ enum key_kind {
 	KEY_REFUSED,  /* known, but not to be written: help says what to do instead */
 };
 
+/* When a daemon that runs takes a new value over. What comes later does the earlier, too. */
+enum key_effect {
+	AT_RELOAD,
+	WITH_WORKERS, /* which a reload replaces */
+	AT_UPGRADE,   /* `tidegate daemon upgrade` */
+	AT_START,
+};
+
 struct cfg_key {
 	const char *name;
 	const char *also; /* another spelling that is accepted */
 	enum key_kind kind;
+	enum key_effect effect;
 	bool required;
 	uint32_t off, off_n;
 	uint64_t min, max;

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/buf.h"
+#include "config/cfgheld.h"
 #include "config/cfgload.h"
 
 enum { ARENA_MAX = 64 << 20 };
@@ -134,7 +135,8 @@ int config_parse(struct slice text, const char *name, struct config **ret, struc
 		arena_init(&l->tmp, ARENA_MAX);
 		l->c = c;
 		c->file = arena_strdup(&c->arena, slice_str(name));
-		rc = c->file ? load(l, text, name) : -ENOMEM;
+		c->held = arena_alloc(&c->arena, sizeof(*c->held));
+		rc = c->file && c->held ? load(l, text, name) : -ENOMEM;
 		if (rc == -EINVAL)
 			print_errors(l, name, error);
 		else if (rc)

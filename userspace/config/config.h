@@ -113,12 +113,12 @@ struct cfg_target {
 struct config {
 	struct arena arena;
 	const char *file;
+	struct cfg_held *held; /* cfgheld.h */
 	uint32_t workers; /* default: online CPUs */
 	const char *user; /* "tidegate" */
 	const char *run_dir, *state_dir, *record_dir, *bpf_dir, *cgroup_root;
 	const char *metrics_listen; /* "127.0.0.1:9187" or NULL */
-	const char *admin_group;    /* may use the control socket, or NULL */
-	const char *log_level;
+	const char *admin_group, *log_level; /* who may use the control socket, or NULL */
 	enum bpf_mode bpf;
 	enum durability durability;
 	uint32_t netns_max;   /* network namespaces of one agent with listeners; default 256 */

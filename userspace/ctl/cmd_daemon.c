@@ -28,6 +28,7 @@ static int do_upgrade(struct ctl *c, int argc, char **argv)
 }
 
 static const struct ctl_cmd cmds[] = {
+	{"reload", policy_reload, "", "read the configuration again, as `tidegate policy reload`"},
 	{"upgrade", do_upgrade, "", "go on with the binary that is installed now; sessions stay"},
 };
 

@@ -130,7 +130,23 @@ static int do_show(struct ctl *c, int argc, char **argv)
 	return rc;
 }
 
-static int do_reload(struct ctl *c, int argc, char **argv)
+/* What of the file is not in effect, a line each. */
+static void print_pending(const json_t *list)
+{
+	const json_t *e;
+	size_t i;
+
+	json_array_foreach((json_t *)(uintptr_t)list, i, e)
+	{
+		const char *text = json_string_value(json_object_get(e, "text"));
+
+		(void)fputs("not in effect: ", stdout);
+		out_escaped(slice_str(text));
+		(void)putchar('\n');
+	}
+}
+
+int policy_reload(struct ctl *c, int argc, char **argv)
 {
 	const char *digest;
 	json_t *o;
@@ -148,6 +164,8 @@ static int do_reload(struct ctl *c, int argc, char **argv)
 			 json_is_true(json_object_get(o, "changed")) ? "reloaded"
 								     : "nothing changed",
 			 digest ? digest : "-");
+	if (!c->json)
+		print_pending(json_object_get(o, "pending"));
 	json_decref(o);
 	return rc;
 }
@@ -171,7 +189,7 @@ static const struct ctl_cmd cmds[] = {
 	{"check", do_check, "[FILE]", "is the configuration valid? prints all errors"},
 	{"explain", do_explain, "AGENT TARGET SQL", "what would be decided, and by which rule"},
 	{"test", do_test, "FILE", "run a file of cases, see tidegate(8)"},
-	{"reload", do_reload, "", "make the daemon read its configuration again"},
+	{"reload", policy_reload, "", "make the daemon read its configuration again"},
 };
 
 int cmd_policy(struct ctl *c, int argc, char **argv)

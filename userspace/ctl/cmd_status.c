@@ -255,6 +255,20 @@ static void print_warnings(const json_t *warnings)
 	}
 }
 
+/* What the file says and the daemon does not do. */
+static void print_pending(const json_t *list)
+{
+	const json_t *e;
+	size_t i;
+
+	json_array_foreach((json_t *)(uintptr_t)list, i, e)
+	{
+		label(i ? "" : "not yet");
+		put(json_object_get(e, "text"));
+		(void)putchar('\n');
+	}
+}
+
 /* Always a line, as somebody who reads "all is well" must not forget them. */
 static void print_gaps(const json_t *gaps)
 {
@@ -329,6 +343,7 @@ static void print_status(const json_t *s)
 	print_namespaces(json_object_get(s, "namespaces"));
 	print_accelerator(json_object_get(s, "accelerator"));
 	print_warnings(json_object_get(s, "warnings"));
+	print_pending(json_object_get(s, "pending"));
 	print_gaps(json_object_get(s, "gaps"));
 	print_counters("\nRefused, ended or replaced since the start:",
 		       json_object_get(s, "counters"), false);

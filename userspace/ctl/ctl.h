@@ -231,6 +231,7 @@ int cmd_grant(struct ctl *c, int argc, char **argv);
 int cmd_link(struct ctl *c, int argc, char **argv);
 int cmd_map(struct ctl *c, int argc, char **argv);
 int cmd_policy(struct ctl *c, int argc, char **argv);
+int policy_reload(struct ctl *c, int argc, char **argv); /* `daemon reload`, too */
 int cmd_prog(struct ctl *c, int argc, char **argv);
 int cmd_recording(struct ctl *c, int argc, char **argv);
 int cmd_session(struct ctl *c, int argc, char **argv);

@@ -23,7 +23,7 @@ static const struct ctl_cmd objects[] = {
 	{"recording", cmd_recording, "", "what sessions did, from their files"},
 	{"audit", cmd_audit, "", "what operators did, and what was noticed of others"},
 	{"policy", cmd_policy, "", "check, test and explain the configuration"},
-	{"daemon", cmd_daemon, "", "the daemon itself: upgrade it in place"},
+	{"daemon", cmd_daemon, "", "the daemon itself: reload its file, upgrade it in place"},
 	{"map", cmd_map, "", "the pinned BPF maps"},
 	{"prog", cmd_prog, "", "the pinned BPF programs"},
 	{"link", cmd_link, "", "where the programs are attached"},

@@ -26,5 +26,6 @@ struct config *childconf_take(int fd)
 	}
 	buf_done(&error);
 	(void)close(fd);
+	log_configure(cfg->log_level);
 	return cfg;
 }

@@ -24,6 +24,7 @@
 #include "daemon/parent.h"
 #include "daemon/plugin.h"
 #include "daemon/sandbox.h"
+#include "daemon/crew.h"
 #include "daemon/upgrade.h"
 #include "kern/kern.h"
 
@@ -34,18 +35,37 @@ enum { FLUSH_MS = 1000, KEYD_LATE_S = 5, NAMED_LATE_S = 20 };
 static const char *const role_names[] = {
 	[ROLE_WORKER] = "worker", [ROLE_KEYD] = "keyd", [ROLE_AUTHD] = "authd", [ROLE_NAMED] = "named"};
 
+enum { ACCOUNT_NAME = 128 };
+
 /* Each role has an account of its own: "tidegate", "tidegate-keyd", "tidegate-authd". */
+static const struct passwd *account_of(const struct config *cfg, enum role role,
+				       char name[ACCOUNT_NAME])
+{
+	if (role == ROLE_WORKER)
+		(void)snprintf(name, ACCOUNT_NAME, "%s", cfg->user);
+	else
+		(void)snprintf(name, ACCOUNT_NAME, "%s-%s", cfg->user, role_names[role]);
+	return getpwnam(name);
+}
+
+int children_accounts(const struct config *cfg, struct buf *error)
+{
+	char name[ACCOUNT_NAME];
+
+	for (unsigned role = 0; role < ARRAY_SIZE(role_names); role++) {
+		if (account_of(cfg, (enum role)role, name))
+			continue;
+		(void)!buf_printf(error, "there is no user %s (daemon.user is %s)", name, cfg->user);
+		return -ENOENT;
+	}
+	return 0;
+}
+
 static int find_account(const struct child *c, uid_t *ret_uid, gid_t *ret_gid)
 {
-	const char *base = c->p->cfg->user;
-	char name[128];
-	struct passwd *pw;
+	char name[ACCOUNT_NAME];
+	const struct passwd *pw = account_of(c->p->cfg, c->role, name);
 
-	if (c->role == ROLE_WORKER)
-		(void)snprintf(name, sizeof(name), "%s", base);
-	else
-		(void)snprintf(name, sizeof(name), "%s-%s", base, role_names[c->role]);
-	pw = getpwnam(name);
 	if (!pw) {
 		log_error("there is no user %s: create it (systemd-sysusers, or `useradd "
 			  "--system --no-create-home --shell /usr/sbin/nologin %s`)",
@@ -79,10 +99,11 @@ static NORETURN void become(const struct child *c, int fd, uid_t uid, gid_t gid)
 {
 	static char path[] = "PATH=/usr/bin:/bin", journal[] = "JOURNAL_STREAM=1",
 		    asan[] = "ASAN_OPTIONS=detect_leaks=0", program[] = "tidegated",
-		    opt_role[] = "--role", opt_name[] = "--name", opt_log[] = "--log";
+		    opt_role[] = "--role", opt_name[] = "--name", opt_log[] = "--log", opt_first[] = "--log-first";
 	char *envp[3] = {path, NULL, NULL};
 	char role[16], name[16], level[16];
-	char *argv[] = {program, opt_role, role, opt_name, name, opt_log, level, NULL};
+	char *argv[] = {program, opt_role, role, opt_name, name,
+			log_level_kept() ? opt_log : opt_first, level, NULL};
 	static const char *const levels[] = {"error", "warning", "notice", "info", "debug"};
 	sigset_t none;
 
@@ -124,6 +145,8 @@ static void send_init(struct child *c, uid_t uid, gid_t gid)
 		ipc_put_u32(c->ipc, uid);
 		ipc_put_u32(c->ipc, gid);
 	}
+	if (c->role == ROLE_KEYD) /* its configuration may name one that takes a restart */
+		ipc_put_str(c->ipc, c->p->cfg->state_dir);
 	if (c->role == ROLE_NAMED) {
 		ipc_put_fd(c->ipc, c->stats_fd);
 		if (c->p->kern) {
@@ -146,7 +169,7 @@ void child_send_config(struct child *c)
 		learned_tell(c);
 }
 
-static int start(struct child *c)
+int child_start(struct child *c)
 {
 	int fds[2], rc;
 	uid_t uid;
@@ -191,28 +214,15 @@ static void on_restart(uv_timer_t *t)
 
 	if (c->p->stopping)
 		return;
-	if (start(c)) {
-		log_error("%s cannot be started again", c->name);
+	if (child_start(c)) {
+		log_error("%s cannot be started", c->name);
 		(void)uv_timer_start(&c->restart, on_restart, RESTART_MAX_MS, 0);
 	}
 }
 
-static void journal_path(const struct parent *p, uint32_t index, char *dst, size_t cap)
+void child_start_late(struct child *c)
 {
-	(void)snprintf(dst, cap, "%s/journal-%u", p->cfg->state_dir, index);
-}
-
-/* Its journal is not needed: the slot is free. */
-static void release(struct child *c)
-{
-	char path[512];
-
-	journal_path(c->p, c->index, path, sizeof(path));
-	(void)unlink(path);
-	if (c->journal_fd >= 0)
-		close(c->journal_fd);
-	c->journal_fd = -1;
-	c->retired = c->told = false;
+	on_restart(&c->restart);
 }
 
 /* Some are gone: their sessions are over, and they are started again. */
@@ -225,7 +235,7 @@ static void died(struct child *c, int status)
 	bool clean = c->retired && (c->role != ROLE_WORKER || (WIFEXITED(status) && WEXITSTATUS(status) == 0));
 
 	if (clean)
-		log_info("%s of the binary before has ended", c->name);
+		log_info("%s of before has ended", c->name);
 	else if (WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS)
 		log_error("%s used a system call that its sandbox forbids", c->name);
 	else if (WIFSIGNALED(status))
@@ -263,7 +273,7 @@ static void died(struct child *c, int status)
 		return;
 	}
 	if (clean && !c->norphans) {
-		release(c);
+		crew_release(c);
 		return;
 	}
 	if (p->stopping)
@@ -322,36 +332,7 @@ void child_add_orphan(struct child *c, const struct uuid *session, uint16_t reas
 	c->orphans = list;
 }
 
-static int open_journal(struct child *c)
-{
-	const struct config *cfg = c->p->cfg;
-	char path[512];
-	struct stat st;
-	int fd, rc;
-
-	journal_path(c->p, c->index, path, sizeof(path));
-	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-	if (fd < 0 || fstat(fd, &st)) {
-		rc = -errno;
-		log_error("%s: %s", path, strerror(-rc));
-		return rc;
-	}
-	/* A journal that holds tails keeps its size. */
-	if (st.st_size == 0) {
-		rc = posix_fallocate(fd, 0, (off_t)cfg->journal_bytes);
-		if (rc) {
-			log_error("%s: cannot reserve %llu bytes: %s", path,
-				  (unsigned long long)cfg->journal_bytes, strerror(rc));
-			(void)unlink(path);
-			close(fd);
-			return -rc;
-		}
-	}
-	c->journal_fd = fd;
-	return 0;
-}
-
-static int map_stats(struct child *c)
+int child_map_stats(struct child *c)
 {
 	c->stats = mmap(NULL, STATS_BYTES, PROT_READ, MAP_SHARED, c->stats_fd, 0);
 	return c->stats == MAP_FAILED ? -errno : 0;
@@ -360,10 +341,10 @@ static int map_stats(struct child *c)
 static int open_stats(struct child *c)
 {
 	c->stats_fd = memfd_shared("tidegate-stats", STATS_BYTES);
-	return c->stats_fd < 0 ? c->stats_fd : map_stats(c);
+	return c->stats_fd < 0 ? c->stats_fd : child_map_stats(c);
 }
 
-static void init(struct parent *p, struct child *c, enum role role, uint32_t index)
+void child_init(struct parent *p, struct child *c, enum role role, uint32_t index)
 {
 	*c = (struct child){.p = p,
 			    .role = role,
@@ -378,36 +359,10 @@ static void init(struct parent *p, struct child *c, enum role role, uint32_t ind
 	(void)uv_timer_init(&p->loop, &c->restart);
 }
 
-static int prepare(struct parent *p, struct child *c, enum role role, uint32_t index)
+int child_prepare(struct parent *p, struct child *c, enum role role, uint32_t index)
 {
-	init(p, c, role, index);
+	child_init(p, c, role, index);
 	return role == ROLE_WORKER || role == ROLE_NAMED ? open_stats(c) : 0;
-}
-
-/* As many slots as workers are wanted, and up to the last journal that an earlier run left. */
-static uint32_t count_slots(const struct parent *p)
-{
-	uint32_t n = p->cfg->workers < WORKERS_MAX ? p->cfg->workers : WORKERS_MAX;
-	char path[512];
-
-	for (uint32_t i = n; i < WORKER_SLOTS; i++) {
-		journal_path(p, i, path, sizeof(path));
-		if (access(path, F_OK) == 0)
-			n = i + 1;
-	}
-	return n;
-}
-
-/* After a clean stop: journals that were only kept for their tails, and have none. */
-void children_tidy(const struct parent *p)
-{
-	char path[512];
-
-	for (uint32_t i = p->cfg->workers; i < p->nworkers; i++) {
-		journal_path(p, i, path, sizeof(path));
-		if (p->workers[i].journal_fd >= 0 && p->workers[i].stats->journal.slots_used == 0)
-			(void)unlink(path);
-	}
 }
 
 /* Something is to be asked of, or verified by the keys of, somebody elsewhere. */
@@ -420,40 +375,17 @@ static bool wants_authd(const struct config *c)
 	return wants;
 }
 
-/* Those with a journal: more than are wanted are there only to complete recordings. */
-static int start_slot(struct child *c)
-{
-	char path[512];
-	int rc;
-
-	journal_path(c->p, c->index, path, sizeof(path));
-	c->retired = c->index >= c->p->cfg->workers;
-	if (c->retired && access(path, F_OK))
-		return 0;
-	rc = open_journal(c);
-	return rc ? rc : start(c);
-}
-
 int children_start(struct parent *p)
 {
-	int rc = prepare(p, &p->keyd, ROLE_KEYD, 0);
+	int rc = child_prepare(p, &p->keyd, ROLE_KEYD, 0);
 
-	p->nworkers = count_slots(p);
 	if (!rc)
-		rc = prepare(p, &p->authd, ROLE_AUTHD, 0);
+		rc = child_prepare(p, &p->authd, ROLE_AUTHD, 0);
 	if (!rc)
-		rc = prepare(p, &p->named, ROLE_NAMED, 0);
-	for (uint32_t i = 0; !rc && i < p->nworkers; i++)
-		rc = prepare(p, &p->workers[i], ROLE_WORKER, i);
+		rc = child_prepare(p, &p->named, ROLE_NAMED, 0);
 	if (!rc)
-		rc = start(&p->keyd);
-	if (!rc && wants_authd(p->cfg))
-		rc = start(&p->authd);
-	if (!rc && learned_needed(p))
-		rc = start(&p->named);
-	for (uint32_t i = 0; !rc && i < p->nworkers; i++)
-		rc = start_slot(&p->workers[i]);
-	return rc;
+		rc = crew_open(p);
+	return rc ? rc : children_start_new(p);
 }
 
 void children_config(struct parent *p)
@@ -467,11 +399,11 @@ void children_config(struct parent *p)
 	child_send_config(&p->keyd);
 	if (p->authd.ipc)
 		child_send_config(&p->authd);
-	else if (wants_authd(p->cfg) && !p->authd.pid && start(&p->authd))
+	else if (wants_authd(p->cfg) && !p->authd.pid && child_start(&p->authd))
 		log_error("authd cannot be started");
 	if (p->named.ipc)
 		child_send_config(&p->named);
-	else if (learned_needed(p) && !p->named.pid && start(&p->named))
+	else if (learned_needed(p) && !p->named.pid && child_start(&p->named))
 		log_error("named cannot be started");
 }
 
@@ -492,57 +424,6 @@ bool children_gone(const struct parent *p)
 	return true;
 }
 
-/* ---------------------------------------------------------------- upgrades */
-
-static void unreserve(struct child *c)
-{
-	if (!c->next)
-		return;
-	c->next = false;
-	release(c);
-}
-
-void children_unreserve(struct parent *p)
-{
-	for (uint32_t i = 0; i < p->nworkers; i++)
-		unreserve(&p->workers[i]);
-}
-
-static int reserve(struct child *c)
-{
-	int rc = open_journal(c);
-
-	c->next = rc == 0;
-	return rc;
-}
-
-int children_reserve(struct parent *p, struct buf *error)
-{
-	uint32_t want = p->cfg->workers < WORKERS_MAX ? p->cfg->workers : WORKERS_MAX;
-	int rc = 0;
-
-	for (uint32_t i = 0; !rc && want && i < WORKER_SLOTS; i++) {
-		struct child *c = &p->workers[i];
-
-		if (i == p->nworkers) {
-			rc = prepare(p, c, ROLE_WORKER, i);
-			p->nworkers += rc == 0;
-		}
-		if (rc || c->pid || c->journal_fd >= 0)
-			continue;
-		rc = reserve(c);
-		want -= rc == 0;
-	}
-	if (rc)
-		(void)!buf_printf(error, "there is no room for the journals of new workers: %s",
-				  strerror(-rc));
-	else if (want)
-		(void)!buf_printf(error, "too many workers of binaries before still have sessions");
-	if (rc || want)
-		children_unreserve(p);
-	return rc ? rc : want ? -EBUSY : 0;
-}
-
 bool children_flushed(struct parent *p)
 {
 	bool all = true;
@@ -557,183 +438,20 @@ bool children_flushed(struct parent *p)
 	return all;
 }
 
-static json_t *save_one(struct hand *h, const struct child *c, uint64_t key)
-{
-	json_t *o = json_object(), *orphans = json_array();
-
-	hand_put_u64(h, o, "key", key);
-	hand_put_u64(h, o, "role", c->role);
-	hand_put_u64(h, o, "pid", c->ipc ? (uint64_t)c->pid : 0);
-	hand_put_u64(h, o, "types", c->ipc ? ipc_known(c->ipc) : 0);
-	hand_put_fd(h, o, "ipc", c->ipc ? ipc_fd(c->ipc) : -1);
-	hand_put_bool(h, o, "ready", c->ready);
-	hand_put_bool(h, o, "told", c->told);
-	hand_put_bool(h, o, "next", c->next);
-	hand_put_u64(h, o, "restarts", c->restarts);
-	hand_put_u64(h, o, "started", c->started_boot_ns);
-	hand_put_fd(h, o, "stats", c->stats_fd);
-	hand_put_fd(h, o, "journal", c->journal_fd);
-	for (size_t i = 0; i < c->norphans; i++) {
-		json_t *one = json_object();
-
-		hand_put_slice(h, one, "session",
-			       slice_of(c->orphans[i].session.b, sizeof(c->orphans[i].session.b)));
-		hand_put_u64(h, one, "reason", c->orphans[i].reason);
-		(void)json_array_append_new(orphans, one);
-	}
-	hand_put(h, o, "orphans", orphans);
-	return o;
-}
-
-enum { KEY_KEYD, KEY_AUTHD, KEY_NAMED, KEY_OLD };
-
-void children_save(struct parent *p, struct hand *h, json_t *root)
-{
-	json_t *workers = json_array(), *others = json_array();
-
-	for (uint32_t i = 0; i < p->nworkers; i++)
-		(void)json_array_append_new(workers, save_one(h, &p->workers[i], i));
-	if (p->keyd.ipc)
-		(void)json_array_append_new(others, save_one(h, &p->keyd, KEY_KEYD));
-	if (p->authd.ipc)
-		(void)json_array_append_new(others, save_one(h, &p->authd, KEY_AUTHD));
-	if (p->named.ipc)
-		(void)json_array_append_new(others, save_one(h, &p->named, KEY_NAMED));
-	for (size_t i = 0; i < OLD_MAX; i++)
-		if (p->old[i].ipc)
-			(void)json_array_append_new(others, save_one(h, &p->old[i], KEY_OLD + i));
-	hand_put(h, root, "workers", workers);
-	hand_put(h, root, "others", others);
-	hand_put_fd(h, root, "named_stats", p->named.stats_fd);
-}
-
-uint64_t child_key(const struct child *c)
-{
-	return c == &c->p->authd ? KEY_AUTHD : KEY_OLD + (uint64_t)(c - c->p->old);
-}
-
-struct child *child_by_key(struct parent *p, uint64_t key)
-{
-	for (size_t i = 0; i < OLD_MAX; i++)
-		if (p->old[i].ipc && p->old[i].hand_key == key)
-			return &p->old[i];
-	return NULL;
-}
-
-struct child *child_by_slot(struct parent *p, struct hand *h, uint64_t slot)
-{
-	if (slot < p->nworkers)
-		return &p->workers[slot];
-	hand_fail(h, "slot");
-	return NULL;
-}
-
-static void take_orphans(struct child *c, struct hand *h, const json_t *o)
-{
-	json_t *one;
-	size_t i;
-
-	json_array_foreach(hand_list(h, o, "orphans"), i, one)
-	{
-		struct uuid u;
-
-		hand_bytes(h, one, "session", u.b, sizeof(u.b));
-		child_add_orphan(c, &u, (uint16_t)hand_u64(h, one, "reason"));
-	}
-}
-
-static void take_process(struct child *c, struct hand *h, const json_t *o)
-{
-	int fd = hand_fd(h, o, "ipc");
-
-	c->pid = (pid_t)hand_u64(h, o, "pid");
-	c->ready = hand_bool(h, o, "ready");
-	c->told = hand_bool(h, o, "told");
-	c->restarts = (uint32_t)hand_u64(h, o, "restarts");
-	c->started_boot_ns = hand_u64(h, o, "started");
-	if (fd < 0)
-		return;
-	if (ipc_new(&c->p->loop, fd, &route_ops, c, &c->ipc)) {
-		close(fd);
-		hand_fail(h, "ipc");
-		return;
-	}
-	ipc_limit(c->ipc, (uint32_t)hand_u64(h, o, "types"));
-}
-
-static void take_worker(struct parent *p, struct hand *h, const json_t *o)
-{
-	uint32_t slot = (uint32_t)hand_u64(h, o, "key");
-	struct child *c = &p->workers[slot];
-
-	if (slot != p->nworkers || slot >= WORKER_SLOTS) {
-		hand_fail(h, "slot");
-		return;
-	}
-	init(p, c, ROLE_WORKER, slot);
-	p->nworkers++;
-	c->stats_fd = hand_fd(h, o, "stats");
-	c->journal_fd = hand_fd(h, o, "journal");
-	c->next = hand_bool(h, o, "next");
-	c->retired = c->journal_fd >= 0 && !c->next;
-	if (c->stats_fd < 0 || map_stats(c))
-		hand_fail(h, "stats");
-	take_process(c, h, o);
-	take_orphans(c, h, o);
-}
-
-/* Without room for it: what it was asked is asked anew. */
-static void take_other(struct parent *p, struct hand *h, const json_t *o)
-{
-	for (size_t i = 0; i < OLD_MAX; i++) {
-		struct child *c = &p->old[i];
-
-		if (c->pid)
-			continue;
-		init(p, c, (enum role)hand_u64(h, o, "role"), ROUTE_OLD + (uint32_t)i);
-		c->retired = true;
-		c->hand_key = (uint8_t)hand_u64(h, o, "key");
-		take_process(c, h, o);
-		c->told = true;
-		return;
-	}
-	(void)kill((pid_t)hand_u64(h, o, "pid"), SIGTERM);
-	close(hand_fd(h, o, "ipc"));
-}
-
-void children_take(struct parent *p, struct hand *h, const json_t *root)
-{
-	json_t *o;
-	size_t i;
-
-	init(p, &p->keyd, ROLE_KEYD, 0);
-	init(p, &p->authd, ROLE_AUTHD, 0);
-	init(p, &p->named, ROLE_NAMED, 0);
-	/* Both count in it for the moment that the named of before still has answers to give. */
-	p->named.stats_fd = hand_fd(h, root, "named_stats");
-	if (p->named.stats_fd < 0 || map_stats(&p->named))
-		hand_fail(h, "named_stats");
-	p->taken_boot_ns = clock_boot_ns();
-	json_array_foreach(hand_list(h, root, "workers"), i, o)
-		take_worker(p, h, o);
-	json_array_foreach(hand_list(h, root, "others"), i, o)
-		take_other(p, h, o);
-}
-
 int children_start_new(struct parent *p)
 {
-	int rc = start(&p->keyd);
+	int rc = child_start(&p->keyd);
 
 	if (!rc && wants_authd(p->cfg))
-		rc = start(&p->authd);
+		rc = child_start(&p->authd);
 	if (!rc && learned_needed(p))
-		rc = start(&p->named);
+		rc = child_start(&p->named);
 	for (uint32_t i = 0; !rc && i < p->nworkers; i++) {
 		struct child *c = &p->workers[i];
 
 		c->next = false;
 		if (!c->pid && c->journal_fd >= 0)
-			rc = start(c);
+			rc = child_start(c);
 	}
 	return rc;
 }

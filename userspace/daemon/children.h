@@ -11,11 +11,23 @@ void children_config(struct parent *p);
 void child_send_config(struct child *c);
 void children_stop(struct parent *p);
 bool children_gone(const struct parent *p);
-void children_tidy(const struct parent *p);
+/* 0, or -ENOENT and @error: an account that children of this configuration need does not exist. */
+MUST_CHECK int children_accounts(const struct config *cfg, struct buf *error);
 /* Uids that the children run as, as far as their accounts exist; returns how many. */
 size_t children_uids(const struct parent *p, uint32_t *uids, size_t cap);
+/* The worker, which is up, is to complete a recording if that is still to be done. */
+struct orphan;
+void child_adopt(struct child *c, const struct orphan *o);
 /* The worker is to complete a recording once it is up. */
 void child_add_orphan(struct child *c, const struct uuid *session, uint16_t reason);
+/* --- for crew.c and children_hand.c */
+void child_init(struct parent *p, struct child *c, enum role role, uint32_t index);
+/* The same, with the memory that it counts in. */
+MUST_CHECK int child_prepare(struct parent *p, struct child *c, enum role role, uint32_t index);
+MUST_CHECK int child_map_stats(struct child *c);
+MUST_CHECK int child_start(struct child *c);
+/* If it cannot be started, that is said, and tried again. */
+void child_start_late(struct child *c);
 /* --- for upgrades */
 struct hand;
 /* Slots, journals and stats for as many new workers as are configured: 0, or all as it was. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The control socket: who may talk, framing, and clients that follow. See tidegate_ctl.h. */
 #include <errno.h>
+#include <fcntl.h>
 #include <grp.h>
 #include <pwd.h>
 #include <sys/socket.h>
@@ -9,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "daemon/adminsock.h"
 #include "daemon/hand.h"
 #include "daemon/registry.h"
 #include "daemon/parent.h"
@@ -383,6 +385,11 @@ int control_listen(const char *dir, const char *name, mode_t mode, const char *g
 	return fd;
 }
 
+mode_t control_mode(const struct config *c)
+{
+	return c->admin_group ? 0660 : 0600;
+}
+
 static int watch(struct parent *p)
 {
 	control_poll.data = p;
@@ -394,8 +401,8 @@ static int watch(struct parent *p)
 int control_start(struct parent *p)
 {
 	list_init(&p->clients);
-	p->control_fd = control_listen(p->cfg->run_dir, TG_CTL_SOCKET,
-				       p->cfg->admin_group ? 0660 : 0600, p->cfg->admin_group);
+	p->control_fd = control_listen(p->cfg->run_dir, TG_CTL_SOCKET, control_mode(p->cfg),
+				       p->cfg->admin_group);
 	if (p->control_fd < 0)
 		return p->control_fd;
 	return watch(p);
@@ -409,6 +416,33 @@ void control_stop(struct parent *p)
 	(void)unlink(path);
 	(void)snprintf(path, sizeof(path), "%s/%s", p->cfg->run_dir, TG_CTL_METRICS);
 	(void)unlink(path);
+}
+
+/* ----------------------------------------------------------------- reloads */
+
+void control_use(struct parent *p, int fd)
+{
+	(void)uv_poll_stop(&control_poll);
+	(void)dup3(fd, p->control_fd, O_CLOEXEC);
+	close(fd);
+	(void)uv_poll_start(&control_poll, UV_READABLE, on_control);
+}
+
+void control_recheck(struct parent *p)
+{
+	list_each(it, &p->clients) {
+		struct ctl_client *c = container_of(it, struct ctl_client, link);
+		struct ucred cred;
+		socklen_t len = sizeof(cred);
+
+		/* Whose request this is gets its answer. */
+		if (c->allowed && (getsockopt(c->fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) ||
+				   !may_use(p, &cred))) {
+			c->allowed = false;
+			if (c->following)
+				client_close(c);
+		}
+	}
 }
 
 /* ---------------------------------------------------------------- upgrades */

@@ -12,6 +12,7 @@
 #include "daemon/integrity.h"
 #include "daemon/learned.h"
 #include "daemon/registry.h"
+#include "daemon/reload.h"
 #include "daemon/netns.h"
 #include "daemon/accel.h"
 #include "daemon/parent.h"
@@ -382,8 +383,8 @@ static json_t *op_policy_reload(struct call *c)
 	buf_done(&error);
 	if (rc)
 		return NULL;
-	return json_pack("{s:s, s:b}", "digest", policy_digest(c->p->cfg->policy), "changed",
-			 changed);
+	return json_pack("{s:s, s:b, s:o}", "digest", policy_digest(c->p->cfg->policy), "changed",
+			 changed, "pending", reload_pending_json(c->p));
 }
 
 static json_t *op_daemon_upgrade(struct call *c)
@@ -586,7 +587,7 @@ static json_t *op_status(struct call *c)
 	}
 	if (p->cfg->idp)
 		idp = idp_json(p);
-	return json_pack("{s:s, s:i, s:o, s:I, s:o, s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:s, s:i, s:o}", "version",
+	return json_pack("{s:s, s:i, s:o, s:I, s:o, s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:s, s:i, s:o, s:o}", "version",
 			 TIDEGATE_VERSION, "pid", (int)getpid(), "since", when(p->since_wall_ns),
 			 "uptime_ms",
 			 (json_int_t)((clock_wall_ns() - p->since_wall_ns) / 1000000), "workers",
@@ -596,7 +597,7 @@ static json_t *op_status(struct call *c)
 			 warnings_json(p), "gaps", gaps_json(p), "targets_off", off, "accelerator", accel_json(p),
 			 "integrity", integrity_json(p), "approvals", ways_json(p), "receipt_key",
 			 p->receipt_key, "upgrades", (int)p->upgrades, "upgraded",
-			 when(p->upgraded_wall_ns));
+			 when(p->upgraded_wall_ns), "pending", reload_pending_json(p));
 }
 
 static const struct {

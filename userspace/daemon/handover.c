@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /* The parent's state as a whole, and the start of the binary that goes on with it. */
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "config/cfgheld.h"
 #include "daemon/accel.h"
 #include "daemon/audit.h"
 #include "daemon/children.h"
@@ -22,6 +24,7 @@
 #include "daemon/netns.h"
 #include "daemon/receipts.h"
 #include "daemon/registry.h"
+#include "daemon/reload.h"
 #include "daemon/upgrade.h"
 #include "daemon/whois.h"
 #include "kern/kern.h"
@@ -76,10 +79,34 @@ bool handover_accepts(const char *spec, char *why, size_t cap)
 	return !what;
 }
 
-static int check(const char *spec, int cfg_fd, struct buf *error)
+/* As the binary that comes will have it. */
+static int check_config(struct config **ret, struct buf *error)
+{
+	static const char name[] = "the configuration in force";
+	struct config *start = NULL;
+	int rc = reload_parse(HANDOVER_CFG_FD, name, ret, error);
+
+	if (rc) {
+		if (!error->n)
+			(void)!buf_printf(error, "the configuration: %s", strerror(-rc));
+		return rc;
+	}
+	/* A binary from before there was one does not give it. */
+	if (fcntl(HANDOVER_START_FD, F_GETFD) < 0)
+		return 0;
+	rc = reload_parse(HANDOVER_START_FD, name, &start, error);
+	if (!rc)
+		rc = config_hold(*ret, start, AT_START);
+	if (start)
+		config_free(start);
+	if (rc)
+		config_free(*ret);
+	return rc;
+}
+
+static int check(const char *spec, struct buf *error)
 {
 	struct config *cfg = NULL;
-	struct slice text;
 	char why[256];
 	int rc;
 
@@ -87,13 +114,12 @@ static int check(const char *spec, int cfg_fd, struct buf *error)
 		(void)!buf_printf(error, "%s", why);
 		return -EPROTO;
 	}
-	rc = memfd_map(cfg_fd, &text);
-	if (rc) {
-		(void)!buf_printf(error, "the configuration: %s", strerror(-rc));
-		return rc;
+	rc = check_config(&cfg, error);
+	if (!rc) {
+		rc = children_accounts(cfg, error);
+		if (rc)
+			config_free(cfg);
 	}
-	rc = config_parse(text, "the configuration in force", &cfg, error);
-	memfd_unmap(text);
 	if (!rc && cfg->bpf != BPF_OFF) {
 		struct kern_paths paths = {.bpf_dir = cfg->bpf_dir, .cgroup_root = cfg->cgroup_root};
 
@@ -106,13 +132,13 @@ static int check(const char *spec, int cfg_fd, struct buf *error)
 	return rc;
 }
 
-int handover_check(const char *spec, int cfg_fd)
+int handover_check(const char *spec)
 {
 	struct buf error;
 	int rc;
 
 	buf_init(&error, 65536);
-	rc = check(spec, cfg_fd, &error);
+	rc = check(spec, &error);
 	if (rc && !error.n)
 		(void)!buf_printf(&error, "%s", strerror(-rc));
 	if (rc)
@@ -144,6 +170,7 @@ static void save_all(struct parent *p, struct hand *h, json_t *root)
 	hand_put_u64(h, root, "handover", HANDOVER_VERSION);
 	hand_put_str(h, root, "version", TIDEGATE_VERSION);
 	hand_put_fd(h, root, "config", p->cfg_fd);
+	hand_put_fd(h, root, "start_config", p->start_fd);
 	hand_put_u64(h, root, "generation", p->generation);
 	hand_put_u64(h, root, "loaded", p->loaded_wall_ns);
 	hand_put_u64(h, root, "since", p->since_wall_ns);
@@ -212,6 +239,10 @@ static void take_numbers(struct parent *p, struct hand *h, const json_t *root)
 		hand_fail(h, "handover");
 	hand_str(h, root, "version", p->version_before, sizeof(p->version_before));
 	p->cfg_fd = hand_fd(h, root, "config");
+	if (hand_has(root, "start_config"))
+		p->start_fd = hand_fd(h, root, "start_config");
+	else if (reload_remember(p))
+		hand_fail(h, "start_config");
 	p->generation = hand_u64(h, root, "generation");
 	p->loaded_wall_ns = hand_u64(h, root, "loaded");
 	p->since_wall_ns = hand_u64(h, root, "since");
@@ -330,9 +361,11 @@ int handover_take(struct parent *p, int fd)
 		rc = failed(&h);
 	}
 	if (!rc)
-		rc = parent_load_text(p, p->cfg_fd, &error);
-	if (!rc)
+		rc = reload_take(p, &error);
+	if (!rc) {
+		log_configure(p->cfg->log_level);
 		rc = parent_make_dirs(p);
+	}
 	if (!rc)
 		parent_start_audit(p);
 	if (!rc)

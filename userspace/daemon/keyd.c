@@ -35,6 +35,7 @@ struct keyd {
 	struct ipc *ipc;
 	struct secret_reader account; /* what it becomes */
 	bool has_account;
+	char *state_dir; /* as the parent has it */
 	struct config *cfg;
 	struct list secrets;
 	struct signer signer;
@@ -121,7 +122,7 @@ static void load_signer(struct keyd *k)
 	static const struct slice text = {.p = (const uint8_t *)"x", .n = 1};
 	uint8_t sig[RECEIPT_SIG];
 	const char *why = "";
-	int err = signer_load(k->cfg->state_dir, &k->signer, &why);
+	int err = signer_load(k->state_dir, &k->signer, &why);
 
 	if (!err && receipt_sign(k->signer.key, text, sig)) {
 		signer_done(&k->signer);
@@ -131,7 +132,7 @@ static void load_signer(struct keyd *k)
 	if (err)
 		log_error("%s/" SIGNER_FILE ": %s: decisions are denied, because no receipt of them "
 			  "can be signed",
-			  k->cfg->state_dir, why);
+			  k->state_dir, why);
 }
 
 static void tell_signer(struct keyd *k)
@@ -507,11 +508,17 @@ static void sign_receipt(struct keyd *k, struct ipc_msg *m)
 
 static void init(struct keyd *k, struct ipc_msg *m)
 {
+	struct slice dir;
+
 	(void)ipc_get_u32(m); /* the index */
 	(void)ipc_get_str(m); /* the role */
 	k->account.uid = ipc_get_u32(m);
 	k->account.gid = ipc_get_u32(m);
+	dir = ipc_get_str(m);
 	k->has_account = ipc_end(m);
+	k->state_dir = strndup((const char *)dir.p, dir.n);
+	if (!k->state_dir)
+		fatal("memory", -ENOMEM);
 }
 
 static void on_message(void *ctx, struct ipc *ipc, struct ipc_msg *m)

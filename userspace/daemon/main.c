@@ -84,6 +84,7 @@ int main(int argc, char **argv)
 		{"name", required_argument, NULL, 'n'},	  {"pin", no_argument, NULL, 'p'},
 		{"handover", required_argument, NULL, 'H'},
 		{"handover-check", required_argument, NULL, 'C'},
+		{"log-first", required_argument, NULL, 'L'}, /* until the configuration is there */
 		{NULL, 0, NULL, 0},
 	};
 	const char *path = TG_CTL_CONFIG, *role = NULL, *name = "child", *spec = NULL;
@@ -98,6 +99,9 @@ int main(int argc, char **argv)
 			path = optarg;
 			break;
 		case 'l':
+			log_keep_level();
+			/* fall through */
+		case 'L':
 			if (log_level_parse(optarg, &level)) {
 				fprintf(stderr, "tidegated: unknown log level %s\n%s", optarg, usage);
 				return 2;
@@ -143,6 +147,6 @@ int main(int argc, char **argv)
 		return check(path);
 	log_init(only_pin ? "pin" : "parent", level);
 	if (spec)
-		return handover_check(spec, HANDOVER_CFG_FD);
+		return handover_check(spec);
 	return only_pin ? parent_pin(path) : parent_main(path, handover ? (int)handover : -1);
 }

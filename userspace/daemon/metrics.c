@@ -4,11 +4,13 @@
  * on a loopback port. Every request gets the same answer; what it says is not read.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/log.h"
+#include "daemon/adminsock.h"
 #include "daemon/hand.h"
 #include "daemon/integrity.h"
 #include "daemon/listeners.h"
@@ -26,7 +28,7 @@ enum {
 	SCRAPERS_MAX = 32,
 };
 
-static uv_poll_t metrics_polls[2];
+static uv_poll_t unix_poll, *tcp_poll;
 
 void parent_reasons(const struct parent *p, uint64_t ret[TG_R_COUNT])
 {
@@ -213,7 +215,7 @@ static void on_metrics(uv_poll_t *h, int status, int events)
 {
 	struct parent *p = h->data;
 	static unsigned nopen[2];
-	bool tcp = h != &metrics_polls[0];
+	bool tcp = h != &unix_poll;
 	int listen_fd = tcp ? p->metrics_tcp : p->metrics_fd;
 	int fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 	int size = ANSWER_ROOM;
@@ -247,6 +249,43 @@ static int watch(struct parent *p, uv_poll_t *h, int fd)
 	return rc ? rc : uv_poll_start(h, UV_READABLE, on_metrics);
 }
 
+/* Takes over @fd; -1: nobody listens. */
+static int watch_tcp(struct parent *p, int fd)
+{
+	int rc = 0;
+
+	p->metrics_tcp = fd;
+	if (fd < 0)
+		return 0;
+	tcp_poll = malloc(sizeof(*tcp_poll));
+	if (tcp_poll)
+		rc = watch(p, tcp_poll, fd);
+	return tcp_poll ? rc : -ENOMEM;
+}
+
+static void tcp_closed(uv_handle_t *h)
+{
+	free(h);
+}
+
+void metrics_use_tcp(struct parent *p, int fd)
+{
+	if (p->metrics_tcp >= 0) {
+		uv_close((uv_handle_t *)tcp_poll, tcp_closed);
+		close(p->metrics_tcp);
+	}
+	if (watch_tcp(p, fd))
+		log_error("metrics: %s is not served", p->cfg->metrics_listen);
+}
+
+void metrics_use(struct parent *p, int fd)
+{
+	(void)uv_poll_stop(&unix_poll);
+	(void)dup3(fd, p->metrics_fd, O_CLOEXEC);
+	close(fd);
+	(void)uv_poll_start(&unix_poll, UV_READABLE, on_metrics);
+}
+
 int metrics_start(struct parent *p)
 {
 	int rc;
@@ -255,16 +294,15 @@ int metrics_start(struct parent *p)
 	p->metrics_fd = control_listen(p->cfg->run_dir, TG_CTL_METRICS, 0660, p->cfg->admin_group);
 	if (p->metrics_fd < 0)
 		return p->metrics_fd;
-	rc = watch(p, &metrics_polls[0], p->metrics_fd);
+	rc = watch(p, &unix_poll, p->metrics_fd);
 	if (rc || !p->cfg->metrics_listen)
 		return rc;
-	p->metrics_tcp = listener_open(p->cfg->metrics_listen);
-	if (p->metrics_tcp < 0) {
-		log_error("metrics: cannot listen on %s: %s", p->cfg->metrics_listen,
-			  strerror(-p->metrics_tcp));
-		return p->metrics_tcp;
+	rc = listener_open(p->cfg->metrics_listen);
+	if (rc < 0) {
+		log_error("metrics: cannot listen on %s: %s", p->cfg->metrics_listen, strerror(-rc));
+		return rc;
 	}
-	return watch(p, &metrics_polls[1], p->metrics_tcp);
+	return watch_tcp(p, rc);
 }
 
 void metrics_save(struct parent *p, struct hand *h, json_t *root)
@@ -282,9 +320,8 @@ int metrics_take(struct parent *p, struct hand *h, const json_t *root)
 	int rc;
 
 	p->metrics_fd = hand_fd(h, o, "unix");
-	p->metrics_tcp = hand_fd(h, o, "tcp");
 	if (p->metrics_fd < 0)
 		return -EBADF;
-	rc = watch(p, &metrics_polls[0], p->metrics_fd);
-	return rc || p->metrics_tcp < 0 ? rc : watch(p, &metrics_polls[1], p->metrics_tcp);
+	rc = watch(p, &unix_poll, p->metrics_fd);
+	return rc ? rc : watch_tcp(p, hand_fd(h, o, "tcp"));
 }

@@ -7,7 +7,6 @@
 #include "daemon/accel.h"
 #include "daemon/parent.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -26,7 +25,9 @@
 #include "daemon/memfd.h"
 #include "daemon/netns.h"
 #include "daemon/receipts.h"
+#include "daemon/reload.h"
 #include "daemon/sdnotify.h"
+#include "daemon/crew.h"
 #include "daemon/sweep.h"
 #include "daemon/tokenlife.h"
 #include "daemon/upgrade.h"
@@ -40,172 +41,14 @@
 enum { TICK_MS = 50, SECOND_TICKS = 20, SWEEP_TICKS = 200 };
 enum { DRAIN_NS_S = 30, TUPLE_AGE_NS_S = 60, FILES_MAX = 1 << 20 };
 
-/* ------------------------------------------------------------ configuration */
-
-static int read_file(const char *path, struct buf *out)
-{
-	int fd = open(path, O_RDONLY | O_CLOEXEC), rc = 0;
-
-	if (fd < 0)
-		return -errno;
-	for (;;) {
-		uint8_t *dst = buf_reserve(out, 65536);
-		ssize_t n = dst ? read(fd, dst, 65536) : -1;
-
-		if (n <= 0) {
-			rc = !dst ? -EFBIG : n < 0 ? -errno : 0;
-			break;
-		}
-		buf_commit(out, (size_t)n);
-	}
-	close(fd);
-	return rc;
-}
-
-/* Parses the file and keeps its exact text for the children. */
-static int load(struct parent *p, struct config **ret, int *ret_fd, struct buf *error)
-{
-	struct buf text;
-	int rc;
-
-	buf_init(&text, 8 << 20);
-	rc = read_file(p->config_path, &text);
-	if (rc)
-		(void)!buf_printf(error, "%s: %s\n", p->config_path, strerror(-rc));
-	else
-		rc = config_parse(buf_slice(&text), p->config_path, ret, error);
-	if (!rc) {
-		*ret_fd = memfd_from("tidegate-config", buf_slice(&text));
-		if (*ret_fd < 0) {
-			rc = *ret_fd;
-			config_free(*ret);
-		}
-	}
-	buf_done(&text);
-	return rc;
-}
-
-int parent_load_text(struct parent *p, int fd, struct buf *error)
-{
-	struct slice text;
-	int rc = memfd_map(fd, &text);
-
-	if (rc)
-		return rc;
-	rc = config_parse(text, p->config_path, &p->cfg, error);
-	memfd_unmap(text);
-	return rc;
-}
-
-/* Each session takes two descriptors of its worker. */
-static void check_limits(const struct parent *p)
-{
-	struct rlimit r;
-	size_t each;
-
-	if (getrlimit(RLIMIT_NOFILE, &r))
-		return;
-	each = worker_fds(min_size(r.rlim_cur, FILES_MAX)) / 2;
-	for (uint32_t i = 0; i < p->cfg->ntargets; i++) {
-		const struct cfg_target *t = &p->cfg->targets[i];
-
-		if (t->max_sessions > each * p->cfg->workers)
-			log_warning("target %s allows %u sessions, but %llu descriptors a process are "
-				    "enough for about %zu in %u workers: raise LimitNOFILE, or lower "
-				    "limits.sessions",
-				    t->name, t->max_sessions, (unsigned long long)r.rlim_cur,
-				    each * p->cfg->workers, p->cfg->workers);
-	}
-}
-
-/* Everything that can fail: with an error, all is as it was. */
-static int put_into_force(struct parent *p, struct config *fresh, struct buf *error)
-{
-	struct config *old = p->cfg;
-	struct buf unused;
-	int rc = listeners_prepare(p, fresh, error);
-
-	if (rc)
-		return rc;
-	p->cfg = fresh;
-	rc = targets_apply(p, error);
-	if (!rc)
-		return 0;
-	/* The old one was in effect a moment ago: it goes back as it was. */
-	buf_init(&unused, 4096);
-	p->cfg = old;
-	(void)!targets_apply(p, &unused);
-	buf_done(&unused);
-	listeners_abort(p);
-	return rc;
-}
-
-int parent_reload(struct parent *p, struct buf *error, bool *ret_changed)
-{
-	struct config *fresh, *old = p->cfg;
-	int fd, rc;
-
-	if (p->stopping) {
-		(void)!buf_printf(error, "the daemon is stopping\n");
-		return -ESHUTDOWN;
-	}
-	rc = load(p, &fresh, &fd, error);
-	if (rc)
-		return rc;
-	rc = put_into_force(p, fresh, error);
-	if (rc) {
-		config_free(fresh);
-		close(fd);
-		return rc;
-	}
-	*ret_changed = strcmp(policy_digest(fresh->policy), policy_digest(old->policy)) != 0;
-	p->generation++;
-	close(p->cfg_fd);
-	p->cfg_fd = fd;
-	p->loaded_wall_ns = clock_wall_ns();
-	check_limits(p);
-	listeners_close_old(p);
-	if (learned_apply(p))
-		log_error("look-ups of agents cannot be steered: they are as before");
-	children_config(p);
-	eventsock_open(p);
-	listeners_open_new(p);
-	netns_reload(p);
-	config_free(old);
-	accel_start(p);
-	log_notice("configuration reloaded: policy %.16s%s", policy_digest(fresh->policy),
-		   *ret_changed ? "" : " (unchanged)");
-	(void)audit_write(p, AUDIT_SYNC, "policy.reload", "{s:s, s:s, s:b}", "file", p->config_path,
-			  "digest", policy_digest(fresh->policy), "changed", *ret_changed);
-	return 0;
-}
-
-static void reload_by_signal(struct parent *p)
-{
-	struct buf error;
-	bool changed;
-
-	buf_init(&error, 65536);
-	if (parent_reload(p, &error, &changed)) {
-		log_error("the configuration is not reloaded, the old one stays in force:");
-		for (struct slice s = buf_slice(&error); s.n;) {
-			const uint8_t *nl = memchr(s.p, '\n', s.n);
-			size_t n = nl ? (size_t)(nl - s.p) : s.n;
-
-			log_error("%.*s", (int)n, (const char *)s.p);
-			s = slice_from(s, n + 1);
-		}
-	}
-	buf_done(&error);
-}
-
 /* ------------------------------------------------------------------ starting */
 
-static int make_dir(const char *path, mode_t mode)
+int parent_make_dir(const char *path, mode_t mode)
 {
 	struct stat st;
 
-	if (mkdir(path, mode) && errno != EEXIST) {
+	/* Not as the umask has it: administrators' group has to get to the control socket. */
+	if (mkdir(path, mode) ? errno != EEXIST : chmod(path, mode) != 0) {
 		log_error("%s: %s", path, strerror(errno));
 		return -errno;
 	}
@@ -220,8 +63,8 @@ int parent_make_dirs(struct parent *p)
 {
 	const struct config *c = p->cfg;
 
-	if (make_dir(c->run_dir, 0755) || make_dir(c->state_dir, 0750) ||
-	    make_dir(c->record_dir, 0750))
+	if (parent_make_dir(c->run_dir, 0755) || parent_make_dir(c->state_dir, 0750) ||
+	    parent_make_dir(c->record_dir, 0750))
 		return -EPERM;
 	p->record_dir = open(c->record_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	return p->record_dir < 0 ? -errno : 0;
@@ -309,6 +152,7 @@ static void on_tick(uv_timer_t *t)
 	targets_tick(p);
 	learned_tick(p);
 	children_tick(p);
+	crew_tick(p);
 	if (p->kern) {
 		(void)!kern_agents_refresh(p->kern);
 		(void)!kern_tuples_sweep(p->kern, TUPLE_AGE_NS_S * 1000000000ull);
@@ -396,27 +240,6 @@ bool recording_finished(int dir, const char *name)
 		(uint32_t)tail[3] << 24) == TG_REC_TABLE_MAGIC;
 }
 
-/* Recordings of a daemon that was killed: one worker completes them. */
-static void find_orphans(struct parent *p)
-{
-	DIR *d = opendir(p->cfg->record_dir);
-	struct dirent *e;
-	struct uuid u;
-
-	while (d && (e = readdir(d))) {
-		size_t n = strlen(e->d_name);
-
-		if (n != UUID_TEXT - 1 + strlen(TG_REC_SUFFIX) ||
-		    strcmp(e->d_name + UUID_TEXT - 1, TG_REC_SUFFIX) != 0 ||
-		    uuid_parse(slice_of(e->d_name, UUID_TEXT - 1), &u))
-			continue;
-		if (!recording_finished(p->record_dir, e->d_name))
-			child_add_orphan(&p->workers[0], &u, TG_R_WORKER_DIED);
-	}
-	if (d)
-		(void)closedir(d);
-}
-
 /*
  * Agents are better off behind a gate without a log than refused: an operator sees it in the
  * status, and what opens the gate (off, break-glass) is refused as long as it is so.
@@ -435,14 +258,17 @@ static int start(struct parent *p)
 	int rc;
 
 	buf_init(&error, 1 << 20);
-	rc = load(p, &p->cfg, &p->cfg_fd, &error);
+	rc = reload_read(p, &p->cfg, &p->cfg_fd, &error);
+	if (!rc)
+		rc = reload_remember(p);
 	if (rc) {
 		(void)!write(STDERR_FILENO, buf_data(&error), error.n);
 		buf_done(&error);
 		return rc;
 	}
 	p->since_wall_ns = p->loaded_wall_ns = clock_wall_ns();
-	check_limits(p);
+	reload_check_limits(p);
+	log_configure(p->cfg->log_level);
 	rc = parent_make_dirs(p);
 	if (!rc)
 		parent_start_audit(p);
@@ -466,7 +292,7 @@ static int start(struct parent *p)
 	if (!rc)
 		listeners_open_new(p);
 	if (!rc)
-		find_orphans(p);
+		crew_find_orphans(p);
 	if (!rc)
 		rc = metrics_start(p);
 	if (!rc)
@@ -553,7 +379,7 @@ int parent_main(const char *config_path, int handover)
 	integrity_stop(&p);
 	kern_close(p.kern);
 	if (children_gone(&p))
-		children_tidy(&p);
+		crew_tidy(&p);
 	control_stop(&p);
 	(void)audit_write(&p, AUDIT_SYNC, "daemon.stop", "{s:i}", "pid", (int)getpid());
 	audit_stop(&p);

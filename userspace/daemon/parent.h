@@ -116,7 +116,7 @@ struct parent {
 	uv_loop_t loop;
 	const char *config_path;
 	struct config *cfg;
-	int cfg_fd; /* memfd with its text */
+	int cfg_fd, start_fd; /* memfds with its text, and that of the one at the start */
 	uint64_t generation, loaded_wall_ns, since_wall_ns;
 
 	struct kern *kern; /* NULL: gateway mode only */
@@ -135,6 +135,9 @@ struct parent {
 	struct child workers[WORKER_SLOTS], keyd, authd, named;
 	struct learned_state *learned; /* learned.c */
 	uint32_t nworkers; /* slots in use, and free ones between */
+	char workers_why[256]; /* they are not as configured; "": they are */
+	struct orphan *orphans; /* recordings of a daemon before that no worker has to complete yet */
+	size_t norphans;
 	struct child old[OLD_MAX];
 	struct upgrade *upgrade; /* one that is being prepared, or NULL */
 	char program[512];	 /* where the binary was when it was started */
@@ -188,8 +191,6 @@ int parent_pin(const char *config_path);
 /* --- parent.c */
 /* @handover: the memory file of the process that this one replaces, or -1. */
 int parent_main(const char *config_path, int handover);
-/* 0 or -EINVAL with messages in @error; the old configuration stays then. */
-MUST_CHECK int parent_reload(struct parent *p, struct buf *error, bool *ret_changed);
 void parent_stop(struct parent *p);
 /* Ends with the magic of its seek table; true also for what cannot be opened. */
 bool recording_finished(int dir, const char *name);
@@ -232,8 +233,6 @@ void control_event(struct parent *p, struct slice json);
 void control_upgraded(struct parent *p, json_t *o, const struct ctl_error *e);
 void control_session_shown(struct parent *p, uint64_t id, struct slice json);
 MUST_CHECK int metrics_start(struct parent *p);
-/* A listening unix socket in the run directory, or negative errno (logged). */
-MUST_CHECK int control_listen(const char *dir, const char *name, mode_t mode, const char *group);
 /* Sums of the workers' counters and the parent's own. */
 void parent_reasons(const struct parent *p, uint64_t ret[TG_R_COUNT]);
 

@@ -46,17 +46,24 @@ static int open_recording(struct parent *p, const char *id, bool create, uint32_
 	return fd;
 }
 
+static bool is_finished(const struct parent *p, const struct uuid *u)
+{
+	char id[UUID_TEXT], name[UUID_TEXT + sizeof(TG_REC_SUFFIX)];
+
+	uuid_format(u, id);
+	(void)snprintf(name, sizeof(name), "%s%s", id, TG_REC_SUFFIX);
+	return recording_finished(p->record_dir, name);
+}
+
 /*
  * A worker writes its own sessions' files, and those that a dead process left
  * unfinished; what is finished nobody touches again, whatever a worker says.
  */
-static bool may_write(struct child *c, const struct uuid *u, const char *id)
+static bool may_write(struct child *c, const struct uuid *u)
 {
 	const struct psession *s = registry_find(c->p, u);
-	char name[UUID_TEXT + sizeof(TG_REC_SUFFIX)];
 
-	(void)snprintf(name, sizeof(name), "%s%s", id, TG_REC_SUFFIX);
-	return s ? s->worker == c : !recording_finished(c->p->record_dir, name);
+	return s ? s->worker == c : !is_finished(c->p, u);
 }
 
 static void file_need(struct child *c, struct ipc_msg *m)
@@ -71,7 +78,7 @@ static void file_need(struct child *c, struct ipc_msg *m)
 		return;
 	}
 	uuid_format(&u, id);
-	if (may_write(c, &u, id))
+	if (may_write(c, &u))
 		fd = open_recording(c->p, id, false, &error);
 	ipc_begin(c->ipc, IPC_FILE, 0);
 	ipc_put_uuid(c->ipc, &u);
@@ -371,16 +378,23 @@ static void cancel_ask(struct parent *p, struct ipc_msg *m)
 	parent_count(p, TG_R_CANCEL_UNKNOWN);
 }
 
+void child_adopt(struct child *c, const struct orphan *o)
+{
+	/* Nobody writes to what is finished. */
+	if (is_finished(c->p, &o->session))
+		return;
+	ipc_begin(c->ipc, IPC_ADOPT, 0);
+	ipc_put_uuid(c->ipc, &o->session);
+	ipc_put_u32(c->ipc, o->reason);
+	ipc_send(c->ipc);
+}
+
 static void worker_ready(struct parent *p, struct child *c)
 {
 	c->ready = true;
 	child_send_config(c);
-	for (size_t i = 0; i < c->norphans; i++) {
-		ipc_begin(c->ipc, IPC_ADOPT, 0);
-		ipc_put_uuid(c->ipc, &c->orphans[i].session);
-		ipc_put_u32(c->ipc, c->orphans[i].reason);
-		ipc_send(c->ipc);
-	}
+	for (size_t i = 0; i < c->norphans; i++)
+		child_adopt(c, &c->orphans[i]);
 	free(c->orphans);
 	c->orphans = NULL;
 	c->norphans = 0;

@@ -83,9 +83,10 @@ static void hold_signals(bool on)
 /* Returns only if it failed. */
 static int execute(struct upgrade *u, const struct hand *h, int state)
 {
-	static char opt_config[] = "-c", opt_log[] = "-l", opt_hand[] = "--handover";
+	static char opt_config[] = "-c", opt_log[] = "-l", opt_first[] = "--log-first", opt_hand[] = "--handover";
 	char number[16], path[4096], level[16], program[sizeof(u->p->program)];
-	char *argv[] = {program, opt_config, path, opt_log, level, opt_hand, number, NULL};
+	char *argv[] = {program, opt_config, path, log_level_kept() ? opt_log : opt_first,
+			level, opt_hand, number, NULL};
 	int rc;
 
 	(void)snprintf(program, sizeof(program), "%s", u->p->program);
@@ -211,7 +212,7 @@ static NORETURN void run_check(const struct upgrade *u, int out)
 	static char opt_check[] = "--handover-check", opt_config[] = "-c";
 	char spec[256], program[sizeof(u->p->program)], path[4096];
 	char *argv[] = {program, opt_check, spec, opt_config, path, NULL};
-	int cfg, bin, null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	int cfg, bin, first, null = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	sigset_t none;
 
 	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -223,10 +224,12 @@ static NORETURN void run_check(const struct upgrade *u, int out)
 	/* Out of the way of the numbers that they are to have. */
 	cfg = fcntl(u->p->cfg_fd, F_DUPFD_CLOEXEC, 16);
 	bin = fcntl(u->bin, F_DUPFD_CLOEXEC, 16);
+	first = fcntl(u->p->start_fd, F_DUPFD_CLOEXEC, 16);
 	out = fcntl(out, F_DUPFD_CLOEXEC, 16);
-	if (null < 0 || cfg < 0 || bin < 0 || out < 0 || dup2(null, 0) < 0 || dup2(out, 1) < 0 ||
+	if (null < 0 || cfg < 0 || bin < 0 || first < 0 || out < 0 || dup2(null, 0) < 0 || dup2(out, 1) < 0 ||
 	    dup2(out, 2) < 0 || dup2(cfg, CHECK_CFG_FD) < 0 ||
-	    dup3(bin, CHECK_BIN_FD, O_CLOEXEC) < 0 || close_range(CHECK_BIN_FD + 1, ~0u, 0))
+	    dup3(bin, CHECK_BIN_FD, O_CLOEXEC) < 0 || dup2(first, HANDOVER_START_FD) < 0 ||
+	    close_range(HANDOVER_START_FD + 1, ~0u, 0))
 		_exit(126);
 	(void)execveat(CHECK_BIN_FD, "", argv, environ, AT_EMPTY_PATH);
 	dprintf(2, "%s\n", errno == ENOENT ? "it is a script, or its loader is missing" : strerror(errno));

@@ -23,7 +23,7 @@ MUST_CHECK int upgrade_begin(struct parent *p, struct buf *error);
 /* A process that is no child of children.c has ended. */
 void upgrade_reaped(struct parent *p, pid_t pid, int status);
 
-enum { HANDOVER_CFG_FD = 3 };
+enum { HANDOVER_CFG_FD = 3, HANDOVER_START_FD = 5 };
 
 /* --- handover.c: the state, and the binary that comes */
 /* What a binary that takes over from this one must understand. */
@@ -32,16 +32,17 @@ void handover_spec(char *dst, size_t cap);
 MUST_CHECK bool handover_accepts(const char *spec, char *why, size_t cap);
 /*
  * `tidegated --handover-check SPEC`: the exit code. The configuration in force is descriptor
- * @cfg_fd. Changes nothing.
+ * HANDOVER_CFG_FD, that of the start HANDOVER_START_FD, if it is another. Changes nothing.
  */
-int handover_check(const char *spec, int cfg_fd);
+int handover_check(const char *spec);
 /* The state as a memory file, or negative errno. The caller ends @h. */
 MUST_CHECK int handover_save(struct parent *p, struct hand *h);
 /* Instead of a start: goes on with the state in @fd. */
 MUST_CHECK int handover_take(struct parent *p, int fd);
 
 /* --- of parent.c: parts of a start */
-MUST_CHECK int parent_load_text(struct parent *p, int fd, struct buf *error);
+/* A directory of root that nobody else can write to, made if need be. */
+MUST_CHECK int parent_make_dir(const char *path, mode_t mode);
 MUST_CHECK int parent_make_dirs(struct parent *p);
 void parent_start_audit(struct parent *p);
 void parent_try_kernel(struct parent *p);

@@ -13,7 +13,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "daemon/address.h"
-#include "daemon/memfd.h"
+#include "daemon/childconf.h"
 #include "daemon/sandbox.h"
 #include "daemon/session.h"
 #include "daemon/session_end.h"
@@ -36,24 +36,9 @@ static void take_config(struct worker *w, struct ipc_msg *m)
 	uint64_t generation = ipc_get_u64(m);
 	int fd = ipc_get_fd(m);
 	struct wconf *c = calloc(1, sizeof(*c));
-	struct slice text;
-	struct buf error;
-	int rc;
 
 	BUG_ON(!ipc_end(m) || fd < 0 || !c);
-	buf_init(&error, 65536);
-	rc = memfd_map(fd, &text);
-	close(fd);
-	/* The parent has checked the same text: a difference is a bug, and closes. */
-	if (rc == 0)
-		rc = config_parse(text, "tidegate.yaml", &c->cfg, &error);
-	if (rc) {
-		log_error("configuration of the parent is not accepted: %.*s", (int)error.n,
-			  (const char *)buf_data(&error));
-		exit(1);
-	}
-	memfd_unmap(text);
-	buf_done(&error);
+	c->cfg = childconf_take(fd);
 	c->generation = generation;
 	c->refs = 1;
 	list_init(&c->views);
@@ -543,6 +528,8 @@ static void init(struct worker *w, struct ipc_msg *m)
 	rc = journal_recover(w->journal, TG_R_WORKER_DIED);
 	if (rc > 0)
 		log_notice("%d recordings of a former process are completed", rc);
+	/* From now on the parent may have others complete what is not in a journal. */
+	journal_get_stats(w->journal, &w->stats->journal);
 	ipc_begin(w->ipc, IPC_READY, 0);
 	ipc_send(w->ipc);
 }

@@ -123,6 +123,7 @@ void journal_remove(struct rec *r)
 	while (*at != r)
 		at = &(*at)->hash_next;
 	*at = r->hash_next;
+	r->j->ndead -= r->dead;
 	close_file(r);
 	list_del(&r->link);
 	list_del(&r->tail_link);
@@ -603,6 +604,7 @@ void journal_get_stats(const struct journal *j, struct journal_stats *ret)
 	ret->slots_used = j->nslots - j->nfree;
 	ret->open_files = j->nfiles;
 	ret->stuck = j->nstuck;
+	ret->dead = j->ndead;
 	ret->syncs = __atomic_load_n(&j->syncs, __ATOMIC_RELAXED);
 }
 

@@ -51,6 +51,7 @@ struct journal_stats {
 	uint64_t lost;	    /* slots or slot ends that power loss had damaged */
 	uint32_t slots, slots_used, open_files;
 	uint32_t stuck; /* sessions whose file cannot be written now */
+	uint32_t dead;	/* sessions of a dead process that are not complete yet */
 };
 
 /*

@@ -66,6 +66,7 @@ static struct rec *dead_session(struct journal *j, const struct uuid *session, u
 	if (!r)
 		return NULL;
 	r->dead = true;
+	j->ndead++;
 	r->closing = true;
 	r->end_reason = reason;
 	r->end_wall_ns = clock_wall_ns();

@@ -129,7 +129,7 @@ struct journal {
 	uint64_t gen;
 	uint64_t retry_ns; /* boot time of the next try of what is stuck */
 	uint32_t npending; /* full tails, but for those of sessions that are stuck */
-	uint32_t nfiles, nstuck, nlimbo;
+	uint32_t nfiles, nstuck, nlimbo, ndead;
 	int disk_error; /* ENOSPC and the like, until a frame is written again */
 	bool starved;	/* -EAGAIN was returned */
 	bool durable;
