@@ -90,6 +90,8 @@ static void to_keyd(struct parent *p, struct ipc_msg *m)
 	ipc_begin(p->authd.ipc, m->type, m->id);
 	ipc_put_u32(p->authd.ipc, ENOTCONN);
 	ipc_put_bytes(p->authd.ipc, slice_of("", 0));
+	if (m->type == IPC_KEY_DPOP)
+		ipc_put_bytes(p->authd.ipc, slice_of("", 0));
 	ipc_send(p->authd.ipc);
 }
 
@@ -104,6 +106,7 @@ static void on_message(void *ctx, struct ipc *ipc, struct ipc_msg *m)
 		break;
 	case IPC_KEY_CLIENT:
 	case IPC_KEY_TLS:
+	case IPC_KEY_DPOP:
 		if (c == &c->p->keyd && c->p->authd.ipc)
 			ipc_forward(c->p->authd.ipc, m, m->id);
 		else

@@ -18,6 +18,7 @@
 #include "base/clock.h"
 #include "base/text.h"
 #include "ident/clientauth.h"
+#include "ident/dpop.h"
 #include "ident/oidc.h"
 #include "ident/tls_sign.h"
 
@@ -26,7 +27,9 @@ struct probe {
 	struct oidc_config cfg;
 	const char *secret, *key_file, *cert_file, *alg, *kid, *credential;
 	struct buf chain;
-	unsigned signatures;
+	unsigned signatures, proofs;
+	EVP_PKEY *bound, *other; /* DPoP */
+	bool other_thumb;
 	const char *algs[2], *origins[2];
 	EVP_PKEY *key;
 	uv_poll_t in;
@@ -127,6 +130,21 @@ static int sign(void *ctx, const struct far_ask *q, uint8_t sig[FAR_SIG_MAX], si
 	return strcmp(p->credential, "unsigned") == 0 ? -ENOTCONN : tls_sign(p->key, q, sig, ret_n);
 }
 
+static void need_proof(void *ctx, uint64_t id, const char *url, const char *nonce)
+{
+	struct probe *p = ctx;
+	struct dpop_claims c = {.url = url, .nonce = nonce, .now_s = clock_wall_ns() / 1000000000};
+	char thumb[DPOP_THUMB];
+	struct buf b;
+
+	p->proofs++;
+	buf_init(&b, DPOP_PROOF_MAX);
+	if (dpop_proof(p->bound, &c, &b) || dpop_thumb(p->other_thumb ? p->other : p->bound, thumb))
+		abort();
+	oidc_proof(p->oidc, id, buf_slice(&b), slice_str(thumb), 0);
+	buf_done(&b);
+}
+
 static void print_state(struct probe *p)
 {
 	struct buf out;
@@ -137,7 +155,7 @@ static void print_state(struct probe *p)
 	oidc_describe(p->oidc, &w);
 	if (jsonw_end(&w) == 0 && out.n) {
 		out.n--; /* one more of our own */
-		if (buf_printf(&out, ",\"signatures\":%u}", p->signatures) == 0)
+		if (buf_printf(&out, ",\"signatures\":%u,\"proofs\":%u}", p->signatures, p->proofs) == 0)
 			print_json(&out);
 	}
 }
@@ -201,6 +219,7 @@ static void put(struct probe *p, char *rest)
 		.binding_message = text_of(o, "binding_message"),
 		.token = slice_str(text_of(o, "token")),
 		.details = json_is_true(json_object_get(o, "details")),
+		.bearer = json_is_true(json_object_get(o, "bearer")),
 		.agent = "agent",
 		.target = text_of(o, "target"),
 		.action = text_of(o, "action"),
@@ -331,6 +350,11 @@ static bool set(struct probe *p, char *arg)
 		p->cfg.keys_min_ms = strtoull(v, NULL, 10);
 	} else if (strcmp(name, "http") == 0) {
 		p->cfg.allow_http = *v == '1';
+	} else if (strcmp(name, "dpop") == 0) {
+		p->cfg.dpop = strcmp(v, "on") == 0 ? OIDC_DPOP_ON
+			      : strcmp(v, "off") == 0 ? OIDC_DPOP_OFF
+						      : OIDC_DPOP_AUTO;
+		p->other_thumb = strcmp(v, "other") == 0;
 	} else {
 		return false;
 	}
@@ -365,7 +389,8 @@ static int load_chain(struct probe *p)
 int main(int argc, char **argv)
 {
 	static const struct oidc_ops ops = {
-		.need_credential = need_credential, .sign = sign, .pending = on_pending};
+		.need_credential = need_credential, .need_proof = need_proof, .sign = sign,
+		.pending = on_pending};
 	struct probe p = {.secret = "", .alg = "ES256", .credential = "now"};
 	uv_loop_t loop;
 	int err = 0;
@@ -382,6 +407,8 @@ int main(int argc, char **argv)
 	if (p.key_file)
 		err = load_key(&p);
 	buf_init(&p.chain, TLS_CHAIN_BYTES);
+	p.bound = dpop_key_new();
+	p.other = dpop_key_new();
 	if (!err && p.cert_file)
 		err = load_chain(&p);
 	if (uv_loop_init(&loop) != 0)
@@ -399,6 +426,8 @@ int main(int argc, char **argv)
 	(void)uv_run(&loop, UV_RUN_DEFAULT);
 	err |= uv_loop_close(&loop); /* every handle was closed */
 	EVP_PKEY_free(p.key);
+	EVP_PKEY_free(p.bound);
+	EVP_PKEY_free(p.other);
 	buf_done(&p.chain);
 	return err ? 1 : 0;
 }

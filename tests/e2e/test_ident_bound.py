@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""Clients that prove themselves by a TLS certificate, and tokens that are bound to it (RFC 8705), at
-a real provider over TLS. Run by test_ident.py."""
+"""Clients that prove themselves by a TLS certificate, and tokens that are bound to it (RFC 8705) or to
+a key of ours (RFC 9449), at a real provider. Run by test_ident.py."""
 import base64
 import contextlib
 import hashlib
@@ -208,5 +208,147 @@ def tests(Probe, Daemon, expect, make_idp):
             r = next(x for x in got if "id" in x)
             assert r["id"] == want
             expect(r, "none")
+
+    # ------------------------------------------------------------ DPoP
+    @contextlib.contextmanager
+    def dpop(idp, how):
+        idp.admin_call("/config", {"dpop": how})
+        try:
+            yield idp
+        finally:
+            idp.admin_call("/config", {"dpop": ""})
+
+    def bound(r):
+        e = json.loads(r["evidence"])
+        return (e[0] if isinstance(e, list) else e).get("cnf", {}).get("jkt")
+
+    @test
+    def dpop_tokens_are_bound(idp):
+        """Where the provider says that it can: JWTs and opaque ones, of a machine and of a person."""
+        for how in ("plain", "nonce"):
+            with dpop(idp, how):
+                for fmt in ("es256", "opaque"):
+                    with Probe(idp.issuer, fmt) as p:
+                        first, second = p.get("db.read"), p.get("db.write")
+                        for r in (first, second):
+                            expect(r, "none")
+                        assert len(bound(first)) == 43 and bound(first) == bound(second), first
+                        # The nonce is learned once, and a proof is new each time.
+                        assert p.state()["proofs"] == (3 if how == "nonce" else 2), p.state()
+                with Probe(idp.issuer, details="agent_access") as p:
+                    put(p, flow=2, login_hint="alice", binding_message="b")
+                    assert "alice" in p.read()["pending"]
+                    time.sleep(1.2)
+                    idp.decide("approve")
+                    r = p.read()
+                    expect(r, "none")
+                    assert bound(r), r
+
+    @test
+    def dpop_with_assertions_and_certificates(idp):
+        """A second try with a nonce needs a new assertion; a certificate binds, too, and this
+        provider takes one of the two only."""
+        with dpop(idp, "nonce"):
+            with Probe(idp.issuer, client="jwt-es256", auth="jwt", alg="ES256", kid="jwt-es256-1",
+                       key=idp.file("jwt-es256.key.pem")) as p:
+                expect(p.get(), "none")
+        with tls() as s, dpop(s, "nonce"), probe(s, "tls-ca") as p:
+            r = p.get()
+            expect(r, "none")
+            assert set(json.loads(r["evidence"])["cnf"]) == {"x5t#S256"}, r
+            assert p.state()["proofs"] == 0
+        with tls() as s, dpop(s, "plain"), probe(s, "tls-ca", dpop="on") as p:
+            expect(p.get(), "idp_denied", "multiple proof-of-possession mechanisms")
+
+    @test
+    def dpop_settings(idp):
+        with dpop(idp, "plain"):
+            with Probe(idp.issuer, dpop="off") as p:
+                r = p.get()
+                expect(r, "none")
+                assert not bound(r) and p.state()["proofs"] == 0, r
+            with Probe(idp.issuer, dpop="on") as p:
+                expect(p.get(), "none")
+            with Probe(idp.issuer) as p:  # a token that others are to use
+                put(p, flow=0, scope="db.read", bearer=True)
+                r = p.read()
+                expect(r, "none")
+                assert not bound(r) and p.state()["proofs"] == 0, r
+            with Probe(idp.issuer, dpop="other") as p:
+                expect(p.get(), "idp_bad_answer", "another key (cnf jkt)")
+        with Probe(idp.issuer, dpop="on") as p:  # a provider that binds nothing
+            expect(p.get(), "idp_bad_answer", "`dpop: on`")
+        with Probe(idp.issuer) as p:
+            expect(p.get(), "none")
+            assert p.state()["proofs"] == 0
+
+    def answered(idp, token_type, before=(), **claims):
+        now = int(time.time())
+        token = idp.admin_call("/sign", {"header": {"typ": "at+jwt"}, "claims": {
+            "iss": idp.issuer, "aud": RS + "es256", "sub": "basic", "exp": now + 60, "iat": now,
+            "scope": "db.read", "client_id": "basic", **claims}})["token"]
+        idp.faults(*before, {"path": "/token", "status": 200, "count": 1,
+                             "body": {"access_token": token, "token_type": token_type}})
+
+    @test
+    def dpop_answers_that_do_not_fit(idp):
+        with Probe(idp.issuer) as p:
+            answered(idp, "DPoP")
+            expect(p.get(), "idp_bad_answer", "no proof was sent")
+        with dpop(idp, "plain"), Probe(idp.issuer) as p:
+            answered(idp, "dpop")
+            expect(p.get(), "idp_bad_answer", "does not say to which key")
+            answered(idp, "DPoP", cnf={"jkt": "x" * 43})
+            expect(p.get(), "idp_bad_answer", "another key")
+            answered(idp, "DPoP", cnf={"jkt": 7})
+            expect(p.get(), "idp_bad_answer", "another key")
+            answered(idp, "MAC")
+            expect(p.get(), "idp_bad_answer", "neither Bearer nor DPoP")
+            answered(idp, "BEARER")
+            expect(p.get(), "none")
+
+    @test
+    def dpop_nonces(idp):
+        """One more try with a nonce that was given, not two, and none without."""
+        want = {"path": "/token", "status": 400, "body": {"error": "use_dpop_nonce"}, "count": -1}
+        rows = [({"DPoP-Nonce": "n1"}, 2), ({}, 1), ({"DPoP-Nonce": "a b"}, 1),
+                ({"DPoP-Nonce": "x" * 600}, 1), ({"DPoP-Nonce": ["n1", "n2"]}, 1)]
+        with dpop(idp, "plain"):
+            for headers, calls in rows:
+                with Probe(idp.issuer) as p:
+                    idp.faults({**want, "headers": headers})
+                    before = idp.stats().get("/token", 0)
+                    expect(p.get(), "idp_denied", "use_dpop_nonce")
+                    assert idp.stats()["/token"] - before == calls, headers
+            # Also with 401, and where proofs were not thought of: the introspection endpoint.
+            given = {**want, "status": 401, "headers": {"DPoP-Nonce": "n1"}, "count": 1}
+            with Probe(idp.issuer) as p:
+                answered(idp, "Bearer", before=[given])
+                expect(p.get(), "none")
+                assert p.state()["proofs"] == 2, p.state()
+            idp.faults({**given, "path": "/token/introspection"})
+            with Probe(idp.issuer, "opaque") as p:
+                expect(p.get(), "none")
+                assert p.state()["proofs"] == 2, p.state()
+        with Probe(idp.issuer, dpop="off") as p:
+            idp.faults({**want, "headers": {"DPoP-Nonce": "n1"}})
+            expect(p.get(), "idp_denied", "use_dpop_nonce", "`dpop: off`")
+
+    @test
+    def dpop_processes(idp):
+        """keyd makes the proofs, also one that was started between two questions."""
+        with dpop(idp, "nonce"), Daemon(idp, more="  dpop: on\n") as d:
+            first = d.get()
+            expect(first, "none")
+            d.send("keyd stop")
+            assert d.read()["event"] == "keyd gone"
+            want = d.ask("db.write")
+            time.sleep(0.4)
+            d.send("keyd start")
+            got = [d.read(), d.read()]
+            r = next(x for x in got if "id" in x)
+            assert r["id"] == want
+            expect(r, "none")
+            assert bound(first) and bound(r) and bound(first) != bound(r), "a key of its own each"
 
     return found

@@ -43,6 +43,7 @@ void keyd_write(const char *name, const char *text, mode_t mode)
 static void on_message(void *ctx, struct ipc *ipc, struct ipc_msg *m)
 {
 	struct keyd_peer *p = ctx;
+	bool two;
 
 	if (m->type == IPC_READY) {
 		p->ready = true;
@@ -51,7 +52,8 @@ static void on_message(void *ctx, struct ipc *ipc, struct ipc_msg *m)
 	} else {
 		assert_int_equal(m->id, p->id);
 		p->error = ipc_get_u32(m);
-		for (int i = 0; i < (m->type == IPC_KEY_SCRAM || m->type == IPC_GRANT_KEY ? 2 : 1); i++) {
+		two = m->type == IPC_KEY_SCRAM || m->type == IPC_GRANT_KEY || m->type == IPC_KEY_DPOP;
+		for (int i = 0; i < (two ? 2 : 1); i++) {
 			struct slice s = ipc_get_bytes(m);
 
 			assert_true(s.n < sizeof(p->bytes[i]));

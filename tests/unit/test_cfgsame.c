@@ -49,6 +49,8 @@ static void test_changes(void **state)
 		{"timeout: 5s, clock", "timeout: 6s, clock", false, true},
 		{"clock_skew: 30s", "clock_skew: 31s", false, true},
 		{"assertion_audience: s", "assertion_audience: t", false, true},
+		{"assertion_audience: s", "dpop: on, assertion_audience: s", false, true},
+		{"assertion_audience: s", "dpop: auto, assertion_audience: s", true, true},
 		{"\"https://o\"", "\"https://p\"", false, true},
 		{"id: c", "id: d", false, true},
 		{"openid x", "openid y", true, false},

@@ -10,6 +10,7 @@
 
 #include "ident/b64.h"
 #include "ident/clientauth.h"
+#include "ident/jws_sign.h"
 #include "ident/health.h"
 #include "ident/jwt.h"
 #include "ident/token.h"
@@ -202,7 +203,7 @@ static void test_unfit_keys(void **state)
 		struct buf b;
 
 		buf_init(&b, CLIENTAUTH_ASSERTION_MAX);
-		if (clientauth_key_fits(key, rows[i].alg, &why) != rows[i].err ||
+		if (jws_sign_key_fits(key, rows[i].alg, &why) != rows[i].err ||
 		    clientauth_assert(key, &c, &b) != rows[i].err)
 			fail_msg("%s with %s", rows[i].kind, rows[i].alg);
 		assert_int_equal(rows[i].err == 0, why == NULL);

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "ident/dpop.h"
 #include "ident/jwt.h"
 #include "ident/tls_sign.h"
 #include "jose_make.h"
@@ -198,6 +199,48 @@ static void test_bad_certificates(void **state)
 	free(config);
 }
 
+static uint32_t ask_proof(struct keyd_peer *p, const char *url, const char *nonce)
+{
+	keyd_question(p, IPC_KEY_DPOP, url);
+	ipc_put_str(p->ipc, nonce);
+	return keyd_ask(p);
+}
+
+/* Proofs go to the provider alone; a key is made where they are wanted. */
+static void test_proofs(void **state)
+{
+	char *section, *config, nonce[DPOP_NONCE_MAX + 10];
+	struct keyd_peer p;
+
+	assert_true(asprintf(&section, "idp:\n  issuer: https://idp.example/realm\n  extra_origins: "
+				       "[\"https://mtls.example\"]\n  client: { id: tidegate, auth: "
+				       "client_secret_basic, secret_file: %s/secret }\n", keyd_dir) > 0);
+	config = keyd_config(section);
+	keyd_start(&p, config);
+	assert_int_equal(ask_proof(&p, "https://idp.example/token", ""), 0);
+	assert_memory_equal(p.bytes[0], "eyJ", 3);
+	assert_int_equal(p.n[1], DPOP_THUMB_CHARS);
+	assert_int_equal(ask_proof(&p, "https://mtls.example/token", "n"), 0);
+	assert_int_equal(ask_proof(&p, "https://other.example/token", ""), EPERM);
+	assert_int_equal(ask_proof(&p, "", ""), EPERM);
+	assert_int_equal(ask_proof(&p, "https://idp.example/token", "a b"), EINVAL);
+	memset(nonce, 'x', sizeof(nonce));
+	nonce[sizeof(nonce) - 1] = '\0';
+	assert_int_equal(ask_proof(&p, "https://idp.example/token", nonce), EINVAL);
+	assert_int_equal(keyd_stop(&p), 0);
+	free(config);
+	free(section);
+	assert_true(asprintf(&section, "idp:\n  issuer: https://idp.example/realm\n  dpop: off\n  client: { id: "
+				       "tidegate, auth: client_secret_basic, secret_file: %s/secret }\n",
+			     keyd_dir) > 0);
+	config = keyd_config(section);
+	keyd_start(&p, config);
+	assert_int_equal(ask_proof(&p, "https://idp.example/token", ""), ENOENT);
+	assert_int_equal(keyd_stop(&p), 0);
+	free(config);
+	free(section);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -205,6 +248,7 @@ int main(void)
 		cmocka_unit_test_setup(test_client_key, keyd_fresh),
 		cmocka_unit_test_setup(test_client_certificate, keyd_fresh),
 		cmocka_unit_test_setup(test_bad_certificates, keyd_fresh),
+		cmocka_unit_test_setup(test_proofs, keyd_fresh),
 	};
 
 	return cmocka_run_group_tests(tests, keyd_set_up, keyd_tear_down);

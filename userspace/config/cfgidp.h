@@ -19,6 +19,8 @@ static inline bool idp_auth_is_tls(enum idp_auth auth)
 	return auth == IDP_AUTH_TLS || auth == IDP_AUTH_TLS_SELF_SIGNED;
 }
 
+enum idp_dpop { IDP_DPOP_AUTO, IDP_DPOP_ON, IDP_DPOP_OFF };
+
 struct cfg_idp {
 	const char *issuer;
 	const char *client_id;
@@ -37,6 +39,7 @@ struct cfg_idp {
 	const char *const *algorithms; /* allow-list for token signatures, NULL-terminated */
 	const char *events; /* address on which the provider's events are taken, or NULL */
 	const char *events_audience; /* expected `aud` of events; NULL: client_id */
+	enum idp_dpop dpop; /* RFC 9449: tokens are bound to a key that keyd has */
 	uint64_t timeout_ms;	 /* one request; default 5 s */
 	uint64_t skew_ms;	 /* clock tolerance; default 30 s */
 	bool allow_http;	 /* issuer may be http:// on a loopback address only */

@@ -31,6 +31,12 @@ static const char *const auth_words[] = {
 	[IDP_AUTH_TLS_SELF_SIGNED] = "self_signed_tls_client_auth",
 	NULL,
 };
+static const char *const dpop_words[] = {
+	[IDP_DPOP_AUTO] = "auto",
+	[IDP_DPOP_ON] = "on",
+	[IDP_DPOP_OFF] = "off",
+	NULL,
+};
 static const char *const key_alg_words[] = {"ES256", "PS256", "RS256", NULL};
 const char *const cfg_mode_words[] = {
 	[TARGET_STEER] = "steer",
@@ -142,6 +148,9 @@ static const struct cfg_key idp_keys[] = {
 		 "https://HOST[:PORT]"},
 	{.name = "assertion_audience", .kind = KEY_STRING, AT(cfg_idp, assertion_audience),
 	 .help = "`aud` of private_key_jwt; without it the token endpoint's URL"},
+	{.name = "dpop", .kind = KEY_ENUM, AT(cfg_idp, dpop), .words = dpop_words, .dflt = "auto",
+	 .help = "whether tokens are bound to a key of Tidegate's (RFC 9449): where the provider can "
+		 "(auto), always, or an answer is no approval (on), or never (off)"},
 	{.name = "algorithms", .kind = KEY_STRINGS, AT(cfg_idp, algorithms),
 	 .help = "signature algorithms that tokens may use"},
 	{.name = "timeout", DURATION(100, MINUTE), AT(cfg_idp, timeout_ms), .dflt = "5s",

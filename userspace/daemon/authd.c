@@ -264,8 +264,10 @@ static void ask_way(struct question *q)
 			return; /* and @q may be gone */
 	} else {
 		err = a->oidc ? ways_oidc(w, &q->ask, &q->arena, &ask) : -ENOENT;
-		if (!err)
+		if (!err) {
+			ask.bearer = way_token_wanted(a->cfg, &q->ask, w);
 			err = oidc_request(a->oidc, q->id, &ask, on_done, q);
+		}
 		if (!err)
 			q->busy = a->oidc;
 	}
@@ -401,6 +403,13 @@ static void need_credential(void *ctx, uint64_t id, const char *audience)
 	keyask_credential(a->keys, id, audience);
 }
 
+static void need_proof(void *ctx, uint64_t id, const char *url, const char *nonce)
+{
+	struct authd *a = ctx;
+
+	keyask_proof(a->keys, id, url, nonce);
+}
+
 static int sign(void *ctx, const struct far_ask *q, uint8_t sig[FAR_SIG_MAX], size_t *ret_n)
 {
 	struct authd *a = ctx;
@@ -411,7 +420,8 @@ static int sign(void *ctx, const struct far_ask *q, uint8_t sig[FAR_SIG_MAX], si
 static int open_provider(struct authd *a, const struct cfg_idp *idp, struct oidc **ret)
 {
 	static const struct oidc_ops ops = {
-		.need_credential = need_credential, .sign = sign, .pending = on_pending};
+		.need_credential = need_credential, .need_proof = need_proof, .sign = sign,
+		.pending = on_pending};
 	struct oidc_config c = {
 		.issuer = idp->issuer,
 		.client_id = idp->client_id,
@@ -426,6 +436,9 @@ static int open_provider(struct authd *a, const struct cfg_idp *idp, struct oidc
 		.secret_post = idp->auth == IDP_AUTH_SECRET_POST,
 		.private_key_jwt = idp->auth == IDP_AUTH_PRIVATE_KEY_JWT,
 		.tls_auth = idp_auth_is_tls(idp->auth),
+		.dpop = idp->dpop == IDP_DPOP_ON    ? OIDC_DPOP_ON
+			: idp->dpop == IDP_DPOP_OFF ? OIDC_DPOP_OFF
+						    : OIDC_DPOP_AUTO,
 		.allow_http = idp->allow_http,
 		.timeout_ms = idp->timeout_ms,
 		.skew_ms = idp->skew_ms,
@@ -655,7 +668,7 @@ static void on_message(void *ctx, struct ipc *ipc, struct ipc_msg *m)
 		idp_state(a, m);
 	else if (m->type == IPC_EVENTS)
 		take_events(a, m);
-	else if (m->type == IPC_KEY_CLIENT)
+	else if (m->type == IPC_KEY_CLIENT || m->type == IPC_KEY_DPOP)
 		keyask_answer(a->keys, m);
 	else if (m->type == IPC_TOKEN_CHECK)
 		token_checks_ask(a->tokens, m);

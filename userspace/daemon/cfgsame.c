@@ -30,7 +30,7 @@ bool cfgsame_idp(const struct cfg_idp *a, const struct cfg_idp *b)
 	       cfgsame_list(a->extra_origins, b->extra_origins) &&
 	       cfgsame_text(a->assertion_audience, b->assertion_audience) &&
 	       cfgsame_text(a->events_audience, b->events_audience) &&
-	       a->timeout_ms == b->timeout_ms && a->skew_ms == b->skew_ms &&
+	       a->dpop == b->dpop && a->timeout_ms == b->timeout_ms && a->skew_ms == b->skew_ms &&
 	       a->allow_http == b->allow_http;
 }
 

@@ -120,7 +120,8 @@ enum {
 	/* keyd and authd again */                                                                 \
 	X(KEY_TLS, "A>P>K id, u32 scheme, str digest, bytes SHA-256 of the certificate, bytes text " \
 		   "-> id, u32 error, bytes signature")                                                \
-	X(SESSION_ORPHAN, "P>W uuid: the process that made the connection has ended")
+	X(SESSION_ORPHAN, "P>W uuid: the process that made the connection has ended")             \
+	X(KEY_DPOP, "A>P>K id, str url, str nonce -> id, u32 error, bytes proof, bytes thumb of its key")
 
 enum ipc_type {
 #define X(name, fields) IPC_##name,

@@ -14,14 +14,15 @@ enum {
 	SIGN_MS = 1000,	       /* nothing else is done meanwhile */
 };
 
-/* A credential that was asked for; asked again if keyd is just being started. */
+/* A credential or a proof that was asked for; asked again if keyd is just being started. */
 struct credential {
 	struct list link;
 	struct keyask *k;
 	uint64_t id; /* ours, towards the parent */
 	uint64_t oidc_id;
 	unsigned provider; /* whose question it is: that may be gone by now */
-	char *audience;	   /* NULL: the secret */
+	char *audience;	   /* NULL: the secret; of a proof it is the URL */
+	char *nonce;	   /* of a proof (DPoP); NULL: it is a credential */
 	unsigned tries;
 	uv_timer_t retry;
 };
@@ -59,8 +60,10 @@ static void on_retry(uv_timer_t *t);
 /* The answer may be lost with the keyd that should have given it: then it is asked anew. */
 static void ask(struct credential *c)
 {
-	ipc_begin(c->k->ipc, IPC_KEY_CLIENT, c->id);
+	ipc_begin(c->k->ipc, c->nonce ? IPC_KEY_DPOP : IPC_KEY_CLIENT, c->id);
 	ipc_put_str(c->k->ipc, c->audience ? c->audience : "");
+	if (c->nonce)
+		ipc_put_str(c->k->ipc, c->nonce);
 	ipc_send(c->k->ipc);
 	(void)uv_timer_start(&c->retry, on_retry, RETRY_MS, 0);
 }
@@ -70,6 +73,7 @@ static void on_credential_closed(uv_handle_t *h)
 	struct credential *c = container_of((uv_timer_t *)h, struct credential, retry);
 
 	free(c->audience);
+	free(c->nonce);
 	free(c);
 }
 
@@ -90,16 +94,20 @@ static void on_retry(uv_timer_t *t)
 		ask(c);
 }
 
-void keyask_credential(struct keyask *k, uint64_t id, const char *audience)
+/* False: no memory. */
+static bool begin(struct keyask *k, uint64_t id, const char *audience, const char *nonce)
 {
 	struct credential *c = calloc(1, sizeof(*c));
 
-	if (c && audience)
-		c->audience = strdup(audience);
-	if (!c || (audience && !c->audience)) {
+	if (!c)
+		return false;
+	c->audience = audience ? strdup(audience) : NULL;
+	c->nonce = nonce ? strdup(nonce) : NULL;
+	if ((audience && !c->audience) || (nonce && !c->nonce)) {
+		free(c->audience);
+		free(c->nonce);
 		free(c);
-		oidc_credential(k->oidc, id, slice_of("", 0), -ENOMEM);
-		return;
+		return false;
 	}
 	c->k = k;
 	c->id = ++k->next_id;
@@ -108,12 +116,38 @@ void keyask_credential(struct keyask *k, uint64_t id, const char *audience)
 	(void)uv_timer_init(k->loop, &c->retry);
 	list_add_tail(&k->credentials, &c->link);
 	ask(c);
+	return true;
+}
+
+void keyask_credential(struct keyask *k, uint64_t id, const char *audience)
+{
+	if (!begin(k, id, audience, NULL))
+		oidc_credential(k->oidc, id, slice_of("", 0), -ENOMEM);
+}
+
+void keyask_proof(struct keyask *k, uint64_t id, const char *url, const char *nonce)
+{
+	if (!begin(k, id, url, nonce))
+		oidc_proof(k->oidc, id, slice_of("", 0), slice_of("", 0), -ENOMEM);
+}
+
+static void give(const struct credential *c, struct slice bytes, struct slice thumb, int error)
+{
+	struct oidc *o = c->k->oidc;
+
+	if (c->provider != c->k->provider)
+		return;
+	if (c->nonce)
+		oidc_proof(o, c->oidc_id, bytes, thumb, error);
+	else
+		oidc_credential(o, c->oidc_id, bytes, error);
 }
 
 void keyask_answer(struct keyask *k, struct ipc_msg *m)
 {
 	uint32_t error = ipc_get_u32(m);
 	struct slice bytes = ipc_get_bytes(m);
+	struct slice thumb = m->type == IPC_KEY_DPOP ? ipc_get_bytes(m) : slice_of("", 0);
 
 	if (!ipc_end(m))
 		return;
@@ -123,12 +157,11 @@ void keyask_answer(struct keyask *k, struct ipc_msg *m)
 	{
 		struct credential *c = container_of(it, struct credential, link);
 
-		if (c->id != m->id)
+		if (c->id != m->id || (m->type == IPC_KEY_DPOP) != (c->nonce != NULL))
 			continue;
 		if (error == ENOTCONN)
 			return; /* being started */
-		if (c->provider == k->provider)
-			oidc_credential(k->oidc, c->oidc_id, bytes, -(int)error);
+		give(c, bytes, thumb, -(int)error);
 		credential_free(c);
 		return;
 	}

@@ -26,6 +26,7 @@
 #include "daemon/signer.h"
 #include "daemon/vault.h"
 #include "ident/clientauth.h"
+#include "ident/dpop.h"
 #include "ident/pgmd5.h"
 #include "ident/tls_sign.h"
 #include "net/url.h"
@@ -39,6 +40,7 @@ struct keyd {
 	struct config *cfg;
 	struct list secrets;
 	struct signer signer;
+	EVP_PKEY *bound; /* tokens are bound to it (RFC 9449); it lives as long as this process */
 	struct plugcred *plugins;
 	struct granted_set granted;
 };
@@ -135,6 +137,24 @@ static void load_signer(struct keyd *k)
 			  k->state_dir, why);
 }
 
+/* Nobody else needs to know it: a token is bound to it, and verified against it, in one exchange. */
+static void make_bound(struct keyd *k)
+{
+	struct dpop_claims c = {.url = "https://warm.up/", .nonce = "", .now_s = 1};
+	struct buf b;
+
+	if (!k->cfg->idp || k->cfg->idp->dpop == IDP_DPOP_OFF)
+		return;
+	buf_init(&b, DPOP_PROOF_MAX);
+	k->bound = dpop_key_new();
+	if (!k->bound || dpop_proof(k->bound, &c, &b) != 0) {
+		log_error("OpenSSL makes no key for DPoP here: set `dpop: off`");
+		EVP_PKEY_free(k->bound);
+		k->bound = NULL;
+	}
+	buf_done(&b);
+}
+
 static void tell_signer(struct keyd *k)
 {
 	struct buf pem;
@@ -158,6 +178,7 @@ static void begin(struct keyd *k)
 	if (err)
 		fatal("secrets", err);
 	load_signer(k);
+	make_bound(k);
 	warm_up(k);
 	lock_memory();
 	/* Started by somebody else than root, there is nothing to give up. */
@@ -403,14 +424,25 @@ static void key_scram(struct keyd *k, struct ipc_msg *m)
 	explicit_bzero(proof, sizeof(proof));
 }
 
-/* authd reads the provider's answers: it gets no assertion for another one. */
-static bool audience_is_ours(const struct cfg_idp *idp, const char *audience)
+/* authd reads the provider's answers: it gets no assertion and no proof for another one. */
+static bool url_is_ours(const struct cfg_idp *idp, const char *url)
 {
 	struct url_facts a, b;
 
-	return strcmp(audience, idp->issuer) == 0 ||
-	       (url_inspect(audience, &a) == 0 && url_inspect(idp->issuer, &b) == 0 &&
-		strcmp(a.origin, b.origin) == 0);
+	if (url_inspect(url, &a) != 0)
+		return false;
+	if (url_inspect(idp->issuer, &b) == 0 && strcmp(a.origin, b.origin) == 0)
+		return true;
+	for (const char *const *o = idp->extra_origins; o && *o; o++)
+		if (url_inspect(*o, &b) == 0 && strcmp(a.origin, b.origin) == 0)
+			return true;
+	return false;
+}
+
+static bool audience_is_ours(const struct cfg_idp *idp, const char *audience)
+{
+	return strcmp(audience, idp->issuer) == 0 || url_is_ours(idp, audience) ||
+	       (idp->assertion_audience && strcmp(audience, idp->assertion_audience) == 0);
 }
 
 static int assert_client(struct keyd *k, const struct secret *s, struct slice audience,
@@ -490,6 +522,41 @@ static void key_tls(struct keyd *k, struct ipc_msg *m)
 	ipc_send(k->ipc);
 }
 
+static bool text_of(struct slice s, char *dst, size_t cap)
+{
+	if (s.n >= cap)
+		return false;
+	memcpy(dst, s.p, s.n);
+	dst[s.n] = '\0';
+	return true;
+}
+
+static void key_dpop(struct keyd *k, struct ipc_msg *m)
+{
+	struct slice where = ipc_get_str(m), said = ipc_get_str(m);
+	char url[URL_MAX + 1], nonce[DPOP_NONCE_MAX], thumb[DPOP_THUMB] = "";
+	struct dpop_claims c = {
+		.url = url, .nonce = nonce, .now_s = clock_wall_ns() / 1000000000};
+	struct buf b;
+	int err;
+
+	if (!ipc_end(m))
+		return;
+	buf_init(&b, DPOP_PROOF_MAX);
+	err = !k->cfg->idp || !k->bound ? -ENOENT
+	      : !text_of(where, url, sizeof(url)) || !text_of(said, nonce, sizeof(nonce)) ||
+			      (nonce[0] && !dpop_nonce_valid(nonce))
+		      ? -EINVAL
+	      : url_is_ours(k->cfg->idp, url) ? dpop_proof(k->bound, &c, &b)
+					      : -EPERM;
+	if (!err)
+		err = dpop_thumb(k->bound, thumb);
+	answer(k, m, err, buf_slice(&b));
+	ipc_put_bytes(k->ipc, slice_str(err ? "" : thumb));
+	ipc_send(k->ipc);
+	buf_done(&b);
+}
+
 static void sign_receipt(struct keyd *k, struct ipc_msg *m)
 {
 	struct slice body = ipc_get_bytes(m);
@@ -543,6 +610,8 @@ static void on_message(void *ctx, struct ipc *ipc, struct ipc_msg *m)
 		key_client(k, m);
 	else if (m->type == IPC_KEY_TLS)
 		key_tls(k, m);
+	else if (m->type == IPC_KEY_DPOP)
+		key_dpop(k, m);
 	else if (m->type == IPC_RECEIPT_SIGN)
 		sign_receipt(k, m);
 	else if (m->type == IPC_KEY_LOGIN)

@@ -464,7 +464,7 @@ static void to_keyd(struct parent *p, struct child *c, struct ipc_msg *m)
 	ipc_begin(c->ipc, m->type, m->id);
 	ipc_put_u32(c->ipc, ENOTCONN);
 	ipc_put_bytes(c->ipc, slice_of("", 0));
-	if (m->type == IPC_KEY_SCRAM)
+	if (m->type == IPC_KEY_SCRAM || m->type == IPC_KEY_DPOP)
 		ipc_put_bytes(c->ipc, slice_of("", 0));
 	ipc_send(c->ipc);
 }
@@ -564,7 +564,8 @@ static void from_keyd(struct parent *p, struct child *c, struct ipc_msg *m)
 	     : who >= ROUTE_OLD && who - ROUTE_OLD < OLD_MAX ? &p->old[who - ROUTE_OLD]
 	     : who < p->nworkers		 ? &p->workers[who]
 						 : NULL;
-	if (((m->type < IPC_KEY_PASSWORD || m->type > IPC_KEY_CLIENT) && m->type != IPC_KEY_TLS) || !to)
+	if (((m->type < IPC_KEY_PASSWORD || m->type > IPC_KEY_CLIENT) && m->type != IPC_KEY_TLS &&
+	     m->type != IPC_KEY_DPOP) || !to)
 		m->bad = true;
 	else if (to->ipc)
 		ipc_forward(to->ipc, m, m->id & 0xffffffffffffffull);
@@ -578,6 +579,7 @@ static void from_authd(struct parent *p, struct child *c, struct ipc_msg *m)
 		break;
 	case IPC_KEY_CLIENT:
 	case IPC_KEY_TLS:
+	case IPC_KEY_DPOP:
 		to_keyd(p, c, m);
 		break;
 	case IPC_IDP_ASK:

@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
-#include "ident/clientauth.h"
+#include "ident/jws_sign.h"
 #include "ident/tls_sign.h"
 
 static const char *check_file(const struct stat *st, struct secret_reader who, int *ret_err)
@@ -143,7 +143,7 @@ static const char *parse_key(struct secret *s, const char *alg)
 	buf_wipe(&s->text);
 	if (!s->key)
 		return "it holds no private key in PEM form without a passphrase";
-	return (alg ? clientauth_key_fits(s->key, alg, &why) : tls_sign_key_fits(s->key, &why)) ? why
+	return (alg ? jws_sign_key_fits(s->key, alg, &why) : tls_sign_key_fits(s->key, &why)) ? why
 												: NULL;
 }
 
@@ -332,6 +332,7 @@ static bool same_client(const struct cfg_idp *a, const struct cfg_idp *b)
 		return a == b;
 	return a->auth == b->auth && same_text(a->client_id, b->client_id) &&
 	       same_text(a->key_alg, b->key_alg) && same_text(a->key_id, b->key_id) &&
+	       (a->dpop == IDP_DPOP_OFF) == (b->dpop == IDP_DPOP_OFF) &&
 	       same_text(a->issuer, b->issuer) && same_text(a->certificate_file, b->certificate_file);
 }
 

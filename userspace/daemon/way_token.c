@@ -9,7 +9,7 @@
 enum { WAY_TOKEN_MAX = 16000 }; /* as GRANTED_TEXT_MAX of keyd */
 
 /* Only access is given for a time in which one can log in. */
-static bool is_wanted(const struct config *c, const struct idp_ask *q, const struct cfg_way *w)
+bool way_token_wanted(const struct config *c, const struct idp_ask *q, const struct cfg_way *w)
 {
 	const struct cfg_target *t = config_target(c, slice_str(q->target));
 
@@ -20,7 +20,7 @@ static bool is_wanted(const struct config *c, const struct idp_ask *q, const str
 bool way_token_keep(struct way_token *t, const struct config *c, const struct idp_ask *q,
 		    const struct cfg_way *w, const struct oidc_result *r)
 {
-	if (!r->token.n || !is_wanted(c, q, w))
+	if (!r->token.n || !way_token_wanted(c, q, w))
 		return true;
 	if (r->token.n > WAY_TOKEN_MAX) {
 		log_error("approval %s: the token is too long for a password", w ? w->name : "idp");

@@ -15,6 +15,8 @@ struct way_token {
 	uint64_t ttl_ms;
 };
 
+/* What @w answers to @q is to be a password: whoever has it can use it. */
+bool way_token_wanted(const struct config *c, const struct idp_ask *q, const struct cfg_way *w);
 /* Takes it out of the answer of @w (NULL: `idp`) to @q if it is wanted. False: no memory. */
 MUST_CHECK bool way_token_keep(struct way_token *t, const struct config *c, const struct idp_ask *q,
 			       const struct cfg_way *w, const struct oidc_result *r);

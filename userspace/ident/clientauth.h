@@ -34,9 +34,6 @@ struct clientauth_claims {
 	uint64_t now_s;
 };
 
-/* 0 if the key is of the algorithm's kind and strong enough, else -EINVAL and why. */
-MUST_CHECK int clientauth_key_fits(const EVP_PKEY *key, const char *alg, const char **ret_why);
-
 /* Appends the compact form. 0, -EINVAL (key and algorithm do not fit), -EMSGSIZE, -ENOMEM. */
 MUST_CHECK int clientauth_assert(EVP_PKEY *key, const struct clientauth_claims *c, struct buf *ret);
 

@@ -66,6 +66,19 @@ static char *endpoint(const json_t *doc, const char *name, const struct discover
 	return copy;
 }
 
+static bool lists(const json_t *doc, const char *name, const char *word)
+{
+	const json_t *list = json_object_get(doc, name);
+
+	for (size_t i = 0; i < json_array_size(list); i++) {
+		const char *s = json_string_value(json_array_get(list, i));
+
+		if (s && strcmp(s, word) == 0)
+			return true;
+	}
+	return false;
+}
+
 /* One that clients call as such. An alias that may not be used is not made up for by the other. */
 static char *client_endpoint(const json_t *doc, const char *name, const struct discovery_rules *rules,
 			     char *error, size_t error_cap)
@@ -104,6 +117,7 @@ int discovery_parse(struct slice json, const struct discovery_rules *rules, stru
 		goto out;
 	if (rules->keys_only)
 		goto taken;
+	d.dpop = lists(doc, "dpop_signing_alg_values_supported", "ES256");
 	/* One that lies elsewhere is as good as none: who wants it is told so. */
 	d.backchannel_endpoint = client_endpoint(doc, "backchannel_authentication_endpoint", rules,
 						 ignored, sizeof(ignored));

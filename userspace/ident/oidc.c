@@ -31,6 +31,7 @@ static void grant_free(struct oidc_grant *g)
 	wipe(g->handle, g->handle ? strlen(g->handle) : 0);
 	wipe((void *)g->ask.token.p, g->ask.token.n);
 	free(g->handle);
+	free(g->proof);
 	free(g->subject);
 	free(g->approver);
 	free(g->evidence);

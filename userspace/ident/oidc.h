@@ -18,6 +18,9 @@
 
 struct oidc;
 
+/* RFC 9449: tokens that are bound to a key of ours. AUTO: where the provider says that it can. */
+enum oidc_dpop { OIDC_DPOP_AUTO, OIDC_DPOP_ON, OIDC_DPOP_OFF };
+
 /* Copied by oidc_new(). NULL and 0: the default. */
 struct oidc_config {
 	const char *issuer, *client_id; /* needed */
@@ -32,6 +35,7 @@ struct oidc_config {
 	const char *const *algorithms;	  /* NULL-terminated; NULL: RS256 PS256 ES256 EdDSA */
 	const char *const *extra_origins; /* where endpoints may lie besides the issuer's origin */
 	const char *assertion_audience;	  /* NULL: the token endpoint */
+	enum oidc_dpop dpop;		  /* ON: a token that is not bound is no approval */
 	bool keys_only;			  /* of the issuer of workload tokens: OIDC_VERIFY, no more */
 	bool secret_post;		  /* else basic */
 	bool private_key_jwt;
@@ -61,6 +65,7 @@ struct oidc_ask {
 	const char *audience, *resource;
 	const char *login_hint, *binding_message; /* OIDC_CIBA */
 	struct slice token; /* the agent's; the flows about it need it */
+	bool bearer; /* whoever holds the token that is issued can use it: it is not bound by DPoP */
 
 	/*
 	 * With @details the request carries authorization_details that say the following, and
@@ -95,6 +100,8 @@ struct oidc_ops {
 	void (*need_credential)(void *ctx, uint64_t id, const char *audience);
 	/* With tls_auth: signs for the certificate that need_credential() was answered with. */
 	far_sign_fn *sign;
+	/* A proof for a POST to @url (RFC 9449); as above, for oidc_proof(). NULL: none can be made. */
+	void (*need_proof)(void *ctx, uint64_t id, const char *url, const char *nonce);
 	/* A person is being asked; @id of the oidc_request(). @code, @uri: "" if there is none. */
 	void (*pending)(void *ctx, uint64_t id, const char *words, const char *code,
 			const char *uri);
@@ -137,6 +144,8 @@ MUST_CHECK int oidc_request(struct oidc *o, uint64_t id, const struct oidc_ask *
 void oidc_cancel(struct oidc *o, uint64_t id);
 /* The secret or assertion that need_credential() asked for; wiped by the callee after use. */
 void oidc_credential(struct oidc *o, uint64_t id, struct slice credential, int error);
+/* The proof that need_proof() asked for, and the name of its key: dpop_thumb(). */
+void oidc_proof(struct oidc *o, uint64_t id, struct slice proof, struct slice thumb, int error);
 /*
  * An event that somebody has brought. 0; -EAGAIN: the provider's keys are being fetched, ask again
  * soon, with the same *keys_tried (false at first); -EBADMSG: see *ret_error.

@@ -92,7 +92,7 @@ bool oidc_ask_same(const struct oidc_ask *a, const struct oidc_ask *b)
 {
 	return a->flow == b->flow && same(a->scope, b->scope) && same(a->audience, b->audience) &&
 	       same(a->resource, b->resource) && same(a->agent, b->agent) &&
-	       slice_eq(a->token, b->token) && a->details == b->details &&
+	       slice_eq(a->token, b->token) && a->bearer == b->bearer && a->details == b->details &&
 	       (!a->details ||
 		(same(a->target, b->target) && same(a->action, b->action) &&
 		 same(a->user, b->user) && same(a->database, b->database) &&

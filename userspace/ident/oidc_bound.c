@@ -3,7 +3,6 @@
 #include <errno.h>
 
 #include "ident/oidc_impl.h"
-#include "ident/strict_json.h"
 #include "ident/tls_sign.h"
 
 int bound_use_certificate(struct oidc *o, struct slice chain)
@@ -29,16 +28,102 @@ int bound_use_certificate(struct oidc *o, struct slice chain)
 	return 0;
 }
 
+/* What is issued to us, and what is asked of us; a token that others are to use is bound to nobody. */
+static bool wants_proof(const struct oidc_grant *g)
+{
+	const struct oidc *o = g->o;
+
+	if (o->cfg.dpop == OIDC_DPOP_OFF || g->ask.bearer || !o->ops.need_proof)
+		return false;
+	if (g->proof_wanted)
+		return true;
+	/* By itself never beside a certificate: there are providers that take one of the two only. */
+	return (g->phase == PHASE_TOKEN || g->phase == PHASE_POLL) &&
+	       (o->cfg.dpop == OIDC_DPOP_ON || (o->discovery.dpop && !o->cfg.tls_auth));
+}
+
+bool bound_ask_proof(struct oidc_grant *g)
+{
+	free(g->proof);
+	g->proof = NULL;
+	if (!wants_proof(g))
+		return false;
+	g->o->ops.need_proof(g->o->ctx, g->id, grant_endpoint(g), g->o->nonce);
+	return true;
+}
+
+void oidc_proof(struct oidc *o, uint64_t id, struct slice proof, struct slice thumb, int error)
+{
+	list_each(it, &o->grants)
+	{
+		struct oidc_grant *g = container_of(it, struct oidc_grant, in_oidc);
+
+		if (g->id != id || g->state != GRANT_NEEDS_CREDENTIAL || g->proof)
+			continue;
+		if (!error && (thumb.n != DPOP_THUMB_CHARS || proof.n > DPOP_PROOF_MAX ||
+			       asprintf(&g->proof, "DPoP: %.*s", (int)proof.n, (const char *)proof.p) < 0))
+			error = -EPROTO;
+		if (error) {
+			oidc_decide(g, TG_R_INTERNAL, "the proof of our key (DPoP): %s", strerror(-error));
+			return;
+		}
+		/* Of the key that the token was asked for with. */
+		if (g->phase != PHASE_INTROSPECT)
+			(void)snprintf(g->jkt, sizeof(g->jkt), "%.*s", (int)thumb.n, (const char *)thumb.p);
+		grant_want_secret(g);
+		return;
+	}
+	/* Too late: the request is over. */
+}
+
+bool bound_again(struct oidc_grant *g, const struct http_response *r)
+{
+	bool fresh = r->error == HTTP_OK && dpop_nonce_valid(r->wanted), tried = g->nonce_tried;
+	struct token_error e;
+
+	g->nonce_tried = false;
+	if (fresh)
+		(void)snprintf(g->o->nonce, sizeof(g->o->nonce), "%s", r->wanted);
+	if (!fresh || tried || (r->status != 400 && r->status != 401))
+		return false;
+	token_error_parse(r->body, &e);
+	if (strcmp(e.code, "use_dpop_nonce") != 0)
+		return false;
+	g->proof_wanted = true;
+	if (!wants_proof(g))
+		return false;
+	g->nonce_tried = true;
+	grant_want_credential(g);
+	return true;
+}
+
+/* What is bound to several keys is ours only if all of them are. */
 const char *bound_check(const struct oidc_grant *g, const json_t *claims)
 {
-	const json_t *cnf = json_object_get(claims, "cnf");
-	const char *thumb = strict_json_string(cnf, "x5t#S256");
+	const json_t *cnf = json_object_get(claims, "cnf"), *value;
+	bool jkt = false;
+	const char *name;
 
-	if (!cnf)
-		return NULL;
-	if (json_object_size(cnf) != 1 || !thumb)
-		return "the token is bound to a key (cnf) in a way that is not known here";
-	return g->thumb[0] && strcmp(thumb, g->thumb) == 0
-		       ? NULL
-		       : "the token is bound to another certificate (cnf x5t#S256) than ours";
+	if (cnf && !json_object_size(cnf))
+		return "the token is bound to a key (cnf), but does not say to which";
+	json_object_foreach((json_t *)cnf, name, value)
+	{
+		const char *text = json_string_value(value);
+
+		if (strcmp(name, "x5t#S256") == 0) {
+			if (!text || !g->thumb[0] || strcmp(text, g->thumb) != 0)
+				return "the token is bound to another certificate (cnf x5t#S256) than ours";
+		} else if (strcmp(name, "jkt") == 0) {
+			if (!text || !g->jkt[0] || strcmp(text, g->jkt) != 0)
+				return "the token is bound to another key (cnf jkt) than ours";
+			jkt = true;
+		} else {
+			return "the token is bound to a key (cnf) in a way that is not known here";
+		}
+	}
+	if (g->answer.dpop && !jkt)
+		return "the token's type is DPoP, but it does not say to which key it is bound (cnf jkt)";
+	if (!jkt && !g->ask.bearer && g->o->cfg.dpop == OIDC_DPOP_ON)
+		return "`dpop: on`, but the provider has not bound the token to our key (cnf jkt)";
+	return NULL;
 }

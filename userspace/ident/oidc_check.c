@@ -242,6 +242,7 @@ static void opaque_token(struct oidc_grant *g)
 
 	if (g->o->discovery.introspection_endpoint) {
 		g->phase = PHASE_INTROSPECT;
+		g->proof_wanted = false;
 		grant_want_credential(g);
 		return;
 	}

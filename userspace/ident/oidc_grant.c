@@ -37,6 +37,8 @@ static const char *todo_for(const char *code)
 		{"missing_user_code", "the provider wants a user code, which Tidegate does not have"},
 		{"invalid_binding_message", "set `binding_message: short` or `none`"},
 		{"invalid_grant", "the provider does not take this token or request any more"},
+		{"use_dpop_nonce", "the provider wants a DPoP nonce, and gives none, or `dpop: off`"},
+		{"invalid_dpop_proof", "compare the clocks, or set `dpop: off`"},
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(table); i++)
@@ -148,7 +150,9 @@ static void took_token(struct oidc_grant *g, struct slice body)
 		return;
 	}
 	health_good(&g->o->health, clock_wall_ns());
-	if (right_kind(g))
+	if (g->answer.dpop && !g->proof)
+		oidc_decide(g, TG_R_IDP_BAD_ANSWER, "the token's type is DPoP, but no proof was sent");
+	else if (right_kind(g))
 		grant_verify(g);
 	else
 		oidc_decide(g, TG_R_IDP_BAD_ANSWER,
@@ -161,7 +165,9 @@ static void on_answer(void *ctx, const struct http_response *r)
 	struct oidc *o = g->o;
 
 	g->transfer = NULL;
-	if (r->error == HTTP_OK && r->status >= 400 && r->status < 500 && r->status != 429)
+	if (bound_again(g, r))
+		;
+	else if (r->error == HTTP_OK && r->status >= 400 && r->status < 500 && r->status != 429)
 		refused(g, r);
 	else if (r->error != HTTP_OK || r->status != 200)
 		failed(g, r);
@@ -176,7 +182,7 @@ static void on_answer(void *ctx, const struct http_response *r)
 
 /* -------------------------------------------------------------- questions */
 
-static const char *endpoint(const struct oidc_grant *g)
+const char *grant_endpoint(const struct oidc_grant *g)
 {
 	const struct discovery *d = &g->o->discovery;
 
@@ -194,18 +200,24 @@ static const char *endpoint(const struct oidc_grant *g)
 
 void grant_want_credential(struct oidc_grant *g)
 {
-	struct oidc *o = g->o;
-	const char *audience = NULL;
-
-	if (!endpoint(g)) {
+	if (!grant_endpoint(g)) {
 		oidc_decide(g, TG_R_IDP_DENIED, "the provider has no such endpoint: %s",
 			    endpoint_name(g));
 		return;
 	}
+	g->state = GRANT_NEEDS_CREDENTIAL;
+	if (!bound_ask_proof(g))
+		grant_want_secret(g);
+}
+
+void grant_want_secret(struct oidc_grant *g)
+{
+	struct oidc *o = g->o;
+	const char *audience = NULL;
+
 	if (o->cfg.private_key_jwt)
 		audience = o->cfg.assertion_audience ? o->cfg.assertion_audience
 						     : o->discovery.token_endpoint;
-	g->state = GRANT_NEEDS_CREDENTIAL;
 	o->ops.need_credential(o->ctx, g->id, audience);
 }
 
@@ -341,12 +353,15 @@ static int post(struct oidc_grant *g, struct buf *body, struct buf *auth)
 		"Accept: application/json",
 		"Content-Type: application/x-www-form-urlencoded",
 		"Expect:",
-		auth->n ? (const char *)buf_data(auth) : NULL,
+		/* The first that is not there is the end. */
+		auth->n ? (const char *)buf_data(auth) : g->proof,
+		auth->n ? g->proof : NULL,
 		NULL,
 	};
 	struct slice b = buf_slice(body);
 	struct http_request q = {
-		.url = endpoint(g),
+		.url = grant_endpoint(g),
+		.want = "DPoP-Nonce",
 		.headers = headers,
 		.body = &b,
 		.timeout_ms = o->cfg.timeout_ms,

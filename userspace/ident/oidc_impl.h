@@ -18,6 +18,7 @@
 #include "base/clock.h"
 #include "base/list.h"
 #include "ident/discovery.h"
+#include "ident/dpop.h"
 #include "ident/b64.h"
 #include "ident/health.h"
 #include "ident/jwt.h"
@@ -78,6 +79,11 @@ struct oidc_grant {
 	char *subject, *approver, *evidence;
 	/* Of our certificate, as `x5t#S256` says it; "": we have shown none. */
 	char thumb[B64_TEXT(SHA256_DIGEST_LENGTH)];
+	/* Of the present exchange: a proof (RFC 9449), or NULL, and whose; "": we have shown none. */
+	char *proof;
+	char jkt[DPOP_THUMB];
+	bool proof_wanted; /* the endpoint has asked for one */
+	bool nonce_tried;  /* and this is the second time, with the nonce that it gave */
 	char digest[2 * SHA256_DIGEST_LENGTH + 1];
 	char detail[OIDC_DETAIL];
 };
@@ -105,6 +111,7 @@ struct oidc {
 	struct curl_loop *http;
 	struct curl_loop *tls; /* with a certificate, whose digest is: */
 	char thumb[B64_TEXT(SHA256_DIGEST_LENGTH)];
+	char nonce[DPOP_NONCE_MAX]; /* the last that the provider gave for proofs; "": none */
 	bool dead, running, again;
 	struct list grants;
 	unsigned waiting;
@@ -168,6 +175,9 @@ bool oidc_ask_carried(const struct oidc_ask *a, const char *type, const json_t *
 
 /* oidc_grant.c */
 void grant_want_credential(struct oidc_grant *g);
+/* The same, when there is a proof already or none is needed. */
+void grant_want_secret(struct oidc_grant *g);
+const char *grant_endpoint(const struct oidc_grant *g);
 void grant_ask(struct oidc_grant *g, struct slice credential);
 /* Takes what the provider's error means for the question; r->status is 4xx. */
 void grant_refused(struct oidc_grant *g, const struct http_response *r,
@@ -176,6 +186,10 @@ void grant_refused(struct oidc_grant *g, const struct http_response *r,
 /* oidc_bound.c */
 /* The certificate for the requests from here on. 0, -EINVAL, -ENOMEM, -EOPNOTSUPP. */
 MUST_CHECK int bound_use_certificate(struct oidc *o, struct slice chain);
+/* The next exchange needs a proof: it has been asked for, and then grant_want_credential() goes on. */
+bool bound_ask_proof(struct oidc_grant *g);
+/* Takes up the nonce of an answer. True: it wants another try with it, which has begun. */
+bool bound_again(struct oidc_grant *g, const struct http_response *r);
 /* NULL, or why the token with @claims, which was issued to us, is not ours to use. */
 const char *bound_check(const struct oidc_grant *g, const json_t *claims);
 

@@ -64,8 +64,9 @@ static const char *check_answer(struct token_answer *a)
 	if (!json_is_string(token) || json_string_length(token) == 0)
 		return "the provider's answer holds no access_token";
 	/* RFC 6749 section 5.1: the type's case does not matter, its absence does. */
-	if (!type || strcasecmp(type, "Bearer") != 0)
-		return "the token's type is not Bearer";
+	a->dpop = type && strcasecmp(type, "DPoP") == 0;
+	if (!type || (!a->dpop && strcasecmp(type, "Bearer") != 0))
+		return "the token's type is neither Bearer nor DPoP";
 	a->token = slice_of(json_string_value(token), json_string_length(token));
 	if (!parse_expiry(json_object_get(a->json, "expires_in"), a))
 		return "expires_in is no number of seconds";

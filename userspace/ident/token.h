@@ -41,6 +41,7 @@ struct token_answer {
 	json_t *json; /* owns the rest */
 	struct slice token;
 	const json_t *scope; /* NULL: not said, as asked (section 5.1) */
+	bool dpop; /* of type DPoP: good only for who holds the key (RFC 9449) */
 	bool has_expiry;
 	uint64_t expires_in_s;
 };

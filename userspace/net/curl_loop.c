@@ -56,6 +56,7 @@ struct http_transfer {
 	struct buf request, body;
 	http_done_fn *done;
 	void *ctx;
+	const char *want; /* a header */
 	bool http; /* plain: only a loopback address may be connected to */
 	bool too_large;
 	bool refused_address;
@@ -137,7 +138,9 @@ static enum http_error classify(const struct http_transfer *t, CURLcode code)
 
 static void finish(struct http_transfer *t, CURLcode code)
 {
-	struct http_response r = {.error = classify(t, code), .type = "", .detail = ""};
+	struct http_response r = {
+		.error = classify(t, code), .type = "", .wanted = "", .detail = ""};
+	struct curl_header *h;
 	curl_off_t retry_after = 0;
 	long status = 0;
 	char *type = NULL;
@@ -148,6 +151,9 @@ static void finish(struct http_transfer *t, CURLcode code)
 	r.status = (int)status;
 	if (type)
 		r.type = type;
+	if (t->want && curl_easy_header(t->easy, t->want, 0, CURLH_HEADER, -1, &h) == CURLHE_OK &&
+	    h->amount == 1)
+		r.wanted = h->value;
 	if (retry_after > 0)
 		r.retry_after_s = (uint32_t)(retry_after < RETRY_AFTER_MAX_S ? retry_after
 									     : RETRY_AFTER_MAX_S);
@@ -575,6 +581,7 @@ int curl_loop_start(struct curl_loop *l, const struct http_request *q, http_done
 	t->l = l;
 	t->done = done;
 	t->ctx = ctx;
+	t->want = q->want;
 	t->http = !url.https;
 	buf_init(&t->body, q->max_bytes);
 	buf_init(&t->request, q->body ? q->body->n : 0);

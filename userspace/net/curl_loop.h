@@ -36,6 +36,7 @@ struct http_request {
 	const struct slice *body;   /* POST; NULL: GET */
 	uint64_t timeout_ms;
 	size_t max_bytes; /* of the answer's body */
+	const char *want; /* static: a header of the answer that is looked for, or NULL */
 };
 
 struct http_response {
@@ -43,6 +44,7 @@ struct http_response {
 	int status;
 	struct slice body;	/* valid until the callback returns, then overwritten */
 	const char *type;	/* Content-Type, may be "" */
+	const char *wanted;	/* value of the header that was asked for, "" if it came not once */
 	uint32_t retry_after_s; /* 0: not given */
 	const char *detail;	/* for an operator; never holds a header or a body */
 };

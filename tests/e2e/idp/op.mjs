@@ -12,6 +12,7 @@
 // Admin port, JSON:
 //   POST /rotate {"keep": true|false}   new keys; the old ones stay published or not
 //   POST /faults [{"path", "status", "body", "headers", "fill": bytes, "delay_ms", "drop", "drip_ms", "count"}]
+//   POST /config {"dpop": "" or "plain" or "nonce" (proofs must have one)} and others
 //   POST /config {"at_ttl": seconds, "banned": agent, "details": "drop" or JSON to put into tokens}
 //   GET  /requests                      what people are asked for
 //   POST /requests/last/VERDICT         approve, deny, expire or an error code; {"account", "acr",
@@ -176,6 +177,7 @@ function build() {
       clientCredentials: { enabled: true },
       introspection: { enabled: true, allowedPolicy: async () => true },
       revocation: { enabled: true },
+      ...(config.dpop ? { dPoP: { enabled: true, ...(config.dpop === 'nonce' ? { nonceSecret: Buffer.alloc(32, 7), requireNonce: () => true } : {}) } } : { dPoP: { enabled: false } }),
       mTLS: {
         enabled: true, certificateBoundAccessTokens: true, selfSignedTlsClientAuth: true, tlsClientAuth: true,
         getCertificate: (ctx) => ctx.socket.getPeerX509Certificate?.(),
@@ -394,7 +396,7 @@ async function admin(req, res) {
     switch (`${req.method} ${req.url}`) {
       case 'POST /rotate': keys = [...newKeys(), ...(body.keep ? keys : [])]; build(); reply(200, { kids: keys.map((k) => k.kid) }); break;
       case 'POST /faults': faults = body; reply(200, faults); break;
-      case 'POST /config': Object.assign(config, body); if ('mtls' in body) build(); reply(200, config); break;
+      case 'POST /config': Object.assign(config, body); if ('mtls' in body || 'dpop' in body) build(); reply(200, config); break;
       case 'POST /renew': makeClientCertificate('tls-self', false); build(); reply(200, {}); break;
       case 'GET /stats': reply(200, stats); break;
       case 'GET /requests': reply(200, [...pending.values()]); break;
