@@ -16,7 +16,8 @@ enum tg_agent_flag {
 struct tg_agent_state {
 	tg_u32 flags; /* enum tg_agent_flag */
 	tg_u32 generation;
-	tg_u64 pad;
+	tg_u32 unix_set; /* whose entries of tg_unix are its; 0: those under its own number */
+	tg_u32 pad;
 };
 
 /* LPM trie: prefixlen counts 64 bits (agent, protocol, pad, port) + the address prefix. */
@@ -30,16 +31,17 @@ struct tg_allow_key {
 };
 
 /*
- * LPM trie over {agent, path}: the longest rule decides, none lets through. A rule for one path
+ * LPM trie over {agent or set, path}: the longest rule decides, none lets through. A rule for one path
  * has its NUL in the prefix; one for a folder ends in its slash. An abstract name
  * begins with NUL, a rule for the last part of a relative path with TG_UNIX_LAST.
  */
 #define TG_UNIX_PATH 112 /* sun_path and its NUL, in whole words */
 #define TG_UNIX_LAST 1
+#define TG_UNIX_SET  0x80000000u /* in the number of a set, which several agents can have */
 enum tg_unix_verdict { TG_UNIX_REFUSE, TG_UNIX_PASS };
 struct tg_unix_key {
 	tg_u32 prefixlen; /* 32 (agent) + 8 for each byte */
-	tg_u32 agent;
+	tg_u32 agent; /* or set */
 	tg_u8 path[TG_UNIX_PATH];
 };
 

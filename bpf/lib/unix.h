@@ -111,7 +111,7 @@ static __always_inline int unix_connect(struct bpf_sock_addr *ctx)
 	a = bpf_map_lookup_elem(&tg_agents, &w.agent);
 	if (!a || !(a->flags & TG_AGENT_UNIX))
 		return 0;
-	s.key.agent = w.agent;
+	s.key.agent = a->unix_set ? a->unix_set : w.agent;
 	if (!unix_read(k, &s))
 		return deny(TG_K_HELPER_FAILED, -E_PERM);
 	return unix_refused(&s) ? deny(TG_K_DENIED_UNIX, -E_PERM) : 0;

@@ -8,8 +8,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <bpf/bpf.h>
+
+#include "base/clock.h"
 #include "env.h"
 #include "kern/kern_ways.h"
+#include "tidegate_rules.h"
 
 #define NEEDS_UNIX  NEEDS(kern_way_closed(KERN_WAY_UNIX), "no connect_unix before 6.7")
 #define NEEDS_SWEEP NEEDS(kern_can_sweep(), "no bpf_sock_destroy before 6.5")
@@ -493,6 +497,118 @@ static bool rules_malformed(void)
 	return true;
 }
 
+/* ------------------------------------------------------------ many agents */
+
+enum { MANY = 10000, FIRST = 100000, MANY_RULES = 50 };
+
+static uint64_t entries_of(const char *map)
+{
+	uint8_t key[sizeof(struct tg_unix_key)], *at = NULL;
+	char path[160];
+	uint64_t n = 0;
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/%s/maps/%s", env.bpf_dir, TG_ABI_VERSION, map);
+	fd = bpf_obj_get(path);
+	for (; fd >= 0 && !bpf_map_get_next_key(fd, at, key); at = key)
+		n++;
+	if (fd >= 0)
+		close(fd);
+	return n;
+}
+
+/* The rules of agents @from to @to; with @own one more of its own for each. How long, in ns. */
+static bool set_many(uint32_t from, uint32_t to, bool own, uint64_t *ret_ns)
+{
+	struct tg_addr_key allow = key_of("10.77.0.9", PORT_FREE, IPPROTO_TCP, 32);
+	struct kern_unix_rule paths[MANY_RULES + 1];
+	char text[MANY_RULES + 1][40];
+	uint64_t begin = clock_boot_ns();
+	struct kern_agent_rules r = {.deny = true,
+				     .allow = &allow,
+				     .nallow = 1,
+				     .unix_judged = true,
+				     .unix_rules = paths,
+				     .nunix = MANY_RULES + own};
+
+	for (int i = 0; i < MANY_RULES; i++) {
+		snprintf(text[i], sizeof(text[i]), "/run/many/%d/", i);
+		paths[i] = (struct kern_unix_rule){text[i], false};
+	}
+	for (uint32_t i = from; i < to; i++) {
+		snprintf(text[MANY_RULES], sizeof(text[MANY_RULES]), "/srv/of/%u", i);
+		paths[MANY_RULES] = (struct kern_unix_rule){text[MANY_RULES], true};
+		CHECK_EQ(kern_agent_rules_set(env.k, FIRST + i, &r), 0);
+		CHECK_EQ(kern_agent_uid_set(env.k, FIRST + i, FIRST + i), 0);
+	}
+	*ret_ns = clock_boot_ns() - begin;
+	return true;
+}
+
+static bool keep_none(void *ctx, uint32_t agent)
+{
+	return false;
+}
+
+static bool keep_few(void *ctx, uint32_t agent)
+{
+	return agent < FIRST + 10;
+}
+
+/* The last thousand takes no longer than the first, and what all have in common is there once. */
+static bool many_agents(void)
+{
+	uint64_t first, rest, last, again, once;
+
+	CHECK(set_many(0, MANY / 10, false, &first));
+	once = entries_of("tg_unix");
+	CHECK(once >= MANY_RULES);
+	CHECK(set_many(MANY / 10, MANY - MANY / 10, false, &rest));
+	CHECK(set_many(MANY - MANY / 10, MANY, false, &last));
+	CHECK_EQ(entries_of("tg_unix"), once);
+	CHECK_EQ(entries_of("tg_allow"), MANY);
+	CHECK(set_many(0, MANY / 10, false, &again));
+	CHECK_EQ(entries_of("tg_allow"), MANY);
+	printf("          %d agents: the first thousand %llu ms, the last %llu ms, again %llu ms\n",
+	       MANY, (unsigned long long)first / 1000000, (unsigned long long)last / 1000000,
+	       (unsigned long long)again / 1000000);
+	CHECK(last < 5 * first + 1000000000 && again < 5 * first + 1000000000);
+	CHECK_EQ(kern_agent_rules_prune(env.k, keep_few, NULL), 0);
+	CHECK_EQ(entries_of("tg_allow"), 10);
+	CHECK_EQ(entries_of("tg_unix"), once);
+	/* Each with a set of its own. */
+	CHECK(set_many(0, 10, true, &again));
+	CHECK_EQ(entries_of("tg_unix"), 10 * (once + 1));
+	CHECK_EQ(kern_agent_rules_prune(env.k, keep_none, NULL), 0);
+	CHECK_EQ(entries_of("tg_unix") + entries_of("tg_allow"), 0);
+	return true;
+}
+
+/* Another process has changed an agent: what we knew of it does not count. */
+static bool changed_elsewhere(void)
+{
+	struct tg_addr_key a = key_of(ADDR4, PORT_FREE, IPPROTO_TCP, 32);
+	struct tg_addr_key b = key_of("10.77.0.9", PORT_FREE, IPPROTO_TCP, 32);
+	struct buf error;
+	struct kern *mine = env.k, *other;
+	int r;
+
+	CHECK(deny_but(&a, 1));
+	buf_init(&error, 512);
+	r = kern_open(&env.paths, &other, &error);
+	buf_done(&error);
+	CHECK_EQ(r, 0);
+	env.k = other;
+	CHECK(deny_but(&b, 1));
+	env.k = mine;
+	kern_close(other);
+	CHECK_EQ(entries_of("tg_allow"), 1);
+	CHECK(deny_but(&a, 1));
+	CHECK_EQ(entries_of("tg_allow"), 1);
+	CHECK_EQ(client("/agents", 0, dial, &to_free), 0);
+	return came(env.free4, 4);
+}
+
 /* -------------------------------------------------------------- the sweep */
 
 static void note(void *ctx, const struct tg_swept *s)
@@ -626,6 +742,8 @@ const struct row rules_rows[] = {
 	{"rules: AF_UNIX, datagrams", unix_datagram},
 	{"rules: AF_UNIX, abstract names", unix_abstract},
 	{"rules: AF_UNIX, only what is listed", unix_listed},
+	{"rules: ten thousand agents", many_agents},
+	{"rules: set by another process meanwhile", changed_elsewhere},
 	{"rules: malformed", rules_malformed},
 	{"sweep: connection older than the target", sweep_older},
 	{"sweep: the same over IPv6", sweep_older6},

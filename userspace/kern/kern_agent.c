@@ -70,6 +70,18 @@ static int level_add(struct kern *k, unsigned int level)
 	return config_set(k, &c);
 }
 
+/* One uid more, before it is in the map, or one less, after it was. */
+static int uids_count(struct kern *k, int change)
+{
+	struct tg_config c;
+	int r = config_get(k, &c);
+
+	if (r)
+		return r;
+	c.uid_agents += (uint32_t)change;
+	return config_set(k, &c);
+}
+
 static int set_served(struct kern *k, bool on)
 {
 	struct tg_config c;
@@ -300,21 +312,27 @@ int kern_agent_cgroup_each(struct kern *k, int (*fn)(void *ctx, const char *path
 
 static int uid_change(struct kern *k, uint32_t uid, const uint32_t *agent)
 {
-	uint32_t any;
+	uint32_t any, was;
+	bool there;
 	int r = 0, lock = kern_pin_lock(k->dir);
 
 	if (lock < 0)
 		return lock;
+	there = !bpf_map_lookup_elem(k->map[KM_UIDS], &uid, &was);
 	/* The backstop is there before the first uid and until after the last. */
 	if (agent) {
 		r = kern_attach_egress_uid(k, true);
+		if (!r && !there)
+			r = uids_count(k, 1);
 		if (!r)
 			r = kern_put(k, KM_UIDS, &uid, agent);
+		if (r && !there)
+			(void)uids_count(k, -1); /* if that fails: one look-up more for all */
 	} else {
 		r = kern_drop(k, KM_UIDS, &uid);
+		if (!r && there)
+			r = uids_count(k, -1);
 	}
-	if (!r)
-		r = config_update(k);
 	if (!r && bpf_map_get_next_key(k->map[KM_UIDS], NULL, &any))
 		r = kern_attach_egress_uid(k, false);
 	(void)close(lock);

@@ -235,6 +235,7 @@ static void agent_json(struct kern *k, struct jsonw *w, const void *key, const v
 	jsonw_kv_u64(w, "agent", agent);
 	kv_bool_flag(w, "deny", a.flags, TG_AGENT_DENY);
 	kv_bool_flag(w, "unix", a.flags, TG_AGENT_UNIX);
+	jsonw_kv_u64(w, "set", a.unix_set & ~TG_UNIX_SET);
 	jsonw_kv_u64(w, "generation", a.generation);
 }
 
@@ -260,7 +261,7 @@ static void unix_json(struct kern *k, struct jsonw *w, const void *key, const vo
 	memcpy(&u, key, sizeof(u));
 	memcpy(&verdict, value, sizeof(verdict));
 	n = (u.prefixlen - 32) / 8;
-	jsonw_kv_u64(w, "agent", u.agent);
+	jsonw_kv_u64(w, u.agent & TG_UNIX_SET ? "set" : "agent", u.agent & ~TG_UNIX_SET);
 	at = n && u.path[0] <= TG_UNIX_LAST;
 	(void)snprintf(text, sizeof(text), "%s%.*s%s",
 		       !at	   ? ""

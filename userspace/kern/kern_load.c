@@ -56,6 +56,7 @@ void kern_close(struct kern *k)
 			(void)close(k->map[i]);
 	kern_watch_free(k->watch);
 	kern_index_close(k);
+	kern_rules_forget(k);
 	if (k->record_fd >= 0)
 		(void)close(k->record_fd);
 	if (k->asker_fd >= 0)

@@ -68,6 +68,7 @@ struct kern {
 	struct kern_watch *watch; /* NULL: this process does not own the pins */
 	int asker_fd;  /* read-only tg_askers */
 	struct tg_index *index;	  /* the map, shared with the programs */
+	struct kern_held *held;	  /* NULL: not read yet */
 };
 
 /* --- kern_pin.c: the pin directory. All return 0 or -errno. */
@@ -169,6 +170,9 @@ void kern_index_flag(struct kern *k, const struct tg_addr_key *key);
 /* Before an id is put into tg_cgroups, and after it was dropped. */
 void kern_index_cgroup(struct kern *k, uint64_t id, bool on);
 bool kern_index_has_cgroup(const struct kern *k, uint64_t id);
+
+/* --- kern_rules.c: reads the maps again when it needs them next. */
+void kern_rules_forget(struct kern *k);
 
 /* --- kern_optional.c */
 /* What this kernel has no hook for is not loaded, nor are the groups of @refused (bits). */

@@ -186,7 +186,9 @@ static void key_text(enum kern_map map, const uint8_t *key, char *dst, size_t ca
 			       allow.agent);
 	} else if (map == KM_UNIX) {
 		memcpy(&path, key, sizeof(path));
-		(void)snprintf(dst, cap, "a unix socket's path of agent %u", path.agent);
+		(void)snprintf(dst, cap, "a unix socket's path of %s %u",
+			       path.agent & TG_UNIX_SET ? "set" : "agent",
+			       path.agent & ~TG_UNIX_SET);
 	} else {
 		memcpy(&id, key, sizeof(id));
 		(void)snprintf(dst, cap,
