@@ -198,7 +198,7 @@ int child_start(struct child *c)
 		close(fds[0]);
 		return rc;
 	}
-	c->ready = false;
+	c->ready = c->told = false;
 	c->started_boot_ns = clock_boot_ns();
 	send_init(c, uid, gid);
 	if (c->role != ROLE_WORKER)
@@ -243,10 +243,13 @@ static void died(struct child *c, int status)
 	else if ((!p->stopping && !renewed) || WEXITSTATUS(status))
 		log_error("%s exited with status %d", c->name, WEXITSTATUS(status));
 	c->pid = 0;
-	c->ready = false;
-	/* Its end may be known before its last words are read: sessions that it has closed, say. */
-	if (c->ipc)
+	/*
+	 * Its end may be known before its last words are read: sessions that it has closed, say.
+	 * One that is not known to have begun is not begun with any more.
+	 */
+	if (c->ipc && c->ready)
 		ipc_finish(c->ipc);
+	c->ready = false;
 	ipc_free(c->ipc);
 	c->ipc = NULL;
 	if (c->role == ROLE_WORKER) {
