@@ -639,6 +639,7 @@ static void check_way_saml(struct loader *l, const struct cfg_way *w, const stru
 
 static void check_way(struct loader *l, const struct cfg_way *w, const struct ynode *map)
 {
+	static const char *const recheck[] = {"recheck", "recheck_tolerance"};
 	bool pdp = w->kind == WAY_AUTHZEN, oauth = !pdp && w->kind != WAY_SAML;
 
 	if (map->kind != YNODE_MAP || !yaml_get(map, "by"))
@@ -654,6 +655,10 @@ static void check_way(struct loader *l, const struct cfg_way *w, const struct yn
 		cfg_fail(l, map, "approval `%s` lacks `scope`", w->name);
 	if (!pdp && w->url)
 		cfg_fail(l, yaml_key(map, "url"), "`url` has a meaning only with `by: authzen`");
+	for (size_t i = 0; !oauth && i < ARRAY_SIZE(recheck); i++)
+		if (yaml_get(map, recheck[i]))
+			cfg_fail(l, yaml_key(map, recheck[i]), "`%s` has a meaning only where the identity "
+				 "provider gives a token, or looks at one", recheck[i]);
 	if (pdp && w->scope)
 		cfg_fail(l, yaml_key(map, "scope"), "`scope` has no meaning with `by: authzen`");
 	check_way_person(l, w, map);

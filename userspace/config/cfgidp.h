@@ -41,6 +41,7 @@ struct cfg_idp {
 	const char *events_audience; /* expected `aud` of events; NULL: client_id */
 	enum idp_dpop dpop; /* RFC 9449: tokens are bound to a key that keyd has */
 	uint64_t timeout_ms;	 /* one request; default 5 s */
+	uint64_t recheck_ms, recheck_tolerance_ms; /* as of struct cfg_way, for `approval: idp` */
 	uint64_t skew_ms;	 /* clock tolerance; default 30 s */
 	bool allow_http;	 /* issuer may be http:// on a loopback address only */
 };
@@ -86,6 +87,8 @@ struct cfg_way {
 	uint64_t timeout_ms;	/* AuthZEN: of a question */
 	const char *ca_file;	/* AuthZEN; NULL: the system's */
 	struct cfg_saml saml;
+	uint64_t recheck_ms;	/* the token of a grant is introspected so often; 0: never */
+	uint64_t recheck_tolerance_ms; /* and this may fail for so long */
 	const char *then;	/* another way that has to say yes after this one, or NULL */
 	uint32_t line;
 };

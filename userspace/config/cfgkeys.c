@@ -157,6 +157,11 @@ static const struct cfg_key idp_keys[] = {
 	 .help = "longest duration of one request"},
 	{.name = "clock_skew", DURATION(0, 10 * MINUTE), AT(cfg_idp, skew_ms), .dflt = "30s",
 	 .help = "tolerance when the times in a token are checked"},
+	{.name = "recheck", DURATION(SECOND, DAY), AT(cfg_idp, recheck_ms),
+	 .help = "approval: idp: how often the provider is asked whether the token of a grant is still "
+		 "good (RFC 7662)"},
+	{.name = "recheck_tolerance", DURATION(0, DAY), AT(cfg_idp, recheck_tolerance_ms), .dflt = "2m",
+	 .help = "how long the provider may fail to answer that before the grant ends"},
 	{.name = "allow_http", .kind = KEY_BOOL, AT(cfg_idp, allow_http), .dflt = "false",
 	 .help = "the issuer may be an http URL on a loopback address, for tests"},
 	NOT_HERE("secret", "client: { secret_file: ... }"),
@@ -281,6 +286,10 @@ static const struct cfg_key way_keys[] = {
 	{.name = "ca_file", .kind = KEY_PATH, AT(cfg_way, ca_file),
 	 .help = "authzen: PEM file with the authorities to trust instead of the system's"},
 	{.name = "saml", SUB(saml_section), .help = "saml: what the agent's assertion has to say"},
+	{.name = "recheck", DURATION(SECOND, DAY), AT(cfg_way, recheck_ms),
+	 .help = "how often the provider is asked whether the token of a grant is still good (RFC 7662)"},
+	{.name = "recheck_tolerance", DURATION(0, DAY), AT(cfg_way, recheck_tolerance_ms), .dflt = "2m",
+	 .help = "how long the provider may fail to answer that before the grant ends"},
 	{.name = "then", .kind = KEY_STRING, AT(cfg_way, then),
 	 .help = "name of another way that has to say yes, too, asked after this one"},
 };

@@ -18,6 +18,7 @@
 #include "daemon/events.h"
 #include "daemon/ipc.h"
 #include "daemon/keyask.h"
+#include "daemon/recheck_ask.h"
 #include "daemon/saml_way.h"
 #include "daemon/sandbox.h"
 #include "daemon/token_check.h"
@@ -151,6 +152,7 @@ static void on_done(void *ctx, uint64_t id, const struct oidc_result *r)
 		refuse(q, TG_R_NO_MEMORY, "out of memory");
 		return;
 	}
+	recheck_hand(q->a->ipc, q->a->cfg, q->id, &q->ask, q->ways[q->at], r);
 	go_on(q, r->evidence, r->ttl_ms);
 }
 
@@ -670,6 +672,8 @@ static void on_message(void *ctx, struct ipc *ipc, struct ipc_msg *m)
 		take_events(a, m);
 	else if (m->type == IPC_KEY_CLIENT || m->type == IPC_KEY_DPOP)
 		keyask_answer(a->keys, m);
+	else if (m->type == IPC_RECHECK)
+		recheck_ask(ipc, a->cfg, a->oidc, m);
 	else if (m->type == IPC_TOKEN_CHECK)
 		token_checks_ask(a->tokens, m);
 	else

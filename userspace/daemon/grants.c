@@ -12,6 +12,7 @@
 #include "daemon/glogin.h"
 #include "daemon/grants.h"
 #include "daemon/peek.h"
+#include "daemon/recheck.h"
 #include "daemon/registry.h"
 #include "daemon/parent.h"
 #include "inspect/inspect.h"
@@ -79,6 +80,7 @@ struct grant *grant_new(struct parent *p, const char *agent, const char *target,
 	g->since_wall_ns = clock_wall_ns();
 	g->until_wall_ns = g->since_wall_ns + ms * 1000000;
 	g->until_boot_ns = clock_boot_ns() + ms * 1000000;
+	list_init(&g->rechecks);
 	list_add_tail(&p->grants, &g->link);
 	log_notice("grant %s: agent %s on target %s for %llu ms, by %s", g->id, agent, target,
 		   (unsigned long long)ms, by);
@@ -88,13 +90,14 @@ struct grant *grant_new(struct parent *p, const char *agent, const char *target,
 	return g;
 }
 
-static struct grant *grant_given(struct parent *p, const struct approval *a, const char *by,
+static struct grant *grant_given(struct parent *p, struct approval *a, const char *by,
 				 uint64_t ms, const char *reason)
 {
 	struct grant *g = grant_new(p, a->agent, a->target, a->scope, approval_via(a), by, ms, reason);
 
 	if (!g)
 		return NULL;
+	rechecks_move(&a->rechecks, &g->rechecks);
 	memcpy(g->token, a->token, sizeof(g->token));
 	memcpy(g->user, a->user, sizeof(g->user));
 	memcpy(g->database, a->database, sizeof(g->database));
@@ -121,6 +124,7 @@ uint32_t grant_end(struct parent *p, struct grant *g, uint16_t reason, const cha
 			  "agent", g->agent, "target", g->target, "reason", reason_label(reason),
 			  "sessions", (json_int_t)n);
 	glogin_forget(p, g->kept);
+	rechecks_free(&g->rechecks);
 	list_del(&g->link);
 	free(g->receipt);
 	json_decref(g->evidence);
@@ -136,6 +140,7 @@ void approval_free(struct parent *p, struct approval *a)
 	if (agent)
 		agent->approvals--;
 	peek_cancel(a->peek);
+	rechecks_free(&a->rechecks);
 	list_each(it, &a->waiters)
 		free(container_of(it, struct waiter, link));
 	list_del(&a->link);
@@ -200,6 +205,7 @@ static struct approval *approval_new(struct parent *p, struct psession *s, bool 
 	a->agent_uid = s->uid;
 	a->has_uid = s->uid != (uint32_t)-1;
 	list_init(&a->waiters);
+	list_init(&a->rechecks);
 	list_init(&a->link);
 	return a;
 }
@@ -689,6 +695,7 @@ void grants_tick(struct parent *p)
 {
 	uint64_t now = clock_boot_ns();
 
+	rechecks_tick(p, now);
 	list_each(it, &p->grants) {
 		struct grant *g = container_of(it, struct grant, link);
 
@@ -732,12 +739,12 @@ json_t *grant_json(struct parent *p, const struct grant *g)
 
 	HASH_ITER(hh, p->sessions, s, tmp)
 		n += strcmp(s->grant, g->id) == 0;
-	return json_pack("{s:s, s:s, s:s, s:o, s:o, s:s, s:s, s:s, s:o, s:o, s:i, s:o}", "id", g->id,
+	return json_pack("{s:s, s:s, s:s, s:o, s:o, s:s, s:s, s:s, s:o, s:o, s:i, s:o, s:o}", "id", g->id,
 			 "agent", g->agent, "target", g->target, "user", text_or_null(g->user),
 			 "database", text_or_null(g->database), "scope", g->scope, "via", g->via, "by",
 			 g->by, "since", when_json(g->since_wall_ns), "until",
 			 when_json(g->until_wall_ns), "sessions", (int)n, "reason",
-			 text_or_null(g->reason));
+			 text_or_null(g->reason), "rechecks", rechecks_json(&g->rechecks));
 }
 
 json_t *approval_json(const struct approval *a)

@@ -19,6 +19,7 @@ struct grant {
 	uint64_t since_wall_ns, until_wall_ns, until_boot_ns;
 	uint64_t signing;  /* of the receipt that is being signed; until then it serves nobody */
 	char *receipt;	   /* JSON text */
+	struct list rechecks; /* recheck.h: tokens whose fate ends it, too */
 	json_t *evidence;  /* array: what the ways said; NULL: none */
 	uint64_t idp_id;   /* of the question that it is the answer to; 0: none */
 	uint64_t kept;	   /* keyd has the token that it was given by, under this number; 0: not */
@@ -64,6 +65,7 @@ struct approval {
 	bool kept; /* keyd has a token of the answer to it */
 	/* Where a way asks about the agent's own token: it is read anew, then the way is asked. */
 	bool needs_token;
+	struct list rechecks; /* recheck.h: of the ways that have said yes so far */
 	char token[65]; /* digest; "": not known */
 	struct parent *p;
 	struct peek *peek;

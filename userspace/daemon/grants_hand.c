@@ -3,6 +3,7 @@
 #include "daemon/grants.h"
 
 #include "daemon/hand.h"
+#include "daemon/recheck.h"
 #include "daemon/children.h"
 
 static json_t *save_grant(struct hand *h, const struct grant *g)
@@ -29,6 +30,7 @@ static json_t *save_grant(struct hand *h, const struct grant *g)
 	hand_put_str(h, o, "token", g->token);
 	/* keyd is started anew: what it kept is not there any more. */
 	hand_put_bool(h, o, "lost", g->lost || g->kept);
+	rechecks_save(h, o, &g->rechecks);
 	return o;
 }
 
@@ -58,6 +60,8 @@ static void take_grant(struct parent *p, struct hand *h, const json_t *o)
 	g->idp_id = hand_u64(h, o, "idp_id");
 	hand_str(h, o, "token", g->token, sizeof(g->token));
 	g->lost = hand_has(o, "lost") && hand_bool(h, o, "lost");
+	list_init(&g->rechecks);
+	rechecks_take(h, o, &g->rechecks);
 	list_add_tail(&p->grants, &g->link);
 }
 
@@ -239,6 +243,7 @@ static void take_approval(struct parent *p, struct hand *h, const json_t *o)
 		return;
 	}
 	list_init(&a->waiters);
+	list_init(&a->rechecks);
 	take_texts(h, o, a);
 	a->statement = hand_bool(h, o, "statement");
 	a->agent_uid = (uint32_t)hand_u64(h, o, "agent_uid");

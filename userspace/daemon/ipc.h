@@ -121,7 +121,10 @@ enum {
 	X(KEY_TLS, "A>P>K id, u32 scheme, str digest, bytes SHA-256 of the certificate, bytes text " \
 		   "-> id, u32 error, bytes signature")                                                \
 	X(SESSION_ORPHAN, "P>W uuid: the process that made the connection has ended")             \
-	X(KEY_DPOP, "A>P>K id, str url, str nonce -> id, u32 error, bytes proof, bytes thumb of its key")
+	X(KEY_DPOP, "A>P>K id, str url, str nonce -> id, u32 error, bytes proof, bytes thumb of its key") \
+	X(RECHECK_TOKEN, "A>P id of the question, str way, bytes token: before the answer")       \
+	X(RECHECK, "P>A id, str way, str agent, str scope, bytes token -> "                        \
+		   "A>P id, u32 reason, u64 ttl_ms, str words")
 
 enum ipc_type {
 #define X(name, fields) IPC_##name,

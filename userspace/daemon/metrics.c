@@ -15,6 +15,7 @@
 #include "daemon/integrity.h"
 #include "daemon/listeners.h"
 #include "daemon/parent.h"
+#include "daemon/recheck.h"
 #include "daemon/upgrade.h"
 #include "kern/kern.h"
 #include "tidegate_ctl.h"
@@ -128,6 +129,18 @@ static void put_integrity(const struct parent *p, struct buf *b)
 				  kern_fault_label((enum kern_fault)i), n[i]);
 }
 
+static void put_rechecks(struct buf *b)
+{
+	const struct recheck_counts *n = recheck_counts();
+
+	(void)!buf_printf(b, "# HELP tidegate_rechecks_total questions whether a grant still holds\n# TYPE "
+			     "tidegate_rechecks_total counter\n"
+			     "tidegate_rechecks_total{answer=\"active\"} %" PRIu64 "\n"
+			     "tidegate_rechecks_total{answer=\"ended\"} %" PRIu64 "\n"
+			     "tidegate_rechecks_total{answer=\"failed\"} %" PRIu64 "\n",
+			  n->active, n->ended, n->failed);
+}
+
 static void put_targets(const struct parent *p, struct buf *b)
 {
 	(void)!buf_printf(b, "# HELP tidegate_target_sessions sessions by target\n# TYPE "
@@ -190,6 +203,7 @@ static void answer(struct scraper *s)
 	put_kernel(s->p, &b);
 	put_integrity(s->p, &b);
 	put_targets(s->p, &b);
+	put_rechecks(&b);
 	(void)!send(s->fd, buf_data(&b), b.n, MSG_NOSIGNAL | MSG_DONTWAIT);
 	(void)shutdown(s->fd, SHUT_WR);
 	buf_done(&b);

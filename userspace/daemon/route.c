@@ -18,6 +18,7 @@
 #include "daemon/netns.h"
 #include "daemon/plugin.h"
 #include "daemon/receipts.h"
+#include "daemon/recheck.h"
 #include "daemon/registry.h"
 #include "daemon/whois.h"
 #include "daemon/parent.h"
@@ -595,6 +596,12 @@ static void from_authd(struct parent *p, struct child *c, struct ipc_msg *m)
 		break;
 	case IPC_IDP_PENDING:
 		idp_pending(p, m);
+		break;
+	case IPC_RECHECK_TOKEN:
+		recheck_token(p, m);
+		break;
+	case IPC_RECHECK:
+		recheck_answer(p, m);
 		break;
 	case IPC_TOKEN_CHECK:
 		whois_checked(p, m);

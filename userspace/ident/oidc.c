@@ -64,7 +64,9 @@ void oidc_decide(struct oidc_grant *g, uint16_t reason, const char *fmt, ...)
 	g->result.evidence = g->evidence ? g->evidence : "{}";
 	g->result.token_digest = g->digest;
 	g->result.detail = g->detail;
-	if (reason == TG_R_NONE)
+	if (g->ask.flow == OIDC_RECHECK)
+		o->counts.rechecked++;
+	else if (reason == TG_R_NONE)
 		o->counts.granted++;
 	else if (reason == TG_R_IDP_DENIED || reason == TG_R_APPROVAL_DENIED)
 		o->counts.denied++;
@@ -256,7 +258,8 @@ static enum oidc_phase first_phase(const struct oidc_ask *a)
 {
 	if (oidc_ask_of_person(a))
 		return PHASE_START;
-	return a->flow == OIDC_INTROSPECTION ? PHASE_INTROSPECT : PHASE_TOKEN;
+	return a->flow == OIDC_INTROSPECTION || a->flow == OIDC_RECHECK ? PHASE_INTROSPECT
+									: PHASE_TOKEN;
 }
 
 /* A machine answers within its deadline, a person takes the time that the policy gives. */
@@ -424,6 +427,7 @@ void oidc_describe(const struct oidc *o, struct jsonw *w)
 	jsonw_kv_u64(w, "token_calls", o->counts.token_calls);
 	jsonw_kv_u64(w, "person_calls", o->counts.start_calls);
 	jsonw_kv_u64(w, "introspection_calls", o->counts.introspection_calls);
+	jsonw_kv_u64(w, "rechecked", o->counts.rechecked);
 	jsonw_object_end(w);
 }
 

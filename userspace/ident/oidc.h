@@ -55,13 +55,14 @@ enum oidc_flow {
 	OIDC_DEVICE,		 /* RFC 8628: a person, with a code */
 	OIDC_INTROSPECTION,	 /* RFC 7662: the agent's own token is good */
 	OIDC_SAML_BEARER,	 /* RFC 7522: about the agent's own SAML assertion */
+	OIDC_RECHECK,		 /* RFC 7662: a token that was an approval still is one */
 	OIDC_VERIFY,		 /* the agent's own token by its signature: only keys are fetched */
 };
 
 /* What is asked. Copied by oidc_request(). NULL and 0: none, or the configuration's. */
 struct oidc_ask {
 	enum oidc_flow flow;
-	const char *scope; /* may be NULL with OIDC_INTROSPECTION and OIDC_VERIFY only */
+	const char *scope; /* may be NULL with OIDC_INTROSPECTION, _RECHECK and _VERIFY only */
 	const char *audience, *resource;
 	const char *login_hint, *binding_message; /* OIDC_CIBA */
 	struct slice token; /* the agent's; the flows about it need it */

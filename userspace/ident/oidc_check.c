@@ -281,6 +281,32 @@ void grant_verify(struct oidc_grant *g)
 
 /* ---------------------------------------------------------- introspection */
 
+/*
+ * Who issued it and for whom was seen when it was an approval. What is asked here is whether the
+ * provider has taken it back; only a plain no is one.
+ */
+static void rechecked(struct oidc_grant *g, const json_t *o)
+{
+	const json_t *active = json_object_get(o, "active"), *scope = json_object_get(o, "scope");
+	double exp = json_number_value(json_object_get(o, "exp"));
+	uint64_t now_ms = clock_wall_ns() / 1000000;
+	struct slice missing;
+
+	if (!json_is_boolean(active)) {
+		oidc_decide(g, TG_R_IDP_BAD_ANSWER, "introspection: `active` is neither true nor false");
+	} else if (json_is_false(active)) {
+		oidc_decide(g, TG_R_IDP_REVOKED, "the token is not active any more");
+	} else if (scope && g->scope[0] && !scope_covers(scope, g->scope, &missing)) {
+		oidc_decide(g, TG_R_IDP_REVOKED, "the token has lost a word of its scope: %.*s",
+			    (int)missing.n, (const char *)missing.p);
+	} else {
+		g->result.ttl_ms = UINT64_MAX;
+		if (exp > 0 && exp < 1e12)
+			g->result.ttl_ms = exp * 1000 > (double)now_ms ? (uint64_t)(exp * 1000) - now_ms : 0;
+		oidc_decide(g, TG_R_NONE, "%s", "");
+	}
+}
+
 void grant_introspected(struct oidc_grant *g, struct slice body)
 {
 	char error[200];
@@ -299,7 +325,9 @@ void grant_introspected(struct oidc_grant *g, struct slice body)
 
 	if (o)
 		health_good(&g->o->health, clock_wall_ns());
-	if (why)
+	if (o && g->ask.flow == OIDC_RECHECK)
+		rechecked(g, o);
+	else if (why)
 		oidc_decide(g, denied ? TG_R_IDP_DENIED : TG_R_IDP_BAD_ANSWER, "introspection: %s", why);
 	else if (verify_id(g, &id))
 		take(g, &(struct proof){.token = o, .id = id});

@@ -36,6 +36,8 @@ static const char *todo_for(const char *code)
 		{"unknown_user_id", "check `login_hint`: the provider knows nobody by it"},
 		{"missing_user_code", "the provider wants a user code, which Tidegate does not have"},
 		{"invalid_binding_message", "set `binding_message: short` or `none`"},
+		{"unsupported_token_type", "the provider does not introspect this kind of token: have "
+					   "it issue opaque ones, or leave out `recheck`"},
 		{"invalid_grant", "the provider does not take this token or request any more"},
 		{"use_dpop_nonce", "the provider wants a DPoP nonce, and gives none, or `dpop: off`"},
 		{"invalid_dpop_proof", "compare the clocks, or set `dpop: off`"},
@@ -330,7 +332,8 @@ static bool put_phase(const struct oidc_grant *g, struct params *p)
 		put_str(p, g->ask.flow == OIDC_DEVICE ? "device_code" : "auth_req_id", g->handle);
 		return true;
 	case PHASE_INTROSPECT:
-		put(p, "token", g->ask.flow == OIDC_INTROSPECTION ? g->ask.token : g->answer.token);
+		put(p, "token", g->ask.flow == OIDC_INTROSPECTION || g->ask.flow == OIDC_RECHECK
+				       ? g->ask.token : g->answer.token);
 		put_str(p, "token_type_hint", "access_token");
 		return true;
 	}

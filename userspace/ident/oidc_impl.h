@@ -96,7 +96,7 @@ struct oidc_doc {
 };
 
 struct oidc_counts {
-	uint64_t requests, joined, granted, denied, failed, fast_failed;
+	uint64_t requests, joined, granted, denied, failed, fast_failed, rechecked;
 	uint64_t discovery_calls, keys_calls, token_calls, start_calls, introspection_calls;
 };
 
@@ -160,7 +160,7 @@ static inline bool oidc_ask_of_person(const struct oidc_ask *a)
 static inline bool oidc_ask_of_token(const struct oidc_ask *a)
 {
 	return a->flow == OIDC_TOKEN_EXCHANGE || a->flow == OIDC_INTROSPECTION ||
-	       a->flow == OIDC_SAML_BEARER || a->flow == OIDC_VERIFY;
+	       a->flow == OIDC_SAML_BEARER || a->flow == OIDC_RECHECK || a->flow == OIDC_VERIFY;
 }
 /* @scope without the words that OpenID Connect itself means: in @a, NULL: no memory. */
 const char *oidc_ask_scope(struct arena *a, const char *scope);
