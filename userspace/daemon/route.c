@@ -394,10 +394,8 @@ static void worker_ready(struct parent *p, struct child *c)
 {
 	c->ready = true;
 	child_send_config(c);
-	/* A worker may have died between finishing a recording and saying so. */
 	for (size_t i = 0; i < c->norphans; i++)
-		if (!is_finished(p, &c->orphans[i].session))
-			child_adopt(c, &c->orphans[i]);
+		child_adopt(c, &c->orphans[i]);
 	free(c->orphans);
 	c->orphans = NULL;
 	c->norphans = 0;
