@@ -6,6 +6,7 @@
 #   setup.sh --demo              and a PostgreSQL server and psql
 #   setup.sh --test              and what the tests need
 #   setup.sh --bench             and what the benchmarks compare with
+#   setup.sh --vm                and what boots machines for tests/vm
 #   setup.sh --list MODE         prints the packages, installs nothing
 #   setup.sh --source PKG DIR    unpacks a distribution source package into DIR
 #
@@ -30,6 +31,7 @@ test_packages=(
 	dpkg-dev man-db git curl jq procps
 )
 bench_packages=(pgbouncer haproxy)
+vm_packages=(qemu-system-x86 mmdebstrap e2fsprogs systemd)
 
 distribution()
 {
@@ -66,6 +68,7 @@ packages_of()
 	demo) all+=("${demo_packages[@]}") ;;
 	test) all+=("${demo_packages[@]}" "${test_packages[@]}") ;;
 	bench) all+=("${demo_packages[@]}" "${test_packages[@]}" "${bench_packages[@]}") ;;
+	vm) all+=("${demo_packages[@]}" "${vm_packages[@]}") ;;
 	*) die "no such mode: $mode" ;;
 	esac
 	pg=$(postgresql_major)
@@ -216,12 +219,12 @@ distro=$(distribution)
 mode=build
 case ${1:-} in
 '' | --build) ;;
---demo | --test | --bench) mode=${1#--} ;;
+--demo | --test | --bench | --vm) mode=${1#--} ;;
 --list) packages_of "${2:?--list takes a mode}"; exit ;;
 --source)
 	[ $# -eq 3 ] || die "--source takes a package and a folder"
 	fetch_source "$2" "$3"
 	exit ;;
-*) sed -n '3,11s/^# \{0,1\}//p' "$0"; [ "$1" = --help ]; exit ;;
+*) sed -n '3,12s/^# \{0,1\}//p' "$0"; [ "$1" = --help ]; exit ;;
 esac
 install_mode "$mode"

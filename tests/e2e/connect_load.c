@@ -2,7 +2,7 @@
 /*
  * Connects as fast as it can, as an agent does, and the server for it: just enough of the
  * PostgreSQL protocol that a session comes to its first ReadyForQuery and ends.
- *   connect_load server           prints its port, then every second its counts
+ *   connect_load server [PORT]    prints its port, then every second its counts
  *   connect_load agent PORT N     N processes, until stdin ends; prints their sums
  * Agents bind 127.0.0.2, so a connection that was not steered has that address at the server: Tidegate's
  * own come from 127.0.0.1.
@@ -85,9 +85,11 @@ static void serve(int fd)
 	close(fd);
 }
 
-static int server(void)
+static int server(uint16_t port)
 {
-	struct sockaddr_in sin = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct sockaddr_in sin = {.sin_family = AF_INET,
+				  .sin_port = htons(port),
+				  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0), ep = epoll_create1(0);
 	struct epoll_event ev = {.events = EPOLLIN, .data.fd = fd}, got[64];
 	socklen_t len = sizeof(sin);
@@ -227,8 +229,8 @@ static int agents(uint16_t port, int n)
 
 int main(int argc, char **argv)
 {
-	if (argc == 2 && strcmp(argv[1], "server") == 0)
-		return server();
+	if ((argc == 2 || argc == 3) && strcmp(argv[1], "server") == 0)
+		return server(argc == 3 ? (uint16_t)atoi(argv[2]) : 0);
 	if (argc == 4 && strcmp(argv[1], "agent") == 0)
 		return agents((uint16_t)atoi(argv[2]), atoi(argv[3]));
 	return 2;

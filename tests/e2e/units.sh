@@ -104,5 +104,33 @@ enabled()
 	[ -L "$units/sysinit.target.wants/$early" ] && [ -L "$units/agents.slice.requires/$early" ]
 }
 check 'enabled, it is wanted by sysinit.target and required by agents.slice' enabled
-printf 'units: %d passed, %d failed, 0 skipped\n' "$passed" "$failed"
+
+# With the capabilities that the unit leaves it, and no others.
+O=${O:-build} skipped=0
+capabilities()
+{
+	sed -n 's/^CapabilityBoundingSet=//p' "$units/$1" | tr ' ' '\n' | sed 's/^CAP_/+/' | tr 'A-Z' 'a-z' | paste -sd,
+}
+own=/sys/fs/bpf/tidegate-units-$$
+trap 'rm -rf "$tmp" "$own"' EXIT
+pinned()
+{
+	mkdir -p "$tmp/state" &&
+		cat >"$tmp/pin.yaml" <<-YAML &&
+			daemon: { run_dir: $tmp/run, state_dir: $tmp/state, bpf_dir: $own }
+			recording: { dir: $tmp/recordings }
+			agents: { bot: { uid: [4294900000] } }
+			targets: { t: { address: "192.0.2.1:5432", protocol: postgresql } }
+			policy: [{ agents: [bot], targets: [t], access: { approval: none } }]
+		YAML
+		setpriv --no-new-privs --bounding-set="-all,$(capabilities $early)" "$O/tidegated" --pin -c "$tmp/pin.yaml" &&
+		[ -e "$own/v1" ]
+}
+if [ "$(id -u)" -ne 0 ] || [ ! -x "$O/tidegated" ] || ! "$O/tidegate" -j feature probe 2>/dev/null | grep -q '"bpf"'; then
+	skipped=1
+	printf '  skip    units: pinning needs root, a build and BPF\n'
+else
+	check 'the early unit may do all that pinning takes' pinned
+fi
+printf 'units: %d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"
 [ "$failed" -eq 0 ]
