@@ -319,7 +319,7 @@ class Daemon:
     """tidegated with a configuration of its own, and a cgroup for its agent."""
 
     def __init__(self, config, workers=2, bpf="auto", env=None, journal="16MiB", extra="",
-                 program=None):
+                 program=None, manager=None):
         ensure_users()
         self.dir = tempfile.mkdtemp(prefix="tidegate-e2e-")
         os.chmod(self.dir, 0o755)
@@ -337,7 +337,8 @@ class Daemon:
             os.fchmod(f.fileno(), 0o600)
             f.write("catalog\n")
         self.write_config(config)
-        self.env = dict(os.environ, **(env or {}))
+        self.manager = manager
+        self.env = dict(os.environ, **(env or {}), **(manager.env if manager else {}))
         self.program = program or f"{BUILD}/tidegated"
         self.process = None
         self.log_path = f"{self.dir}/log"
@@ -351,9 +352,10 @@ class Daemon:
     def start(self, limit=None):
         with open(self.log_path, "ab") as log:
             offset = log.tell()
-            self.process = subprocess.Popen([self.program, "-c", self.config_path],
+            before, fds = (self.manager.argv(), self.manager.fds()) if self.manager else ([], [])
+            self.process = subprocess.Popen(before + [self.program, "-c", self.config_path],
                                             stderr=log, stdin=subprocess.DEVNULL, env=self.env,
-                                            preexec_fn=limit_files(limit))
+                                            preexec_fn=limit_files(limit), pass_fds=fds)
         try:
             wait_for("the daemon", lambda: self.ready(offset), 20)
         except AssertionError:

@@ -133,6 +133,39 @@ static void test_targets(void **state)
 	buf_done(&error);
 }
 
+static void test_agents(void **state)
+{
+	const struct state_agent a[] = {{.id = 3, .name = "coder"}, {.id = 1, .name = "a \"b\"\n"}};
+	static const char *const bad[] = {
+		"", "{\"version\": 1}", "{\"version\": 1, \"agents\": [{\"id\": 0, \"name\": \"a\"}]}",
+		"{\"version\": 1, \"agents\": [{\"id\": 4294967296, \"name\": \"a\"}]}",
+		"{\"version\": 1, \"agents\": [{\"id\": 1, \"name\": \"a\"}, {\"id\": 2}]}",
+	};
+	struct state_agents s;
+	struct buf error;
+
+	buf_init(&error, 4096);
+	assert_int_equal(state_agents_load(dir, &s, &error), -ENOENT);
+	assert_int_equal(s.n, 0);
+	state_agents_done(&s);
+	assert_int_equal(state_agents_save(dir, a, 2), 0);
+	assert_int_equal(state_agents_load(dir, &s, &error), 0);
+	assert_int_equal(s.n, 2);
+	for (size_t i = 0; i < 2; i++) {
+		assert_int_equal(s.a[i].id, a[i].id);
+		assert_string_equal(s.a[i].name, a[i].name);
+	}
+	state_agents_done(&s);
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		write_file(STATE_AGENTS, bad[i]);
+		buf_reset(&error);
+		assert_int_equal(state_agents_load(dir, &s, &error), -EBADMSG);
+		assert_int_equal(s.n, 0);
+		assert_true(error.n > 0);
+	}
+	buf_done(&error);
+}
+
 static const char *const bad_targets[] = {
 	"",
 	"{",
@@ -267,6 +300,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_addresses),
 		cmocka_unit_test_setup_teardown(test_targets, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_agents, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_bad_files, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_toggles, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_lock, setup, teardown),

@@ -211,6 +211,34 @@ int state_targets_load(const char *dir, struct state_targets *ret, struct buf *e
 	return rc;
 }
 
+int state_agents_load(const char *dir, struct state_agents *ret, struct buf *error)
+{
+	const json_t *list;
+	json_t *doc;
+	int rc;
+
+	*ret = (struct state_agents){0};
+	arena_init(&ret->arena, ARENA_MAX);
+	rc = load(dir, STATE_AGENTS, "agents", &doc, &list, error);
+	if (rc)
+		return rc;
+	ret->a = arena_alloc(&ret->arena, (json_array_size(list) + 1) * sizeof(*ret->a));
+	for (size_t i = 0; rc == 0 && i < json_array_size(list); i++) {
+		const json_t *o = json_array_get(list, i);
+
+		if (ret->a && u32(o, "id", &ret->a[i].id) && ret->a[i].id &&
+		    (ret->a[i].name = string(&ret->arena, o, "name")))
+			ret->n++;
+		else
+			rc = complain(error, "%s/" STATE_AGENTS ": agents[%zu] is not in the format",
+				      dir, i);
+	}
+	json_decref(doc);
+	if (rc)
+		state_agents_done(ret);
+	return rc;
+}
+
 int state_toggles_load(const char *dir, struct state_toggles *ret, struct buf *error)
 {
 	const json_t *list;
@@ -241,6 +269,13 @@ void state_targets_done(struct state_targets *s)
 {
 	arena_done(&s->arena);
 	s->t = NULL;
+	s->n = 0;
+}
+
+void state_agents_done(struct state_agents *s)
+{
+	arena_done(&s->arena);
+	s->a = NULL;
 	s->n = 0;
 }
 
@@ -331,6 +366,15 @@ int state_targets_save(const char *dir, const struct state_target *t, uint32_t n
 				     (int)t[i].fail_open));
 	}
 	return list ? save(dir, STATE_TARGETS, "targets", list) : -EINVAL;
+}
+
+int state_agents_save(const char *dir, const struct state_agent *a, uint32_t n)
+{
+	json_t *list = json_array();
+
+	for (uint32_t i = 0; i < n && list; i++)
+		list = add(list, json_pack("{s:I, s:s}", "id", (json_int_t)a[i].id, "name", a[i].name));
+	return list ? save(dir, STATE_AGENTS, "agents", list) : -EINVAL;
 }
 
 static json_t *time_json(uint64_t wall_ns)

@@ -1,12 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Two small files in the state directory, by which the daemon and the admin
- * utility know of each other while the daemon is down.
+ * Small files in the state directory, by which the daemon and the admin utility know of each
+ * other while the daemon is down.
  *
  * targets.json, written by the daemon when it has put its targets into the maps:
  * which name has which id. Addresses are the resolved ones.
  *   {"version": 1, "targets": [{"id": 1, "name": "orders-db", "protocol": "postgresql",
  *    "addresses": ["10.0.0.5:5432", "[2001:db8::5]:5432"], "mode": "steer", "fail_open": false}]}
+ *
+ * agents.json, written and read by the daemon: which name has which id, because connections
+ * that a daemon has not taken any more carry the id to the next one.
+ *   {"version": 1, "agents": [{"id": 1, "name": "coder"}]}
  *
  * toggles.json, written by whoever switches a target: the daemon, or the
  * utility while the daemon is down. A list in the order of time; the last entry
@@ -29,6 +33,7 @@
 #include "tidegate_abi.h"
 
 #define STATE_TARGETS "targets.json"
+#define STATE_AGENTS  "agents.json"
 #define STATE_TOGGLES "toggles.json"
 #define STATE_DIR     "/var/lib/tidegate" /* when the configuration cannot be asked */
 
@@ -39,6 +44,11 @@ struct state_target {
 	uint32_t naddresses;
 	enum target_mode mode; /* as configured */
 	bool fail_open;
+};
+
+struct state_agent {
+	uint32_t id;
+	const char *name;
 };
 
 struct state_toggle {
@@ -59,6 +69,12 @@ struct state_targets {
 	uint32_t n;
 };
 
+struct state_agents {
+	struct arena arena;
+	struct state_agent *a;
+	uint32_t n;
+};
+
 struct state_toggles {
 	struct arena arena;
 	struct state_toggle *t;
@@ -70,11 +86,14 @@ struct state_toggles {
  * is not in the format; or the errno of reading it. @error says it for a person.
  */
 MUST_CHECK int state_targets_load(const char *dir, struct state_targets *ret, struct buf *error);
+MUST_CHECK int state_agents_load(const char *dir, struct state_agents *ret, struct buf *error);
 MUST_CHECK int state_toggles_load(const char *dir, struct state_toggles *ret, struct buf *error);
 void state_targets_done(struct state_targets *s);
+void state_agents_done(struct state_agents *s);
 void state_toggles_done(struct state_toggles *s);
 
 MUST_CHECK int state_targets_save(const char *dir, const struct state_target *t, uint32_t n);
+MUST_CHECK int state_agents_save(const char *dir, const struct state_agent *a, uint32_t n);
 MUST_CHECK int state_toggles_save(const char *dir, const struct state_toggle *t, uint32_t n);
 
 /* NULL if there is none. */

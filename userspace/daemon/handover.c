@@ -14,6 +14,7 @@
 #include "daemon/children.h"
 #include "daemon/downtime.h"
 #include "daemon/eventsock.h"
+#include "daemon/fdstore.h"
 #include "daemon/glogin.h"
 #include "daemon/grants.h"
 #include "daemon/hand.h"
@@ -182,6 +183,7 @@ static void save_all(struct parent *p, struct hand *h, json_t *root)
 	hand_put(h, root, "own", listener_set_save(h, &p->own));
 	targets_hand(p, h, root);
 	listeners_save(p, h, root);
+	fdstore_save(p->store, h, root);
 	learned_save(p, h, root);
 	netns_save(p, h, root);
 	children_save(p, h, root);
@@ -301,6 +303,7 @@ static int take_rest(struct parent *p, struct hand *h, const json_t *root)
 {
 	int rc;
 
+	fdstore_take(p->store, h, root);
 	listeners_take(p, h, root);
 	children_take(p, h, root);
 	registry_take(p, h, root);
@@ -336,6 +339,7 @@ static void tell(struct parent *p, struct hand *h, const json_t *root)
 	downtime_resume(p);
 	integrity_start(p);
 	integrity_take(p, h, root);
+	listeners_keep(p);
 	log_notice("upgraded from %s to " TIDEGATE_VERSION ": %u sessions go on in %u workers of the "
 		   "binary before", p->version_before, sessions, old);
 	(void)audit_write(p, AUDIT_SYNC, "daemon.upgrade", "{s:s, s:s, s:i, s:i, s:s}", "version",

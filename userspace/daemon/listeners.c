@@ -207,9 +207,10 @@ static int listen_beside(struct parent *p, struct gateway *g)
 	return fd;
 }
 
-static void gateway_free(struct gateway *g)
+static void gateway_free(struct parent *p, struct gateway *g)
 {
 	list_del(&g->link);
+	gateway_forsake(p, g->fd);
 	close(g->fd);
 	free(g);
 }
@@ -224,7 +225,9 @@ static int gateway_open(struct parent *p, const struct cfg_target *t,
 	g->ss = *ss;
 	g->len = len;
 	g->wanted = t;
-	g->fd = listen_on((const struct sockaddr *)ss, len);
+	g->fd = gateway_kept(p, ss);
+	if (g->fd < 0)
+		g->fd = listen_on((const struct sockaddr *)ss, len);
 	if (g->fd == -EADDRINUSE)
 		g->fd = listen_beside(p, g);
 	if (g->fd < 0) {
@@ -288,7 +291,7 @@ void listeners_abort(struct parent *p)
 
 		g->wanted = NULL;
 		if (!g->target[0])
-			gateway_free(g);
+			gateway_free(p, g);
 	}
 }
 
@@ -324,7 +327,7 @@ void listeners_close_old(struct parent *p)
 			g->target[0] = '\0';
 		}
 		if (!g->wanted)
-			gateway_free(g);
+			gateway_free(p, g);
 	}
 }
 
@@ -335,11 +338,18 @@ void listeners_open_new(struct parent *p)
 
 		if (!g->target[0]) {
 			(void)snprintf(g->target, sizeof(g->target), "%s", g->wanted->name);
+			gateway_keep(p, g->fd);
 			each_worker(p, c)
 				give(c, IPC_LISTEN_GATEWAY, g->target, 0, g->fd);
 		}
 		g->wanted = NULL;
 	}
+}
+
+void gateways_keep(struct parent *p)
+{
+	list_each(it, &p->gateways)
+		gateway_keep(p, container_of(it, struct gateway, link)->fd);
 }
 
 void listeners_give(struct parent *p, struct child *c)

@@ -35,6 +35,27 @@ void listener_set_take(struct hand *h, const json_t *o, struct listener_set *ret
 void listeners_save(struct parent *p, struct hand *h, json_t *root);
 void listeners_take(struct parent *p, struct hand *h, const json_t *root);
 
+/* --- listeners_kept.c: what the service manager keeps from one daemon to the next, see fdstore.h */
+/* Cookie of the daemon's own network namespace. */
+MUST_CHECK int listeners_netns(uint64_t *ret);
+/*
+ * The set of @netns that was kept. False: there is none, or it is not the one that the kernel's
+ * maps have (said, and closed). @p->kern must be there, and its maps as they were.
+ */
+MUST_CHECK bool listener_set_kept(struct parent *p, uint64_t netns, struct listener_set *ret);
+/* The cookie of the next namespace that has one which was not asked for yet. */
+MUST_CHECK bool listener_set_next_kept(struct parent *p, uint64_t *ret_netns);
+void listener_set_keep(struct parent *p, const struct listener_set *s, uint64_t netns);
+void listener_set_forsake(struct parent *p, uint64_t netns);
+/* A target's that was kept, at this address; -1: none. */
+MUST_CHECK int gateway_kept(struct parent *p, const struct sockaddr_storage *ss);
+void gateway_keep(struct parent *p, int fd);
+void gateway_forsake(struct parent *p, int fd);
+/* In listeners.c: of all targets. */
+void gateways_keep(struct parent *p);
+/* All there are; those that are kept already are no matter. */
+void listeners_keep(struct parent *p);
+
 /* All of them to a worker that has just started. */
 void listeners_give(struct parent *p, struct child *c);
 /* A listening TCP socket, or negative errno. */

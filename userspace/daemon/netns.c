@@ -271,6 +271,7 @@ static void drop(struct netns_state *s, struct netns *ns)
 	if (rc && rc != -ENOENT)
 		log_error("listeners of network namespace %llu stay in the map: %s",
 			  (unsigned long long)ns->cookie, strerror(-rc));
+	listener_set_forsake(s->p, ns->cookie);
 	each_worker(s->p, c)
 		tell_gone(c, ns->cookie);
 	if (s->p->named.ipc && s->p->named.ready)
@@ -282,12 +283,18 @@ static void drop(struct netns_state *s, struct netns *ns)
 	s->look = true; /* somebody may have come in the meantime, while there was an entry */
 }
 
-static void announce(struct netns_state *s, struct netns *ns, const struct pagent *a)
+static void give_all(struct netns_state *s, struct netns *ns)
 {
 	each_worker(s->p, c)
 		listener_set_give(&ns->set, c, ns->cookie);
 	if (s->p->named.ipc && s->p->named.ready)
 		listener_set_give(&ns->set, &s->p->named, ns->cookie);
+	listener_set_keep(s->p, &ns->set, ns->cookie);
+}
+
+static void announce(struct netns_state *s, struct netns *ns, const struct pagent *a)
+{
+	give_all(s, ns);
 	log_info("network namespace %llu of agent %s (pid %u): listening on port %u",
 		 (unsigned long long)ns->cookie, a->name, ns->witness->pid, ns->set.port);
 }
@@ -352,6 +359,7 @@ static void found(struct netns_state *s, const struct pagent *a, uint32_t pid, c
 		if (witness_set(s, ns, pid, pidfd))
 			s->look = true;
 		pidfd = -1;
+		ns->agent = ns->agent ? ns->agent : a->id;
 	}
 	if (!known && count_of(s, a->id) >= s->p->cfg->netns_max) {
 		refuse(s, TG_R_NETNS_LIMIT, a, cookie, NULL);
@@ -427,6 +435,66 @@ static void look(struct netns_state *s)
 
 		if (!ns->witness)
 			drop(s, ns);
+	}
+}
+
+/* ------------------------------------------- what the service manager has kept */
+
+/* The namespace of a socket: who was there first is not known any more. */
+static int take_kept_one(struct netns_state *s, uint64_t cookie)
+{
+	struct netns *ns = calloc(1, sizeof(*ns));
+	int rc;
+
+	if (!ns)
+		return -ENOMEM;
+	if (!listener_set_kept(s->p, cookie, &ns->set)) {
+		free(ns);
+		return 0;
+	}
+	ns->cookie = cookie;
+	ns->fd = ioctl(ns->set.tcp4, SIOCGSKNS);
+	rc = ns->fd < 0 ? -errno : netns_id_of(ns->fd, &ns->id);
+	if (!rc && netns_id_same(&ns->id, &s->own))
+		rc = -EEXIST;
+	if (!rc)
+		rc = listener_set_steer(s->p, &ns->set);
+	if (rc) {
+		listener_set_forsake(s->p, cookie);
+		free_netns(ns);
+		return rc;
+	}
+	ns->initial_owner = owned_initially(ns->fd);
+	ns->since_boot_ns = clock_boot_ns();
+	ns->since_wall_ns = clock_wall_ns();
+	list_add_tail(&s->list, &ns->link);
+	give_all(s, ns);
+	return 0;
+}
+
+/* Before the first look, which ends those that no agent is in any more. */
+static void take_kept(struct netns_state *s)
+{
+	uint64_t cookie;
+
+	while (listener_set_next_kept(s->p, &cookie)) {
+		int rc = take_kept_one(s, cookie);
+
+		if (rc)
+			log_warning("network namespace %llu: its listeners, which the service manager kept, "
+				    "are not used: %s",
+				    (unsigned long long)cookie, strerror(-rc));
+	}
+}
+
+void netns_keep(struct parent *p)
+{
+	if (!p->netns)
+		return;
+	list_each(it, &p->netns->list) {
+		struct netns *ns = container_of(it, struct netns, link);
+
+		listener_set_keep(p, &ns->set, ns->cookie);
 	}
 }
 
@@ -529,6 +597,7 @@ int netns_start(struct parent *p)
 		return rc;
 	}
 	p->netns = s;
+	take_kept(s);
 	look(s);
 	/*
 	 * Who lives in a namespace that an earlier run listened in has a listener again by now; the

@@ -16,6 +16,8 @@ struct hand;
 void netns_save(struct parent *p, struct hand *h, json_t *root);
 /* Before netns_start(). */
 void netns_take(struct parent *p, struct hand *h, const json_t *root);
+/* The service manager keeps their listeners, see listeners_kept.c. */
+void netns_keep(struct parent *p);
 /* Once the daemon's own listeners are known to the kernel's maps. */
 MUST_CHECK int netns_start(struct parent *p);
 void netns_stop(struct parent *p);

@@ -2,6 +2,7 @@
 /* Starting, reloading and stopping the daemon. */
 #include "daemon/agentrules.h"
 #include "daemon/eventsock.h"
+#include "daemon/fdstore.h"
 #include "daemon/grants.h"
 #include "daemon/registry.h"
 #include "daemon/accel.h"
@@ -98,13 +99,16 @@ void parent_try_kernel(struct parent *p)
 
 static int start_kernel(struct parent *p)
 {
+	uint64_t netns;
 	int rc;
 
 	p->own = (struct listener_set){.tcp4 = -1, .tcp6 = -1, .dns = {-1, -1, -1, -1}};
 	parent_try_kernel(p);
 	if (!p->kern)
 		return p->cfg->bpf == BPF_ON ? -EPERM : 0;
-	rc = listener_set_open(&p->own);
+	rc = listeners_netns(&netns);
+	if (!rc && !listener_set_kept(p, netns, &p->own))
+		rc = listener_set_open(&p->own);
 	if (rc)
 		log_error("cannot listen on loopback: %s", strerror(-rc));
 	return rc;
@@ -309,6 +313,8 @@ static int start(struct parent *p)
 	if (!rc) {
 		downtime_end(p);
 		integrity_start(p);
+		listeners_keep(p);
+		fdstore_refuse_rest(p->store);
 		(void)audit_write(p, AUDIT_SYNC, "daemon.start", "{s:s, s:i, s:s, s:s}", "version",
 				  TIDEGATE_VERSION, "pid", (int)getpid(), "bpf",
 				  p->kern ? "on" : p->bpf_why, "policy",
@@ -344,6 +350,7 @@ int parent_main(const char *config_path, int handover)
 	list_init(&p.receipts);
 	list_init(&p.glogins);
 	random_bytes(p.mask_key, sizeof(p.mask_key));
+	p.store = fdstore_new();
 	find_program(&p);
 	(void)umask(027);
 	raise_limits();
@@ -352,6 +359,8 @@ int parent_main(const char *config_path, int handover)
 	rc = handover < 0 ? start(&p) : handover_take(&p, handover);
 	if (rc) {
 		log_error("cannot start: %s", strerror(-rc));
+		/* Refused is better than waiting for nobody. */
+		fdstore_drop_all(p.store);
 		return 1;
 	}
 	/* The binary before held them back; who ended since then is seen now. */
@@ -381,6 +390,7 @@ int parent_main(const char *config_path, int handover)
 	if (children_gone(&p))
 		crew_tidy(&p);
 	control_stop(&p);
+	fdstore_free(p.store);
 	(void)audit_write(&p, AUDIT_SYNC, "daemon.stop", "{s:i}", "pid", (int)getpid());
 	audit_stop(&p);
 	log_notice("stopped; targets stay closed to agents until the next start");

@@ -117,7 +117,7 @@ struct parent {
 	const char *config_path;
 	struct config *cfg;
 	int cfg_fd, start_fd; /* memfds with its text, and that of the one at the start */
-	uint64_t generation, loaded_wall_ns, since_wall_ns;
+	uint64_t generation, loaded_wall_ns, since_wall_ns, stop_boot_ns;
 
 	struct kern *kern; /* NULL: gateway mode only */
 	struct accel *accel; /* NULL: nobody wanted it so far */
@@ -130,6 +130,7 @@ struct parent {
 	struct listener_set own; /* in the daemon's own network namespace */
 	struct netns_state *netns; /* of the others, in netns.c */
 	struct list gateways; /* struct gateway, in parent.c */
+	struct fdstore *store; /* NULL: nothing is kept */
 
 	/* Slots; those without a journal are free. What other slots count stays in their stats. */
 	struct child workers[WORKER_SLOTS], keyd, authd, named;
@@ -175,7 +176,6 @@ struct parent {
 	uv_timer_t tick;
 	uv_signal_t sigs[5];
 	bool stopping, stop_told;
-	uint64_t stop_boot_ns;
 };
 
 static inline void parent_count(struct parent *p, uint16_t reason)

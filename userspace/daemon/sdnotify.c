@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 #include "daemon/sdnotify.h"
 
+#include <errno.h>
 #include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -24,25 +28,67 @@ static socklen_t address(struct sockaddr_un *sun)
 	return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + n);
 }
 
+bool sdnotify_there(void)
+{
+	struct sockaddr_un sun;
+
+	return address(&sun) != 0;
+}
+
+/* @passed -1: text alone, which does not wait. */
+static int tell(const char *text, int passed)
+{
+	union {
+		struct cmsghdr align;
+		char room[CMSG_SPACE(sizeof(int))];
+	} control = {0};
+	struct timeval second = {.tv_sec = 1};
+	struct sockaddr_un sun = {0};
+	struct iovec iov = {(void *)(uintptr_t)text, strlen(text)};
+	struct msghdr m = {.msg_name = &sun, .msg_iov = &iov, .msg_iovlen = 1};
+	int fd, rc;
+
+	m.msg_namelen = address(&sun);
+	if (!m.msg_namelen)
+		return -ENOTCONN;
+	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return -errno;
+	if (passed >= 0) {
+		m.msg_control = &control;
+		m.msg_controllen = sizeof(control);
+		control.align = (struct cmsghdr){.cmsg_level = SOL_SOCKET,
+						 .cmsg_type = SCM_RIGHTS,
+						 .cmsg_len = CMSG_LEN(sizeof(int))};
+		memcpy(CMSG_DATA(&control.align), &passed, sizeof(passed));
+		(void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &second, sizeof(second));
+	}
+	rc = sendmsg(fd, &m, MSG_NOSIGNAL | (passed < 0 ? MSG_DONTWAIT : 0)) < 0 ? -errno : 0;
+	(void)close(fd);
+	return rc;
+}
+
 void sdnotify(const char *fmt, ...)
 {
-	struct sockaddr_un sun = {0};
-	socklen_t len = address(&sun);
 	char text[256];
 	va_list ap;
-	int fd;
 
-	if (!len)
-		return;
 	va_start(ap, fmt);
 	(void)vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
-	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		return;
 	/* Who started us waits for it, and says so if it does not come. */
-	(void)!sendto(fd, text, strlen(text), MSG_NOSIGNAL | MSG_DONTWAIT, (struct sockaddr *)&sun, len);
-	(void)close(fd);
+	(void)!tell(text, -1);
+}
+
+int sdnotify_fd(int fd, const char *fmt, ...)
+{
+	char text[256];
+	va_list ap;
+
+	va_start(ap, fmt);
+	(void)vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	return tell(text, fd);
 }
 
 void sdnotify_alive(void)

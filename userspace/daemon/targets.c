@@ -20,6 +20,7 @@
 #include "daemon/accel.h"
 #include "daemon/parent.h"
 #include "daemon/sweep.h"
+#include "daemon/upgrade.h"
 #include "kern/kern.h"
 
 #define WANTED_MAX 8192
@@ -698,8 +699,11 @@ int targets_apply(struct parent *p, struct buf *error)
 
 	if (!l)
 		return -ENOMEM;
-	if (first)
+	if (first) {
 		take_over_ids(p);
+		agents_take_ids(p);
+		targets_ids_apart(p);
+	}
 	rc = bind_names(p);
 	if (!rc && first)
 		load_toggles(p);
@@ -713,6 +717,8 @@ int targets_apply(struct parent *p, struct buf *error)
 		rc = apply_kernel(p, l, error);
 	if (!rc)
 		rc = save_state(p, l);
+	if (!rc)
+		rc = agents_save_ids(p);
 	if (rc)
 		(void)!buf_printf(error, "targets cannot be put into effect: %s\n", strerror(-rc));
 	free(l);

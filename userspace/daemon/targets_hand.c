@@ -1,7 +1,14 @@
 /* SPDX-License-Identifier: MIT */
-/* Targets and agents on their way over an upgrade. */
+/* Targets and agents, and their ids, on their way over an upgrade or a restart. */
+#include <errno.h>
+
+#include "base/log.h"
+#include "config/state.h"
 #include "daemon/hand.h"
 #include "daemon/upgrade.h"
+#include "kern/kern.h"
+
+enum { IDS_MAX = 1 << 30 }; /* beyond are those that mean no target of the configuration */
 
 /* With their ids: records of connections that nobody has accepted yet name them. */
 void targets_hand(struct parent *p, struct hand *h, json_t *root)
@@ -80,4 +87,88 @@ void targets_take(struct parent *p, struct hand *h, const json_t *root)
 	}
 	p->next_target = (uint32_t)hand_u64(h, root, "next_target");
 	p->next_agent = (uint32_t)hand_u64(h, root, "next_agent");
+}
+
+/* ---------------------------------------------------------------- restarts */
+
+static struct pagent *agent_new(struct parent *p, const char *name, uint32_t id)
+{
+	struct pagent *a = calloc(1, sizeof(*a));
+
+	if (!a)
+		return NULL;
+	(void)snprintf(a->name, sizeof(a->name), "%s", name);
+	a->id = id;
+	p->next_agent = id > p->next_agent ? id : p->next_agent;
+	list_add_tail(&p->agents, &a->link);
+	return a;
+}
+
+/* What the maps of an earlier daemon name is nobody else's. */
+static int past_address(void *ctx, const struct tg_addr_key *key, uint32_t target)
+{
+	struct parent *p = ctx;
+
+	if (target < IDS_MAX && target > p->next_target)
+		p->next_target = target;
+	return 0;
+}
+
+static int past_cgroup(void *ctx, const char *path, uint32_t agent)
+{
+	struct parent *p = ctx;
+
+	if (agent < IDS_MAX && agent > p->next_agent)
+		p->next_agent = agent;
+	return 0;
+}
+
+static int past_uid(void *ctx, uint32_t uid, uint32_t agent)
+{
+	return past_cgroup(ctx, NULL, agent);
+}
+
+void targets_ids_apart(struct parent *p)
+{
+	if (p->kern && (kern_addr_each(p->kern, past_address, p) ||
+			kern_agent_cgroup_each(p->kern, past_cgroup, p) ||
+			kern_agent_uid_each(p->kern, past_uid, p)))
+		log_warning("the maps of the daemon before cannot be read through: who waits for this one "
+			    "may be refused");
+}
+
+void agents_take_ids(struct parent *p)
+{
+	struct state_agents st;
+	struct buf error;
+	int rc;
+
+	buf_init(&error, 4096);
+	rc = state_agents_load(p->cfg->state_dir, &st, &error);
+	for (uint32_t i = 0; !rc && i < st.n; i++)
+		if (!agent_find(p, slice_str(st.a[i].name)) && !agent_by_id(p, st.a[i].id))
+			(void)!agent_new(p, st.a[i].name, st.a[i].id);
+	if (rc && rc != -ENOENT)
+		log_warning("%.*s", (int)error.n, (const char *)buf_data(&error));
+	state_agents_done(&st);
+	buf_done(&error);
+}
+
+int agents_save_ids(struct parent *p)
+{
+	struct state_agent *a = calloc(p->cfg->nagents + 1, sizeof(*a));
+	uint32_t n = 0;
+	int rc;
+
+	if (!a)
+		return -ENOMEM;
+	list_each(it, &p->agents) {
+		const struct pagent *one = container_of(it, struct pagent, link);
+
+		if (one->cfg && n < p->cfg->nagents)
+			a[n++] = (struct state_agent){.id = one->id, .name = one->name};
+	}
+	rc = state_agents_save(p->cfg->state_dir, a, n);
+	free(a);
+	return rc;
 }

@@ -49,6 +49,14 @@ void parent_try_kernel(struct parent *p);
 
 /* --- of targets_hand.c, control.c and metrics.c; the other modules' are in their headers */
 void targets_hand(struct parent *p, struct hand *h, json_t *root);
+/*
+ * Over a restart connections wait with the ids that the daemon before gave: its agents keep theirs
+ * (those of targets are in their own file), and new ones get none that was in the maps. So a
+ * name whose id was lost is unknown, and refused, but never somebody else.
+ */
+void targets_ids_apart(struct parent *p);
+void agents_take_ids(struct parent *p);
+MUST_CHECK int agents_save_ids(struct parent *p);
 /* Before targets_apply(), which then looks at no file of an earlier daemon. */
 void targets_take(struct parent *p, struct hand *h, const json_t *root);
 void control_save(struct parent *p, struct hand *h, json_t *root);

@@ -26,6 +26,7 @@ enum {
 	FRAMES_PER_ROUND = 4,
 	TICK_MS = 1000,
 	FLUSH_MS = 1000,
+	SETTLE_NS_S = 1,
 	IDLE_NS_S = 2, /* seconds after which an idle tail becomes a frame */
 };
 
@@ -451,6 +452,17 @@ static void report(struct worker *w, struct session *s)
 	ipc_send(w->ipc);
 }
 
+/* What does not run yet waits for a person, or for the agent, and has nothing to lose. */
+static void end_unsettled(struct worker *w)
+{
+	list_each(it, &w->sessions) {
+		struct session *s = container_of(it, struct session, link);
+
+		if (s->state < SESSION_RUN)
+			session_end(s, TG_R_SHUTDOWN, NULL);
+	}
+}
+
 static void on_tick(uv_timer_t *t)
 {
 	struct worker *w = container_of(t, struct worker, tick);
@@ -470,6 +482,8 @@ static void on_tick(uv_timer_t *t)
 		else if (s->grace && now >= s->grace->until_boot_ns)
 			session_end(s, s->grace->reason, s->grace->words);
 	}
+	if (w->draining && now >= w->settled_boot_ns)
+		end_unsettled(w);
 	journal_idle(w->journal, now, IDLE_NS_S * 1000000000ull);
 	journal_get_stats(w->journal, &w->stats->journal);
 	sql_get_stats(w->sql, &sql);
@@ -597,17 +611,12 @@ static void target_mode(struct worker *w, struct ipc_msg *m)
 	}
 }
 
+/* Those that have begun may come to run, and running ones may finish. */
 static void drain(struct worker *w)
 {
 	w->draining = true;
+	w->settled_boot_ns = clock_boot_ns() + SETTLE_NS_S * 1000000000ull;
 	close_listeners(w, 0);
-	/* Sessions that only wait have nothing to lose; running ones may finish. */
-	list_each(it, &w->sessions) {
-		struct session *s = container_of(it, struct session, link);
-
-		if (s->state < SESSION_RUN)
-			session_end(s, TG_R_SHUTDOWN, NULL);
-	}
 }
 
 static void retire(struct worker *w)

@@ -138,6 +138,8 @@ MUST_CHECK int kern_agents_refresh(struct kern *k);
  * for each socket of a SO_REUSEPORT group, and for each namespace. Port in host order.
  */
 MUST_CHECK int kern_listener_set(struct kern *k, int fd4, int fd6, uint16_t port);
+/* These very sockets were set, by whichever process, and nothing since then. @fd6 -1: none. */
+bool kern_listener_is(struct kern *k, int fd4, int fd6, uint16_t port);
 /*
  * Forgets them in all namespaces: steered targets are refused from here on. Not for a daemon
  * that ends: its closed socket refuses as well, and while the port is remembered nobody else can
@@ -175,6 +177,8 @@ MUST_CHECK int kern_dns_set(struct kern *k, uint32_t flags);
  * missing are -1. Only these receive agents' questions.
  */
 MUST_CHECK int kern_resolver_set(struct kern *k, const int *fds, size_t n, uint16_t port);
+/* As kern_listener_is(). */
+bool kern_resolver_is(struct kern *k, const int *fds, size_t n, uint16_t port);
 /* Descriptor of the map of askers, read-only, for the resolver. */
 int kern_asker_fd(const struct kern *k);
 /* Who sent the datagram that came from @asker; -ENOENT: nobody that was steered. */

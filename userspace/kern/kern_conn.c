@@ -56,6 +56,31 @@ int kern_listener_set(struct kern *k, int fd4, int fd6, uint16_t port)
 	return r ? r : kern_agent_served(k, true);
 }
 
+static bool marked(struct kern *k, int fd)
+{
+	struct tg_sock s;
+
+	return bpf_map_lookup_elem(k->map[KM_SOCKS], &fd, &s) == 0 && s.flags & TG_SOCK_LISTENER;
+}
+
+static bool is_cookie(int fd, uint64_t cookie)
+{
+	uint64_t own;
+
+	return fd < 0 ? cookie == 0 : sock_u64(fd, SO_COOKIE, &own) == 0 && own == cookie;
+}
+
+bool kern_listener_is(struct kern *k, int fd4, int fd6, uint16_t port)
+{
+	struct tg_listener l;
+	uint64_t netns;
+
+	return marked(k, fd4) && (fd6 < 0 || marked(k, fd6)) &&
+	       sock_u64(fd4, SO_NETNS_COOKIE, &netns) == 0 &&
+	       bpf_map_lookup_elem(k->map[KM_LISTENERS], &netns, &l) == 0 &&
+	       l.port_be == htons(port) && is_cookie(fd4, l.cookie4) && is_cookie(fd6, l.cookie6);
+}
+
 int kern_listener_delete(struct kern *k, uint64_t netns)
 {
 	(void)kern_drop(k, KM_RESOLVERS, &netns); /* it may have none */
@@ -96,6 +121,19 @@ int kern_dns_set(struct kern *k, uint32_t flags)
 	uint32_t zero = 0;
 
 	return kern_put(k, KM_DNS, &zero, &d);
+}
+
+bool kern_resolver_is(struct kern *k, const int *fds, size_t n, uint16_t port)
+{
+	struct tg_resolver d;
+	uint64_t netns;
+
+	for (size_t i = 0; i < n; i++)
+		if (fds[i] >= 0 && !marked(k, fds[i]))
+			return false;
+	return n && sock_u64(fds[0], SO_NETNS_COOKIE, &netns) == 0 &&
+	       bpf_map_lookup_elem(k->map[KM_RESOLVERS], &netns, &d) == 0 &&
+	       d.port_be == htons(port);
 }
 
 int kern_resolver_set(struct kern *k, const int *fds, size_t n, uint16_t port)
