@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """What goes wrong on a real host: kills, full disks, slow readers, broken peers."""
+import json
 import os
 import re
 import signal
@@ -54,6 +55,67 @@ def test_daemon_killed_each_recording_is_completed_once(gateway, pg):
             (i < 40 and b"behind-%03d" % i not in text)]
     assert not lost, lost
     assert "a recording failed" not in d.log()
+
+
+def test_who_says_nothing_leaves_no_recording(gateway, pg):
+    d = gateway(workers=2)
+    for i in range(40):  # some are gone before it is known who they are
+        s = socket.create_connection(("127.0.0.1", d.gate))
+        time.sleep(0.005 * (i % 4))
+        s.close()
+    late = socket.create_connection(("127.0.0.1", d.gate))
+    silent = [socket.create_connection(("127.0.0.1", d.gate)) for _ in range(4)]
+    wait_for("the others to end", lambda: len(d.ctl("session.list")) == 5)
+    time.sleep(3)  # longer than what is idle stays in the journal
+    late.sendall(harness.startup())
+    wait_for("its recording", lambda: b"shop" in d.record_text())
+    late.close()
+    wait_for("its end", lambda: len(d.ctl("session.list")) == 4)
+    os.kill(d.children()["worker 0"], 9)
+    wait_for("its death to be noticed", lambda: d.ctl("status")["workers"][0]["restarts"])
+    silent += [socket.create_connection(("127.0.0.1", d.gate)) for _ in range(8)]
+    wait_for("them", lambda: len(d.ctl("session.list")) >= 8)
+    d.kill()
+    assert len(d.recordings()) > 1  # their files, which nobody has taken away yet
+    d.start()
+    wait_for("the files to be gone", lambda: len(d.recordings()) == 1)
+    assert verify(d, d.recordings()[0]).returncode == 0
+    for s in silent:
+        s.close()
+
+
+def listed(d):
+    out = subprocess.run([f"{harness.BUILD}/tidegate", "-j", "recording", "list", "-d",
+                          f"{d.dir}/recordings"], capture_output=True, text=True, check=True)
+    return json.loads(out.stdout)
+
+
+def test_who_is_refused_before_it_is_a_session_is_on_record(daemon, pg):
+    d = daemon(policy(pg.port, target="limits: { sessions: 1 }\n"))
+    first = d.psql_later(pg.port, "-c", "SELECT pg_sleep(60)")
+    wait_for("the first", lambda: [s for s in d.ctl("session.list") if s["state"] == "run"])
+    before = d.counters()["overload"]
+    out = d.psql(pg.port, "-c", "SELECT 1")
+    assert "closed the connection" in out or "reset by peer" in out, out
+    row = wait_for("its recording", lambda: [r for r in listed(d) if r.get("reason") == "overload"])[0]
+    assert (row["agent"], row["target"], row["protocol"]) == ("bot", "shop", "postgresql"), row
+    path, = [p for p in d.recordings() if row["id"] in p]
+    text = subprocess.run(["zstdcat", path], capture_output=True).stdout
+    assert b'"refused":"overload"' in text and b'"comm":"psql"' in text, text
+    assert f'"destination":"127.0.0.1:{pg.port}"'.encode() in text
+    again = subprocess.run([f"{harness.BUILD}/tidegate", "recording", "verify", "--rerun", path],
+                           capture_output=True, text=True)
+    assert again.returncode == 0 and "the same again" in again.stdout, again
+    # Of a flood some stand for all, and all are counted.
+    code = ("import socket\nfor _ in range(300):\n    try:\n        s = socket.create_connection("
+            "('127.0.0.1', %d)); s.recv(1)\n    except OSError: pass" % pg.port)
+    began = time.monotonic()
+    d.run(["/usr/bin/python3", "-c", code])
+    seconds = time.monotonic() - began
+    wait_for("all to be counted", lambda: d.counters()["overload"] >= before + 301)
+    n = len([r for r in listed(d) if r.get("reason") == "overload"])
+    assert 20 <= n <= 1 + 20 * (seconds + 2), (n, seconds)
+    first.kill()
 
 
 def test_stopped_while_it_starts(gateway, pg):

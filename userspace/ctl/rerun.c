@@ -34,6 +34,7 @@ struct rerun {
 	struct buf scratch;
 	void *st;
 	bool begun, ended;   /* the latter by the inspector */
+	bool refused;	     /* before it was a session */
 	bool own_login;	     /* who is let in is logged in by Tidegate */
 	struct buf in[2];    /* not used by it yet */
 	uint64_t left;	     /* of the server's message that is coming */
@@ -565,6 +566,10 @@ static int on_header(struct rerun *r, const json_t *o)
 {
 	const json_t *env = json_object_get(o, "inspector");
 
+	/* No inspector has seen anything of it. */
+	r->refused = json_object_get(o, "refused") != NULL;
+	if (r->refused)
+		return 0;
 	r->insp = inspector_find(str(o, "protocol"));
 	if (!r->insp || !json_is_object(env))
 		return -ENOTSUP;
@@ -629,7 +634,7 @@ int rerun_record(struct rerun *r, const struct reader_record *rec)
 	if (r->error)
 		return r->error;
 	if (rec->type != TG_REC_HEADER && !r->st)
-		return -ENOTSUP;
+		return r->refused ? 0 : -ENOTSUP;
 	if (rec->incomplete)
 		return 0;
 	if (rec->type == TG_REC_CLIENT || rec->type == TG_REC_SERVER) {

@@ -15,9 +15,6 @@ bool children_gone(const struct parent *p);
 MUST_CHECK int children_accounts(const struct config *cfg, struct buf *error);
 /* Uids that the children run as, as far as their accounts exist; returns how many. */
 size_t children_uids(const struct parent *p, uint32_t *uids, size_t cap);
-/* The worker, which is up, is to complete a recording if that is still to be done. */
-struct orphan;
-void child_adopt(struct child *c, const struct orphan *o);
 /* The worker is to complete a recording once it is up. */
 void child_add_orphan(struct child *c, const struct uuid *session, uint16_t reason);
 /* --- for crew.c and children_hand.c */

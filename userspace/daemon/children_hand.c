@@ -178,9 +178,9 @@ void children_take(struct parent *p, struct hand *h, const json_t *root)
 	/* A binary from before there were any has given them to a worker. */
 	json_array_foreach(json_object_get(root, "orphans"), i, o)
 	{
-		struct uuid u;
+		struct orphan one = {.reason = (uint16_t)hand_u64(h, o, "reason")};
 
-		hand_bytes(h, o, "session", u.b, sizeof(u.b));
-		crew_add_orphan(p, &u);
+		hand_bytes(h, o, "session", one.session.b, sizeof(one.session.b));
+		crew_add_orphan(p, &one);
 	}
 }

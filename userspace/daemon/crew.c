@@ -149,13 +149,13 @@ void crew_tidy(const struct parent *p)
 
 /* ------------------------------------------------------------------ orphans */
 
-void crew_add_orphan(struct parent *p, const struct uuid *session)
+void crew_add_orphan(struct parent *p, const struct orphan *o)
 {
 	struct orphan *list = reallocarray(p->orphans, p->norphans + 1, sizeof(*list));
 
 	if (!list)
 		return; /* the next start finds it again */
-	list[p->norphans++] = (struct orphan){*session, TG_R_WORKER_DIED};
+	list[p->norphans++] = *o;
 	p->orphans = list;
 }
 
@@ -173,10 +173,40 @@ void crew_find_orphans(struct parent *p)
 		    uuid_parse(slice_of(e->d_name, UUID_TEXT - 1), &u))
 			continue;
 		if (!recording_finished(p->record_dir, e->d_name))
-			crew_add_orphan(p, &u);
+			crew_add_orphan(p, &(struct orphan){u, TG_R_WORKER_DIED});
 	}
 	if (d)
 		(void)closedir(d);
+}
+
+static void name_of(const struct uuid *session, char dst[UUID_TEXT + sizeof(TG_REC_SUFFIX)])
+{
+	uuid_format(session, dst);
+	(void)snprintf(dst + UUID_TEXT - 1, sizeof(TG_REC_SUFFIX), TG_REC_SUFFIX);
+}
+
+bool crew_drop_empty(const struct parent *p, const struct uuid *session)
+{
+	char name[UUID_TEXT + sizeof(TG_REC_SUFFIX)];
+	struct stat st;
+
+	name_of(session, name);
+	return fstatat(p->record_dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode) &&
+	       st.st_size == 0 && unlinkat(p->record_dir, name, 0) == 0;
+}
+
+static void adopt(struct child *c, const struct orphan *o)
+{
+	char name[UUID_TEXT + sizeof(TG_REC_SUFFIX)];
+
+	name_of(&o->session, name);
+	/* Nobody writes to what is finished. */
+	if (recording_finished(c->p->record_dir, name) || crew_drop_empty(c->p, &o->session))
+		return;
+	ipc_begin(c->ipc, IPC_ADOPT, 0);
+	ipc_put_uuid(c->ipc, &o->session);
+	ipc_put_u32(c->ipc, o->reason);
+	ipc_send(c->ipc);
 }
 
 /*
@@ -201,7 +231,7 @@ void crew_tick(struct parent *p)
 	if (!any)
 		return;
 	for (size_t i = 0; i < p->norphans; i++)
-		child_adopt(any, &p->orphans[i]);
+		adopt(any, &p->orphans[i]);
 	free(p->orphans);
 	p->orphans = NULL;
 	p->norphans = 0;

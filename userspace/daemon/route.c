@@ -10,7 +10,7 @@
 #include "base/text.h"
 #include "daemon/address.h"
 #include "daemon/alive.h"
-#include "daemon/children.h"
+#include "daemon/crew.h"
 #include "daemon/listeners.h"
 #include "daemon/glogin.h"
 #include "daemon/grants.h"
@@ -210,6 +210,25 @@ static void socket_ask(struct parent *p, struct child *c, struct ipc_msg *m)
 	close(fd);
 }
 
+/*
+ * Of an agent that was refused there is a recording that says so. Who is no agent leaves none, he
+ * could fill the disk; and of a flood a few stand for all, which are counted.
+ */
+static bool refusal_is_recorded(const struct psession *s)
+{
+	enum { EACH_SECOND = 20 };
+	static uint64_t second;
+	static unsigned n;
+	uint64_t now = clock_boot_ns() / 1000000000;
+
+	if (!s->netns_cookie && !s->agent)
+		return false;
+	if (now != second)
+		n = 0;
+	second = now;
+	return n++ < EACH_SECOND;
+}
+
 /* The worker is told who it is; @why: that it may not be. */
 static void tell_facts(struct parent *p, struct psession *s, uint16_t why)
 {
@@ -223,15 +242,16 @@ static void tell_facts(struct parent *p, struct psession *s, uint16_t why)
 		return;
 	buf_init(&facts, FACTS_MAX);
 	facts_json(s, &facts);
-	if (!why) {
+	if (!why || refusal_is_recorded(s))
 		fd = open_recording(p, s->id, true, &error);
+	if (!why) {
 		n = upstream_sockets(p, s, sockets, &no_socket);
 	}
 	ipc_begin(ipc, IPC_SESSION_FACTS, 0);
 	ipc_put_uuid(ipc, &s->uuid);
 	ipc_put_u32(ipc, why);
-	ipc_put_str(ipc, why ? "" : s->agent->name);
-	ipc_put_str(ipc, why ? "" : s->target->name);
+	ipc_put_str(ipc, s->agent ? s->agent->name : "");
+	ipc_put_str(ipc, s->target ? s->target->name : "");
 	ipc_put_str(ipc, s->upstream);
 	ipc_put_slice(ipc, facts.n ? buf_slice(&facts) : slice_str("{}"));
 	ipc_put_u32(ipc, error);
@@ -379,23 +399,12 @@ static void cancel_ask(struct parent *p, struct ipc_msg *m)
 	parent_count(p, TG_R_CANCEL_UNKNOWN);
 }
 
-void child_adopt(struct child *c, const struct orphan *o)
-{
-	/* Nobody writes to what is finished. */
-	if (is_finished(c->p, &o->session))
-		return;
-	ipc_begin(c->ipc, IPC_ADOPT, 0);
-	ipc_put_uuid(c->ipc, &o->session);
-	ipc_put_u32(c->ipc, o->reason);
-	ipc_send(c->ipc);
-}
-
 static void worker_ready(struct parent *p, struct child *c)
 {
 	c->ready = true;
 	child_send_config(c);
 	for (size_t i = 0; i < c->norphans; i++)
-		child_adopt(c, &c->orphans[i]);
+		crew_add_orphan(p, &c->orphans[i]);
 	free(c->orphans);
 	c->orphans = NULL;
 	c->norphans = 0;
@@ -434,13 +443,19 @@ static void session_message(struct parent *p, struct child *c, struct ipc_msg *m
 		break;
 	case IPC_SESSION_CLOSE: {
 		uint32_t reason = ipc_get_u32(m);
+		bool recorded;
 
 		s->commands = ipc_get_u64(m);
 		s->in = ipc_get_u64(m);
 		s->out = ipc_get_u64(m);
 		s->masked = ipc_get_u64(m);
-		if (ipc_end(m))
-			registry_close(p, s, (uint16_t)reason);
+		/* A worker of a binary from before this was said has one for each. */
+		recorded = m->p == m->end || ipc_get_u32(m);
+		if (!ipc_end(m))
+			break;
+		if (!recorded)
+			(void)crew_drop_empty(p, &s->uuid);
+		registry_close(p, s, (uint16_t)reason);
 		break;
 	}
 	default:

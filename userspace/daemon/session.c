@@ -342,6 +342,8 @@ static void identified(struct session *s, struct slice agent, struct slice targe
 		       int file_error)
 {
 	const struct cfg_target *t = config_target(s->conf->cfg, target);
+	struct worker *w = s->w;
+	const struct uuid u = s->uuid;
 	bool recording = false;
 
 	s->view = t ? wconf_view(s->conf, agent, t, s->facts, false) : NULL;
@@ -354,21 +356,36 @@ static void identified(struct session *s, struct slice agent, struct slice targe
 	}
 	free(s->record);
 	s->record = NULL;
-	if (fd >= 0 || file_error)
-		journal_file(s->w->journal, &s->uuid, fd, file_error);
 	if (!s->view || !recording) {
 		session_end(s, s->view ? TG_R_RECORD_FAILED : t ? TG_R_NO_MEMORY : TG_R_UNKNOWN_TARGET,
 			    NULL);
-		return;
+	} else {
+		s->state = SESSION_LOGIN;
+		if (open_inspector(s)) {
+			session_end(s, TG_R_INTERNAL, NULL);
+		} else {
+			arm(s);
+			s->retry[INSP_C2S] = true; /* its first call, before anything is read */
+			session_resume(s);
+		}
 	}
-	s->state = SESSION_LOGIN;
-	if (open_inspector(s)) {
-		session_end(s, TG_R_INTERNAL, NULL);
-		return;
-	}
-	arm(s);
-	s->retry[INSP_C2S] = true; /* its first call, before anything is read */
-	session_resume(s);
+	/* Of no use if it has said nothing yet: then it is asked for when it has. */
+	if (fd >= 0 || file_error)
+		journal_file(w->journal, &u, fd, file_error);
+}
+
+/* The parent refuses it, and @fd is a file for who that was. */
+static void refused(struct session *s, struct slice agent, struct slice target, int fd,
+		    uint16_t reason)
+{
+	struct worker *w = s->w;
+	const struct uuid u = s->uuid;
+
+	if (fd >= 0 && !srec_refused(s, agent, target, reason))
+		reason = TG_R_RECORD_FAILED;
+	session_end(s, reason, NULL);
+	if (fd >= 0)
+		journal_file(w->journal, &u, fd, 0);
 }
 
 void session_facts(struct session *s, struct ipc_msg *m)
@@ -383,7 +400,7 @@ void session_facts(struct session *s, struct ipc_msg *m)
 	no_socket = ipc_get_u32(m);
 	if (!ipc_end(m) || s->state != SESSION_IDENTIFY)
 		return;
-	fd = reason || file_error ? -1 : ipc_get_fd(m);
+	fd = file_error || (reason && !m->nfds) ? -1 : ipc_get_fd(m);
 	for (uint32_t i = 0; i < nsockets && i < 2; i++)
 		s->upstream_fd[i] = ipc_get_fd(m);
 	s->in_netns = nsockets || no_socket;
@@ -391,9 +408,7 @@ void session_facts(struct session *s, struct ipc_msg *m)
 	s->facts = strndup((const char *)facts.p, facts.n);
 	s->upstream = strndup((const char *)upstream.p, upstream.n);
 	if (reason) {
-		if (fd >= 0)
-			close(fd);
-		session_end(s, (uint16_t)reason, NULL);
+		refused(s, agent, target, fd, (uint16_t)reason);
 		return;
 	}
 	identified(s, agent, target, fd, (int)file_error);
@@ -461,6 +476,7 @@ static void destroy(struct session *s)
 	ipc_put_u64(w->ipc, s->bytes[INSP_C2S]);
 	ipc_put_u64(w->ipc, s->bytes[INSP_S2C]);
 	ipc_put_u64(w->ipc, s->masked);
+	ipc_put_u32(w->ipc, s->recorded);
 	ipc_send(w->ipc);
 	unhash(w, s);
 	list_del(&s->link);
@@ -518,7 +534,7 @@ static void say_goodbye(struct session *s, uint16_t reason, const char *words)
 	w.detail = slice_str(detail);
 	insp_out_reset(&s->w->out[0]);
 	insp_out_reset(&s->w->out[1]);
-	if (s->rec)
+	if (srec_has(s))
 		(void)srec_said(s, "end", &w);
 	s->insp->end(s->st, &w);
 	s->in_turn = true; /* the legs are in use: nothing is freed below here */
@@ -562,7 +578,7 @@ void session_end(struct session *s, uint16_t reason, const char *words)
 	if (s->st && !s->client_dead && !s->journal_wait &&
 	    (!is_ordinary(reason) || (words && *words)))
 		say_goodbye(s, reason, words);
-	if (s->rec && !is_ordinary(reason))
+	if (srec_has(s) && !is_ordinary(reason))
 		(void)srec_error(s, "tidegate", slice_str(reason_label(reason)),
 				 slice_str(words && *words ? words : reason_what(reason)), 0);
 	if (ends_by_reset(s))

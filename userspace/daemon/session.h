@@ -82,6 +82,7 @@ struct session {
 	bool in_netns; /* the sockets of upstream_fd and no others, if they are -1: none */
 	bool login_due; /* the parent does not know yet who has logged in */
 	bool let_in;	/* access was given */
+	bool recorded;	/* there was a recording, which is the journal's now */
 	bool server_first; /* of both sides it was the server that ended first */
 	bool ddl; /* it was asked for: what the server does with it may come after our end */
 	char grant[HANDLE_TEXT];
@@ -111,6 +112,7 @@ struct session {
 	char *upstream; /* "address:port", several with spaces between, or "unix:PATH" */
 	/* Unconnected, in the agent's network namespace: for the session, for a cancel request. */
 	int upstream_fd[2];
+	char *head; /* the recording's header, until something happens that is recorded behind it */
 	char *facts; /* JSON from the parent, until it is in the recording, or longer if rules want it */
 	const char *user, *database, *application;
 	const char *login_as; /* whom Tidegate logs in as; NULL: the agent logs in itself */

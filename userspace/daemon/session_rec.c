@@ -32,14 +32,12 @@ static uint64_t time_of_record(const struct session *s)
 	return s->in_turn ? s->w->turn_wall_ns : clock_wall_ns();
 }
 
-static void put_identity(struct session *s, struct jsonw *j)
+/* Where a steered connection came from. */
+static void put_origin(const struct session *s, struct jsonw *j)
 {
 	const struct tg_record *r = s->record;
 	char addr[ADDRESS_TEXT];
 
-	jsonw_kv_string(j, "agent", s->view->agent);
-	jsonw_kv_string(j, "target", s->view->target->name);
-	jsonw_kv_string(j, "protocol", s->view->target->protocol);
 	jsonw_kv_string(j, "upstream", s->upstream);
 	jsonw_kv_bool(j, "steered", s->steered);
 	if (!r)
@@ -53,33 +51,75 @@ static void put_identity(struct session *s, struct jsonw *j)
 	jsonw_kv_u64(j, "cgroup_id", r->cgroup_id);
 }
 
+static void begin_head(const struct session *s, struct jsonw *j)
+{
+	char when[32];
+
+	buf_reset(&s->w->json);
+	jsonw_init(j, &s->w->json, false);
+	jsonw_object(j);
+	jsonw_kv_string(j, "session", session_id(s).text);
+	text_time(s->opened_wall_ns, when, sizeof(when));
+	jsonw_kv_string(j, "time", when);
+}
+
+static bool end_head(struct session *s, struct jsonw *j)
+{
+	/* The parent's facts are a JSON object already; kept as text so that they stay what it said. */
+	jsonw_kv_string(j, "facts", s->facts ? s->facts : "");
+	jsonw_kv_string(j, "tidegate", TIDEGATE_VERSION);
+	jsonw_object_end(j);
+	if (!jsonw_end(j))
+		s->head = strndup((const char *)buf_data(&s->w->json), s->w->json.n);
+	return s->head ? true : failed(s, -ENOMEM);
+}
+
 bool srec_open(struct session *s)
 {
-	struct buf *b = &s->w->json;
 	struct access_decision d;
-	char when[32];
 	struct jsonw j;
-	int rc;
 
-	buf_reset(b);
-	jsonw_init(&j, b, false);
-	jsonw_object(&j);
-	jsonw_kv_string(&j, "session", session_id(s).text);
-	text_time(s->opened_wall_ns, when, sizeof(when));
-	jsonw_kv_string(&j, "time", when);
-	put_identity(s, &j);
+	begin_head(s, &j);
+	jsonw_kv_string(&j, "agent", s->view->agent);
+	jsonw_kv_string(&j, "target", s->view->target->name);
+	jsonw_kv_string(&j, "protocol", s->view->target->protocol);
+	put_origin(s, &j);
 	jsonw_kv_string(&j, "policy", policy_digest(s->conf->cfg->policy));
 	policy_access(s->view->view, &d);
 	jsonw_kv_string(&j, "access_rule", d.rule);
-	/* The parent's facts are a JSON object already; kept as text so that they stay what it said. */
-	jsonw_kv_string(&j, "facts", s->facts ? s->facts : "");
-	jsonw_kv_string(&j, "tidegate", TIDEGATE_VERSION);
 	srec_put_inspector(s, &j);
-	jsonw_object_end(&j);
-	if (jsonw_end(&j))
-		return failed(s, -ENOMEM);
-	rc = rec_new(s->w->journal, &s->uuid, buf_slice(b), &s->rec);
-	return rc ? failed(s, rc) : true;
+	return end_head(s, &j);
+}
+
+bool srec_refused(struct session *s, struct slice agent, struct slice target, uint16_t reason)
+{
+	const struct cfg_target *t = config_target(s->conf->cfg, target);
+	struct jsonw j;
+
+	begin_head(s, &j);
+	if (agent.n)
+		jsonw_kv_slice(&j, "agent", agent);
+	if (target.n)
+		jsonw_kv_slice(&j, "target", target);
+	if (t)
+		jsonw_kv_string(&j, "protocol", t->protocol);
+	put_origin(s, &j);
+	jsonw_kv_string(&j, "policy", policy_digest(s->conf->cfg->policy));
+	jsonw_kv_string(&j, "refused", reason_label(reason));
+	return end_head(s, &j);
+}
+
+/* Something is to be recorded: behind who it is. */
+static int begin_rec(struct session *s)
+{
+	int rc;
+
+	if (!s->head)
+		return 0;
+	rc = rec_new(s->w->journal, &s->uuid, slice_str(s->head), &s->rec);
+	free(s->head);
+	s->head = NULL;
+	return rc;
 }
 
 bool srec_json(struct session *s, enum tg_rec_type type, struct slice json)
@@ -88,8 +128,9 @@ bool srec_json(struct session *s, enum tg_rec_type type, struct slice json)
 
 	if (!json.n)
 		return failed(s, -EMSGSIZE);
-	if (!s->rec)
-		return failed(s, 0);
+	rc = begin_rec(s);
+	if (rc || !s->rec)
+		return failed(s, rc);
 	rc = rec_put(s->rec, type, time_of_record(s), &json, 1);
 	return rc ? failed(s, rc) : true;
 }
@@ -121,10 +162,10 @@ bool srec_bytes(struct session *s, enum insp_dir dir, const uint8_t *p, size_t n
 {
 	enum tg_rec_type type = dir == INSP_C2S ? TG_REC_CLIENT : TG_REC_SERVER;
 	uint64_t now = time_of_record(s);
-	int rc = 0;
+	int rc = begin_rec(s);
 
-	if (!s->rec)
-		return failed(s, 0);
+	if (rc || !s->rec)
+		return failed(s, rc);
 	for (size_t off = 0; off < n;) {
 		size_t part = min_size(n - off, TG_REC_CHUNK);
 		uint8_t *dst = rec_reserve(s->rec, type, now, part, &rc);
@@ -396,5 +437,8 @@ void srec_close(struct session *s)
 {
 	if (s->rec)
 		rec_close(s->rec, clock_wall_ns(), s->end_reason);
+	s->recorded = s->rec != NULL;
 	s->rec = NULL;
+	free(s->head);
+	s->head = NULL;
 }

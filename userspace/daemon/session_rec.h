@@ -6,7 +6,10 @@
 #include "daemon/session.h"
 
 /* --- session_rec.c */
+/* Its recording begins with the first that is put into it: who says nothing leaves none. */
 bool srec_open(struct session *s);
+/* The same for one that the parent refuses for @reason; names are empty where they are not known. */
+bool srec_refused(struct session *s, struct slice agent, struct slice target, uint16_t reason);
 bool srec_bytes(struct session *s, enum insp_dir dir, const uint8_t *p, size_t n);
 bool srec_json(struct session *s, enum tg_rec_type type, struct slice json);
 bool srec_command(struct session *s, const struct event *ev, const char *verdict,
@@ -17,6 +20,11 @@ bool srec_login(struct session *s);
 bool srec_error(struct session *s, const char *who, struct slice code, struct slice message,
 		uint32_t plan);
 void srec_close(struct session *s);
+/* There is a recording, or would be. */
+static inline bool srec_has(const struct session *s)
+{
+	return s->rec || s->head;
+}
 /* Of what is approved: the statement, with its parameters where it has some. */
 void statement_digest(const struct event *ev, uint8_t ret[32]);
 /* The text of the statement as it may be shown: secrets overwritten. */
