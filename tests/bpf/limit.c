@@ -67,9 +67,12 @@ static void arm(time_t seconds)
 
 void limit_begin(const char *row, unsigned int seconds)
 {
+	const char *longer = getenv("TG_ROW_SECONDS"); /* on an emulated machine */
+	long usual = longer ? strtol(longer, NULL, 10) : SECONDS;
+
 	fired = 0;
 	what = row;
-	arm((time_t)(seconds ? seconds : SECONDS));
+	arm(seconds ? (time_t)seconds : (time_t)usual);
 }
 
 bool limit_kept(void)

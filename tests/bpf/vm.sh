@@ -34,7 +34,7 @@ for program in busybox:bin/busybox test_bpf:test_bpf bpftool:usr/sbin/bpftool; d
 done
 cat >"$root/init" <<INIT
 #!/bin/busybox sh
-export PATH=/bin:/usr/sbin TG_VERIFIER_BASELINE=/verifier.baseline
+export PATH=/bin:/usr/sbin TG_VERIFIER_BASELINE=/verifier.baseline TG_ROW_SECONDS=900
 busybox mount -t proc proc /proc
 busybox mount -t sysfs sys /sys
 busybox mount -t devtmpfs dev /dev

@@ -2,6 +2,7 @@
 """What a reload does with settings of the daemon itself: in effect, or named until it is."""
 import contextlib
 import grp
+import http.server
 import json
 import os
 import pwd
@@ -9,6 +10,8 @@ import re
 import signal
 import socket
 import subprocess
+import threading
+import time
 import urllib.request
 
 import harness
@@ -339,3 +342,49 @@ def test_the_level_of_the_log_is_followed(gateway, pg):
     ctl(d, "daemon", "upgrade")
     d.ctl("policy.reload")
     assert d.log().count("configuration reloaded") == 3
+
+
+class Refuses(http.server.BaseHTTPRequestHandler):
+    """A decision point that says no."""
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["content-length"]))
+        body = b'{"decision": false}'
+        self.send_response(200)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args):
+        pass
+
+
+def audit_of(d):
+    with open(f"{d.dir}/state/audit.jsonl") as f:
+        return [json.loads(line) for line in f]
+
+
+def test_an_agent_that_loops_cannot_fill_the_audit_log(daemon, pg):
+    """So many of its decisions in full; the rest is counted, and told when the daemon ends."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Refuses)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    d = daemon(f"audit: {{ agent_lines: 3 }}\napprovals:\n  pdp: {{ by: authzen, timeout: 5s, url: "
+               f"'http://127.0.0.1:{server.server_address[1]}' }}\n"
+               + harness.policy(pg.port, commands=[
+                   "{ effect: [ddl, write], do: approve, approval: pdp }",
+                   "{ effect: any, do: allow }"]), workers=1)
+    loop = [x for n in range(20) for x in ("-c", f"CREATE TABLE loop_{n} (a int)")]
+    began = time.monotonic()
+    assert d.psql(pg.port, *loop).count("decision point refused") == 20
+    d.stop_process()
+    server.shutdown()
+    events = audit_of(d)
+    full = [e for e in events if e["event"] == "approval.decided"]
+    left = [e for e in events if e["event"] == "audit.left_out"]
+    assert all(e["agent"] == "bot" and not e["approved"] for e in full), full
+    assert sum(e["n"] for e in left) + len(full) == 20, (full, left)
+    if time.monotonic() - began < 60:
+        assert len(full) == 3 and len(left) == 1, (full, left)
+        assert [(k["event"], k["n"]) for k in left[0]["what"]] == [("approval.decided", 17)], left
+    assert events[-1]["event"] in ("daemon.stop", "audit.left_out")

@@ -540,6 +540,9 @@ static const struct cfg_key audit_keys[] = {
 	 .help = "size at which audit.jsonl in the state directory is renamed and begun anew"},
 	{.name = "keep", COUNT(1, 1000), AT(config, audit_keep), .dflt = "9",
 	 .help = "how many older ones are kept"},
+	{.name = "agent_lines", COUNT(0, 100000), AT(config, audit_agent_lines), .dflt = "60",
+	 .help = "events that an agent can cause in a minute without anybody's hand; the rest is "
+		 "counted and summed up in one line"},
 };
 static const struct cfg_section audit_section = SECTION("audit", audit_keys);
 

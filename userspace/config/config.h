@@ -127,6 +127,7 @@ struct config {
 	uint64_t journal_bytes; /* per worker */
 	uint64_t audit_bytes;	/* of audit.jsonl, before it is renamed */
 	uint32_t audit_keep;	/* renamed ones */
+	uint32_t audit_agent_lines; /* that an agent can cause in a minute */
 	struct cfg_dns dns;
 	struct cfg_idp *idp;  /* NULL: the built-in approver */
 	struct cfg_way *ways;

@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "daemon/audit_limit.h"
 #include "daemon/parent.h"
 #include "tidegate_ctl.h"
 
@@ -18,6 +19,7 @@ struct audit {
 	int fd, dir;
 	uint64_t size;
 	bool failing; /* the last write did not succeed: that was said */
+	struct audit_limit *limit;
 };
 
 static int name_of(char *dst, size_t cap, unsigned int n)
@@ -93,6 +95,7 @@ int audit_start(struct parent *p)
 	if (!a)
 		return -ENOMEM;
 	a->fd = -1;
+	a->limit = audit_limit_new();
 	a->dir = open(p->cfg->state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	rc = a->dir < 0 ? -errno : open_file(a);
 	p->audit = a;
@@ -105,6 +108,8 @@ void audit_stop(struct parent *p)
 {
 	if (!p->audit)
 		return;
+	audit_tick(p, true);
+	audit_limit_free(p->audit->limit);
 	close_file(p->audit);
 	if (p->audit->dir >= 0)
 		close(p->audit->dir);
@@ -162,16 +167,10 @@ static char *line_of(const char *event, const char *fmt, va_list ap)
 	return line;
 }
 
-int audit_write(struct parent *p, enum audit_weight weight, const char *event, const char *fmt, ...)
+static int write_line(struct parent *p, enum audit_weight weight, const char *event, char *line)
 {
-	char *line;
-	va_list ap;
-	int rc;
+	int rc = line ? append(p, line, strlen(line), weight) : -EINVAL;
 
-	va_start(ap, fmt);
-	line = line_of(event, fmt, ap);
-	va_end(ap);
-	rc = line ? append(p, line, strlen(line), weight) : -EINVAL;
 	if (rc) {
 		p->audit_lost++;
 		if (!p->audit || !p->audit->failing)
@@ -182,4 +181,53 @@ int audit_write(struct parent *p, enum audit_weight weight, const char *event, c
 		p->audit->failing = rc != 0;
 	free(line);
 	return rc;
+}
+
+int audit_write(struct parent *p, enum audit_weight weight, const char *event, const char *fmt, ...)
+{
+	char *line;
+	va_list ap;
+
+	va_start(ap, fmt);
+	line = line_of(event, fmt, ap);
+	va_end(ap);
+	return write_line(p, weight, event, line);
+}
+
+void audit_write_of(struct parent *p, const char *agent, const char *event, const char *outcome,
+		    const char *fmt, ...)
+{
+	va_list ap;
+
+	if (agent && p->audit && !audit_limit_take(p->audit->limit, agent, event, outcome,
+					  p->cfg->audit_agent_lines, clock_boot_ns()))
+		return;
+	va_start(ap, fmt);
+	(void)write_line(p, AUDIT_NOTE, event, line_of(event, fmt, ap));
+	va_end(ap);
+}
+
+static void tell_left(void *ctx, const struct audit_left *left)
+{
+	json_t *kinds = json_array(), *kind;
+	struct parent *p = ctx;
+	char since[32];
+
+	text_time(clock_wall_ns() - (clock_boot_ns() - left->since_boot_ns), since, sizeof(since));
+	for (size_t i = 0; kinds && i < left->nkinds; i++) {
+		kind = json_pack("{s:s, s:s, s:I}", "event", left->kinds[i].event, "outcome",
+				 left->kinds[i].outcome, "n", (json_int_t)left->kinds[i].n);
+		(void)json_array_append_new(kinds, kind); /* NULL: the sum has it */
+	}
+	log_warning("agent %s caused %llu more lines of the audit log than a minute has: counted in it",
+		    left->agent, (unsigned long long)left->n);
+	if (audit_write(p, AUDIT_NOTE, "audit.left_out", "{s:s, s:s, s:I, s:o?}", "agent", left->agent,
+			"since", since, "n", (json_int_t)left->n, "what", kinds))
+		p->audit_lost += left->n - 1;
+}
+
+void audit_tick(struct parent *p, bool all)
+{
+	if (p->audit)
+		audit_limit_due(p->audit->limit, all ? UINT64_MAX : clock_boot_ns(), tell_left, p);
 }

@@ -7,6 +7,7 @@
 #ifndef TIDEGATE_DAEMON_AUDIT_H
 #define TIDEGATE_DAEMON_AUDIT_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/compiler.h"
@@ -26,5 +27,15 @@ void audit_stop(struct parent *p);
  * it is not on record (logged and counted here), so who opens the gate must not go on.
  */
 int audit_write(struct parent *p, enum audit_weight weight, const char *event, const char *fmt, ...);
+
+/*
+ * The same for what @agent caused and nobody decided by hand: of those so many a minute are written
+ * (`audit: agent_lines`), the rest is counted by @event and @outcome and told by "audit.left_out".
+ * @agent NULL: written in any case.
+ */
+void audit_write_of(struct parent *p, const char *agent, const char *event, const char *outcome,
+		    const char *fmt, ...);
+/* Tells what was left out of minutes that are over; with @all of all: before the daemon ends. */
+void audit_tick(struct parent *p, bool all);
 
 #endif

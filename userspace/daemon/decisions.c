@@ -208,10 +208,13 @@ void decide(struct parent *p, struct approval *a, const struct decision *d)
 		   a->statement ? "statement" : "access", a->agent, a->target,
 		   d->v == INSP_V_ALLOW ? "approved" : "denied", d->by, d->reason ? ": " : "",
 		   d->reason ? reason_what(d->reason) : "");
-	(void)audit_write(p, AUDIT_NOTE, "approval.decided", "{s:s, s:s, s:s, s:s, s:b, s:s, s:s?}",
-			  "approval", a->id, "kind", a->statement ? "statement" : "access", "agent",
-			  a->agent, "target", a->target, "approved", d->v == INSP_V_ALLOW, "by", d->by,
-			  "reason", d->reason ? reason_label(d->reason) : NULL);
+	/* An operator's word is always on record; an agent that loops brings about any number of others. */
+	audit_write_of(p, a->nby || d->by_hand ? NULL : a->agent, "approval.decided",
+		       d->reason ? reason_label(d->reason) : "approved",
+		       "{s:s, s:s, s:s, s:s, s:b, s:s, s:s?}", "approval", a->id, "kind",
+		       a->statement ? "statement" : "access", "agent", a->agent, "target", a->target,
+		       "approved", d->v == INSP_V_ALLOW, "by", d->by, "reason",
+		       d->reason ? reason_label(d->reason) : NULL);
 	hold(a, d);
 	a->signing = body ? receipts_ask(p, body) : 0;
 	json_decref(body);

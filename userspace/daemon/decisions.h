@@ -15,6 +15,7 @@ struct decision {
 	const char *by, *request, *detail;
 	struct grant *grant;	       /* made by it, or NULL */
 	struct slice subject, token;   /* of the provider's answer: whose, and its digest */
+	bool by_hand;		       /* an operator's own */
 	struct slice evidence;	       /* JSON array of what each way said */
 };
 

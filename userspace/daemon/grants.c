@@ -63,6 +63,12 @@ static struct grant *grant_for(struct parent *p, const struct approval *a)
 	return NULL;
 }
 
+/* Whose events no agent can bring about alone. */
+static bool by_hand(const char *via)
+{
+	return strcmp(via, "builtin") == 0 || strcmp(via, "break-glass") == 0;
+}
+
 struct grant *grant_new(struct parent *p, const char *agent, const char *target, const char *scope,
 			const char *via, const char *by, uint64_t ms, const char *reason)
 {
@@ -84,9 +90,9 @@ struct grant *grant_new(struct parent *p, const char *agent, const char *target,
 	list_add_tail(&p->grants, &g->link);
 	log_notice("grant %s: agent %s on target %s for %llu ms, by %s", g->id, agent, target,
 		   (unsigned long long)ms, by);
-	(void)audit_write(p, AUDIT_NOTE, "grant.new", "{s:s, s:s, s:s, s:s, s:s, s:s, s:I}", "grant",
-			  g->id, "agent", agent, "target", target, "scope", scope, "via", via, "by", by,
-			  "for_ms", (json_int_t)ms);
+	audit_write_of(p, by_hand(via) ? NULL : agent, "grant.new", target, "{s:s, s:s, s:s, s:s, s:s, s:s, s:I}", "grant",
+		       g->id, "agent", agent, "target", target, "scope", scope, "via", via, "by", by,
+		       "for_ms", (json_int_t)ms);
 	return g;
 }
 
@@ -120,9 +126,10 @@ uint32_t grant_end(struct parent *p, struct grant *g, uint16_t reason, const cha
 		ipc_send(c->ipc);
 	}
 	log_notice("grant %s ends: %s", g->id, reason_what(reason));
-	(void)audit_write(p, AUDIT_NOTE, "grant.end", "{s:s, s:s, s:s, s:s, s:I}", "grant", g->id,
-			  "agent", g->agent, "target", g->target, "reason", reason_label(reason),
-			  "sessions", (json_int_t)n);
+	audit_write_of(p, by_hand(g->via) || reason == TG_R_GRANT_REVOKED ? NULL : g->agent,
+		       "grant.end", reason_label(reason), "{s:s, s:s, s:s, s:s, s:I}",
+		       "grant", g->id, "agent", g->agent, "target", g->target, "reason",
+		       reason_label(reason), "sessions", (json_int_t)n);
 	glogin_forget(p, g->kept);
 	rechecks_free(&g->rechecks);
 	list_del(&g->link);
@@ -511,7 +518,7 @@ int approval_deny(struct parent *p, struct approval *a, uint32_t uid, const char
 		return -EPERM;
 	who_is(uid, by);
 	decide(p, a, &(struct decision){.v = INSP_V_DENY, .reason = TG_R_APPROVAL_DENIED, .by = by,
-				       .request = a->id, .detail = reason});
+				       .by_hand = true, .request = a->id, .detail = reason});
 	return 0;
 }
 

@@ -166,6 +166,7 @@ static void on_tick(uv_timer_t *t)
 		}
 		netns_tick(p);
 	}
+	audit_tick(p, false);
 	integrity_tick(p); /* with what kern_agents_refresh has found */
 	downtime_tick(p);
 	if (p->authd.ipc && p->authd.ready) {

@@ -114,6 +114,7 @@ static void go(struct upgrade *u)
 	rc = children_flushed(p) ? children_reserve(p, &error) : -EBUSY;
 	if (!rc) {
 		downtime_tick(p);
+		audit_tick(p, true);
 		state = handover_save(p, &h);
 		rc = state < 0 ? state : execute(u, &h, state);
 		children_unreserve(p);
