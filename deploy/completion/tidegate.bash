@@ -25,7 +25,7 @@ _tidegate()
 		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
 		return
 		;;
-	--reason | --for | --timeout)
+	--reason | --for | --timeout | --claim)
 		return
 		;;
 	esac
@@ -36,7 +36,7 @@ _tidegate()
 		-c | --config | -s | --socket | -f | --pins)
 			opts+=("$w" "${COMP_WORDS[++i]}")
 			;;
-		--reason | --for | --timeout | --agent | --target | -d | --dir | --last | --rows | --speed | --format | --user | --cgroup | --pass-fd | --event)
+		--reason | --for | --timeout | --agent | --target | -d | --dir | --last | --rows | --speed | --format | --user | --cgroup | --pass-fd | --event | --fact | --claim)
 			((i++))
 			;;
 		-*) ;;

@@ -9,6 +9,8 @@
  *     statement: "drop table customers"
  *     expect: deny                           # allow, approve or deny
  *     rule: policy[0].commands[2]            # optional: how the rule begins
+ *     facts: { uid: 1000 }                   # optional: what is known of its process
+ *     claims: { team: blue }                 # optional: what its token says
  */
 #include <errno.h>
 #include <stdarg.h>
@@ -28,6 +30,7 @@ static const char *const key_names[KEY_COUNT] = {
 
 struct one_case {
 	struct slice v[KEY_COUNT]; /* p == NULL: not given */
+	struct known known;
 	uint32_t line;
 };
 
@@ -35,6 +38,7 @@ struct run {
 	struct ctl *c;
 	const char *path;
 	struct judge judge;
+	const struct known *known; /* of the command line: of all cases */
 	json_t *results;
 	uint32_t passed, failed;
 };
@@ -76,8 +80,34 @@ static PRINTF(3, 4) int wrong(const struct run *r, const struct ynode *n, const 
 			 r->path, n->line, n->column, text);
 }
 
+static int read_facts(const struct run *r, const struct ynode *n, bool claims, struct known *k)
+{
+	if (n->kind != YNODE_MAP)
+		return wrong(r, n, "%s is a mapping of names to values", claims ? "claims" : "facts");
+	for (const struct yitem *i = n->items; i; i = i->next) {
+		const struct yitem *v = i->value->kind == YNODE_LIST ? i->value->items : NULL;
+		const char *why = NULL;
+
+		if (i->value->kind == YNODE_SCALAR)
+			why = known_add(k, claims, i->key->text, i->value->text);
+		else if (!v)
+			why = "a text or a list of texts is expected";
+		for (; v && !why; v = v->next)
+			why = v->value->kind == YNODE_SCALAR
+				      ? known_add(k, claims, i->key->text, v->value->text)
+				      : "a text or a list of texts is expected";
+		if (why)
+			return wrong(r, i->value, "`%.*s`: %s", (int)i->key->text.n,
+				     (const char *)i->key->text.p, why);
+	}
+	return 0;
+}
+
 static int read_member(const struct run *r, const struct yitem *item, struct one_case *one)
 {
+	if (slice_eq_str(item->key->text, "facts") || slice_eq_str(item->key->text, "claims"))
+		return read_facts(r, item->value, slice_eq_str(item->key->text, "claims"),
+				  &one->known);
 	for (int k = 0; k < KEY_COUNT; k++) {
 		if (!slice_eq_str(item->key->text, key_names[k]))
 			continue;
@@ -94,7 +124,7 @@ static int read_member(const struct run *r, const struct yitem *item, struct one
 
 static int read_case(const struct run *r, const struct ynode *n, struct one_case *ret)
 {
-	struct one_case one = {.line = n->line};
+	struct one_case one = {.line = n->line, .known = *r->known};
 
 	if (n->kind != YNODE_MAP)
 		return wrong(r, n, "a case is a mapping");
@@ -132,7 +162,7 @@ static int run_case(struct run *r, const struct one_case *one)
 	json_t *result;
 	bool pass;
 	int rc = judge_statement(&r->judge, one->v[KEY_AGENT], one->v[KEY_TARGET],
-				 one->v[KEY_STATEMENT], &v);
+				 one->v[KEY_STATEMENT], &one->known, &v);
 
 	if (rc)
 		return out_error(r->c, "failed", NULL, "%s", strerror(-rc));
@@ -197,9 +227,9 @@ static int report(struct run *r)
 	return rc ? rc : r->failed ? CTL_FAILED : CTL_OK;
 }
 
-int judge_cases(struct ctl *c, const char *path)
+int judge_cases(struct ctl *c, const char *path, const struct known *known)
 {
-	struct run r = {.c = c, .path = path};
+	struct run r = {.c = c, .path = path, .known = known};
 	struct yaml_error error;
 	struct ynode *root;
 	struct arena arena;

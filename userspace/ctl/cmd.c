@@ -184,7 +184,11 @@ static int take(struct ctl *c, const struct ctl_opt *opts, size_t nopts, int arg
 	if (!eq && *i + 1 >= argc)
 		return usage(c, "a value is missing", word);
 	value = eq ? eq + 1 : argv[++*i];
-	if (o->value)
+	if (o->words && o->words->n == ARRAY_SIZE(o->words->list))
+		return usage(c, "given too often", word);
+	if (o->words)
+		o->words->list[o->words->n++] = value;
+	else if (o->value)
 		*o->value = value;
 	else if (text_parse_duration(slice_str(value), o->duration_ms) || *o->duration_ms == 0)
 		return usage(c, "not a duration such as 90s, 30m, 8h or 1d", value);

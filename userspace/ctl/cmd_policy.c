@@ -170,25 +170,59 @@ int policy_reload(struct ctl *c, int argc, char **argv)
 	return rc;
 }
 
+/* Of --fact and --claim. */
+static int take_facts(struct ctl *c, const struct ctl_words *w, bool claims, struct known *k)
+{
+	for (size_t i = 0; i < w->n; i++) {
+		const char *eq = strchr(w->list[i], '=');
+		const char *why = eq ? known_add(k, claims,
+						 slice_of(w->list[i], (size_t)(eq - w->list[i])),
+						 slice_str(eq + 1))
+				     : "write NAME=VALUE";
+
+		if (why)
+			return out_error(c, "usage", NULL, "--%s %s: %s", claims ? "claim" : "fact",
+					 w->list[i], why);
+	}
+	return CTL_OK;
+}
+
+static int args_with_facts(struct ctl *c, int *argc, char **argv, int n, struct known *ret)
+{
+	struct ctl_words facts = {.n = 0}, claims = {.n = 0};
+	const struct ctl_opt opts[] = {
+		{.name = "fact", .words = &facts},
+		{.name = "claim", .words = &claims},
+	};
+	int rc = ctl_args(c, argc, argv, opts, ARRAY_SIZE(opts), n, n);
+
+	*ret = (struct known){.n = 0};
+	if (rc == 0)
+		rc = take_facts(c, &facts, false, ret);
+	return rc ? rc : take_facts(c, &claims, true, ret);
+}
+
 static int do_test(struct ctl *c, int argc, char **argv)
 {
-	int rc = ctl_args(c, &argc, argv, NULL, 0, 1, 1);
+	struct known known;
+	int rc = args_with_facts(c, &argc, argv, 1, &known);
 
-	return rc ? rc : judge_cases(c, argv[0]);
+	return rc ? rc : judge_cases(c, argv[0], &known);
 }
 
 static int do_explain(struct ctl *c, int argc, char **argv)
 {
-	int rc = ctl_args(c, &argc, argv, NULL, 0, 3, 3);
+	struct known known;
+	int rc = args_with_facts(c, &argc, argv, 3, &known);
 
-	return rc ? rc : judge_explain(c, argv[0], argv[1], argv[2]);
+	return rc ? rc : judge_explain(c, argv[0], argv[1], argv[2], &known);
 }
 
 static const struct ctl_cmd cmds[] = {
 	{"show", do_show, "", "the policy the daemon has loaded"},
 	{"check", do_check, "[FILE]", "is the configuration valid? prints all errors"},
-	{"explain", do_explain, "AGENT TARGET SQL", "what would be decided, and by which rule"},
-	{"test", do_test, "FILE", "run a file of cases, see tidegate(8)"},
+	{"explain", do_explain, "[--fact K=V] [--claim K=V] AGENT TARGET SQL", "what would be decided, and by which rule"},
+	{"test", do_test, "[--fact K=V] [--claim K=V] FILE", "run a file of cases, see tidegate(8)"},
 	{"reload", policy_reload, "", "make the daemon read its configuration again"},
 };
 

@@ -61,11 +61,18 @@ int ctl_dispatch(struct ctl *c, const char *object, const struct ctl_cmd *cmds, 
 		 const char *more, int argc, char **argv);
 
 /* An option of a command, `--name VALUE` or `--name`. Exactly one pointer is set. */
+/* The values of an option that may be given several times. */
+struct ctl_words {
+	const char *list[32];
+	size_t n;
+};
+
 struct ctl_opt {
 	const char *name; /* without the dashes */
 	const char **value;
 	bool *flag;
 	uint64_t *duration_ms;
+	struct ctl_words *words;
 };
 
 /*

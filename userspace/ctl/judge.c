@@ -2,6 +2,7 @@
 #include "ctl/judge.h"
 
 #include "base/reason.h"
+#include "base/text.h"
 #include "policy/catalog.h"
 
 int judge_init(struct judge *j, struct ctl *c)
@@ -46,12 +47,71 @@ static bool looks_into(const struct cfg_target *t)
 	return !insp || insp->does & INSP_JUDGES;
 }
 
-int judge_statement(struct judge *j, struct slice agent, struct slice target, struct slice text,
-		    struct verdict *ret)
+static bool is_hex(struct slice s)
 {
+	for (size_t i = 0; i < s.n; i++)
+		if (!s.p[i] || !strchr("0123456789abcdefABCDEF", s.p[i]))
+			return false;
+	return s.n == 64;
+}
+
+static const char *wrong_value(enum fact_kind kind, struct slice value)
+{
+	uint64_t uid;
+
+	if (kind == FACT_EXE_SHA256 && !is_hex(value))
+		return "64 hexadecimal digits are expected";
+	if (kind == FACT_UID && text_parse_u64(value, 0, UINT32_MAX, &uid))
+		return "a user id is a number";
+	if (kind == FACT_EXE && (!value.n || value.p[0] != '/'))
+		return "an absolute path is expected";
+	if (kind == FACT_SUB && !value.n)
+		return "a token has a subject";
+	return NULL;
+}
+
+const char *known_add(struct known *k, bool claim, struct slice name, struct slice value)
+{
+	static const char *const names[FACT_KINDS] = {
+#define X(fact, text) [FACT_##fact] = text,
+		POLICY_FACTS(X)
+#undef X
+	};
+	int kind = FACT_CLAIM;
+	const char *why;
+
+	for (kind = 0; !claim && kind < FACT_CLAIM; kind++)
+		if (slice_eq_str(name, names[kind]))
+			break;
+	if (claim)
+		kind = FACT_CLAIM;
+	if (claim ? !name.n : kind == FACT_CLAIM)
+		return "it is exe, exe_sha256, container, image, uid or sub";
+	why = wrong_value((enum fact_kind)kind, value);
+	if (why)
+		return why;
+	if (k->n == ARRAY_SIZE(k->list))
+		return "too many facts";
+	k->kinds |= 1u << kind;
+	/* Who is in no container has no image; a token says no more than is given here. */
+	if (kind == FACT_CONTAINER && !value.n)
+		k->kinds |= 1u << FACT_IMAGE;
+	if (kind == FACT_SUB)
+		k->kinds |= 1u << FACT_CLAIM;
+	if (value.n)
+		k->list[k->n++] = (struct policy_fact){.kind = (enum fact_kind)kind,
+						       .name = claim ? name : slice_of("", 0),
+						       .value = value};
+	return NULL;
+}
+
+int judge_statement(struct judge *j, struct slice agent, struct slice target, struct slice text,
+		    const struct known *known, struct verdict *ret)
+{
+	const struct policy_facts facts = {.known = known->kinds, .list = known->list, .n = known->n};
 	bool judged = looks_into(config_target(j->conf, target));
 	struct verdict v = {0};
-	int rc = policy_view_new(j->conf->policy, agent, target, &v.view);
+	int rc = policy_view_for(j->conf->policy, agent, target, &facts, &v.view);
 
 	if (rc)
 		return rc;
@@ -293,7 +353,8 @@ static void warn_unknown(struct ctl *c, const struct config *conf, const char *a
 	}
 }
 
-int judge_explain(struct ctl *c, const char *agent, const char *target, const char *text)
+int judge_explain(struct ctl *c, const char *agent, const char *target, const char *text,
+		  const struct known *known)
 {
 	struct verdict v;
 	struct judge j;
@@ -301,7 +362,8 @@ int judge_explain(struct ctl *c, const char *agent, const char *target, const ch
 
 	if (rc == 0) {
 		warn_unknown(c, j.conf, agent, target);
-		rc = judge_statement(&j, slice_str(agent), slice_str(target), slice_str(text), &v);
+		rc = judge_statement(&j, slice_str(agent), slice_str(target), slice_str(text),
+				     known, &v);
 		if (rc) {
 			rc = out_error(c, "failed", NULL, "%s", strerror(-rc));
 		} else {
