@@ -172,7 +172,7 @@ const char *session_state_name(const struct session *s);
 void leg_init(struct leg *l);
 /* Begins watching @fd. */
 MUST_CHECK int leg_open(struct session *s, enum insp_dir side, int fd, bool connected);
-void leg_options(const struct session *s, enum insp_dir side, int fd);
+void leg_options(int fd);
 void leg_update(struct session *s);
 /* Reads, feeds and sends what can go on in @dir. */
 void session_pump(struct session *s, enum insp_dir dir);

@@ -110,15 +110,22 @@ void leg_update(struct session *s)
 	leg_watch(s, INSP_S2C);
 }
 
-void leg_options(const struct session *s, enum insp_dir side, int fd)
+void leg_options(int fd)
 {
+	static const int idle_s = 60, between_s = 15, times = 4;
 	int one = 1;
 
 	/* Refused on AF_UNIX: nothing to switch off there. */
-	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-	/* The client cannot find out himself whether a silent server is still there. */
-	if (side == INSP_S2C && session_half_closes(s))
-		(void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one));
+	if (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)))
+		return;
+	/*
+	 * A session may be held, or idle, for hours: what lies between has to be reminded of it, and
+	 * a side that is gone without a word is noticed within two minutes.
+	 */
+	(void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one));
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof(idle_s));
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &between_s, sizeof(between_s));
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &times, sizeof(times));
 }
 
 int leg_open(struct session *s, enum insp_dir side, int fd, bool connected)
@@ -129,7 +136,7 @@ int leg_open(struct session *s, enum insp_dir side, int fd, bool connected)
 	rc = uv_poll_init(&s->w->loop, &l->poll, fd);
 	if (rc)
 		return rc;
-	leg_options(s, side, fd);
+	leg_options(fd);
 	l->fd = fd;
 	l->connected = connected;
 	l->events = 0;

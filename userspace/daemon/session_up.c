@@ -139,7 +139,7 @@ bool session_connect_next(struct session *s)
 		return false;
 	}
 	close(fd);
-	leg_options(s, INSP_S2C, l->fd);
+	leg_options(l->fd);
 	session_arm(s);
 	leg_update(s);
 	return true;

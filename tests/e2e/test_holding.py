@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: MIT
+"""What waits for an approval: kept alive, told, noticed when it goes, and asked for once."""
+import os
+import re
+import subprocess
+import time
+
+import harness
+import pytest
+from harness import Raw, message, policy, startup, wait_for
+from idp_stub import Stub, respond, section
+from test_lease import agent
+from test_recheck import ACCESS, metric, secret  # noqa: F401
+
+FULL = os.environ.get("TIDEGATE_TIER") == "full"
+PEOPLE = "approvals:\n  boss: {{ by: ciba, scope: openid, login_hint: boss, poll: {poll}{more} }}\n"
+
+
+def sockets_of(pid):
+    """ss has the timers of a process's TCP sockets: (local port, peer port, keep-alive timer)."""
+    out = subprocess.run(["ss", "-Htnpo", "state", "established"], capture_output=True, text=True).stdout
+    found = []
+    for line in out.splitlines():
+        if f"pid={pid}," in line:
+            ports = re.findall(r":(\d+)\s", line)
+            found.append((int(ports[0]), int(ports[1]), re.search(r"timer:\((\w+),(\w+)", line)))
+    return found
+
+
+def test_both_legs_are_kept_alive(daemon, pg):
+    """Held for hours: what lies between is reminded, and no timer of ours ends it."""
+    d = daemon(policy(pg.port, commands=["{ effect: ddl, do: approve }", "{ effect: any, do: allow }"]),
+               workers=1)
+    p = agent(d, "r = Raw(int(sys.argv[1]))\nr.query('CREATE TABLE kept_alive (a int)')\n"
+                 "print(r.until(b'Z'), flush=True)\n", pg.port)
+    a = d.approval()
+    legs = sockets_of(d.children()["worker 0"])
+    assert len(legs) == 2, legs
+    for _, _, timer in legs:
+        assert timer and timer[1] == "keepalive", legs
+        assert not timer[2].endswith("min") or int(re.match(r"\d+", timer[2])[0]) <= 1, timer
+    d.ctl("approval.deny", id=a["id"])
+    out = p.communicate(timeout=15 * harness.SLOW)[0]
+    assert "waiting for approval " + a["id"] in out and "tidegate approval approve" in out, out
+
+
+@pytest.mark.parametrize("kind", ["access", "statement"])
+def test_held_for_longer_than_any_timer_of_ours(daemon, pg, kind):
+    """Login has 60 s, connecting 10 s, an idle tail 2 s: none of them counts while a person is asked."""
+    seconds = 75 if FULL else 12
+    d = daemon(policy(pg.port, access="builtin" if kind == "access" else "none", commands=[
+        "{ effect: ddl, do: approve }", "{ effect: any, do: allow }"]), workers=1)
+    p = agent(d, "r = Raw(int(sys.argv[1]), timeout=200)\nr.query('CREATE TEMP TABLE held_long (a int)')\n"
+                 "print(r.until(b'Z'), flush=True)\n", pg.port)
+    a = d.approval()
+    time.sleep(seconds)
+    assert d.ctl("session.list")[0]["state"] == "held" and p.poll() is None
+    d.ctl("approval.approve", id=a["id"])
+    if kind == "access":
+        d.ctl("approval.approve", id=wait_for("the statement", lambda: [
+            x for x in d.ctl("approval.list") if x["kind"] == "statement"])[0]["id"])
+    assert "CREATE TABLE" in p.communicate(timeout=15 * harness.SLOW)[0]
+
+
+def person(daemon, pg, secret, poll="1s", more="", commands=None):  # noqa: F811
+    stub = Stub()
+    stub.faults["/token"] = lambda s, c, f: respond(400, {"error": "authorization_pending"})
+    d = daemon(section(stub, secret) + PEOPLE.format(poll=poll, more=more) + policy(
+        pg.port, commands=commands or ["{ effect: ddl, do: approve, approval: boss }",
+                                       "{ effect: any, do: allow }"]), workers=1)
+    d.stub = stub
+    return d
+
+
+def held_ddl(d, pg):
+    p = agent(d, "r = Raw(int(sys.argv[1]), timeout=200)\nr.query('CREATE TEMP TABLE x (a int)')\n"
+                 "print(r.until(b'Z'), flush=True)\n", pg.port)
+    wait_for("the question", lambda: d.stub.calls["/token"] >= 1)
+    return p
+
+
+def polls_in(d, seconds):
+    before = d.stub.calls["/token"]
+    time.sleep(seconds)
+    return d.stub.calls["/token"] - before
+
+
+def test_slow_down_is_obeyed(daemon, pg, secret):  # noqa: F811
+    d = person(daemon, pg, secret)
+    p = held_ddl(d, pg)
+    assert polls_in(d, 5) >= 3
+    d.stub.faults["/token"] = lambda s, c, f: respond(400, {"error": "slow_down"})
+    polls_in(d, 2)  # from now on 5 s more each time (RFC 8628 section 3.5)
+    assert polls_in(d, 5) <= 1
+    assert p.poll() is None
+    d.ctl("session.kill", id=d.ctl("session.list")[0]["id"])
+    p.communicate(timeout=15 * harness.SLOW)
+
+
+def test_a_provider_that_fails_while_a_person_is_asked_is_left_alone_more_and_more(
+        daemon, pg, secret):  # noqa: F811
+    d = person(daemon, pg, secret)
+    p = held_ddl(d, pg)
+    d.stub.faults["/token"] = lambda s, c, f: respond(503, b"", "text/plain")
+    wait_for("the failure", lambda: d.ctl("status")["idp"]["state"] == "down")
+    assert polls_in(d, 8) <= 4
+    state = d.ctl("status")["idp"]
+    assert state["failures"] >= 2 and state["issuer"] == d.stub.issuer and state["todo"], state
+    assert p.poll() is None  # still held: the provider may come back
+    del d.stub.faults["/token"]
+    d.stub.faults["/token"] = lambda s, c, f: respond(400, {"error": "access_denied"})
+    assert "said no" in p.communicate(timeout=40 * harness.SLOW)[0]
+
+
+def test_a_person_is_not_asked_any_more_when_the_agent_is_gone(daemon, pg, secret):  # noqa: F811
+    d = person(daemon, pg, secret)
+    p = held_ddl(d, pg)
+    p.kill()
+    wait_for("the end", lambda: d.ctl("approval.list") == [] and d.ctl("session.list") == [])
+    time.sleep(1.2)
+    assert polls_in(d, 3) == 0
+
+
+def test_thousands_wait_and_one_question_is_asked(gateway, pg, secret):  # noqa: F811
+    """Connections of one agent for the same: they cost what a session costs, and one question."""
+    n = 9000 if FULL else 1500
+    port = harness.stub_server()
+    stub = Stub()
+    stub.faults["/token"] = lambda s, c, f: respond(400, {"error": "authorization_pending"})
+    d = gateway(port=port, workers=1, journal="256MiB", policy={
+        "access": "{ approval: boss, max: 5m }", "extra_policy":
+        section(stub, secret) + PEOPLE.format(poll="1s", more="")})
+    watched = [d.children()[name] for name in ("worker 0", "authd")] + [d.process.pid]
+    batch = n // 3
+
+    def wait_with(conns):
+        want = len(conns) + batch
+        while len(conns) < want:
+            c = Raw(d.gate, login=False, timeout=120)
+            c.send(startup())
+            conns.append(c)
+        # Not `session.list`: its answer is larger than what is measured.
+        wait_for("all of them", lambda: metric(d, "tidegate_held_total") == want, 120, 0.5)
+    conns = []
+    wait_with(conns)
+    before = [harness.private_kib(pid) for pid in watched]
+    wait_with(conns)
+    wait_with(conns)
+    after = [harness.private_kib(pid) for pid in watched]
+    each = [(b - a) * 1024 // (2 * batch) for a, b in zip(before, after)]
+    print(f"{each} bytes for a connection that waits, of {n}, in worker, authd and parent")
+    harness.assert_grew(each[0], 9000)   # a session with its tail
+    harness.assert_grew(each[1], 16)     # one question for all
+    harness.assert_grew(each[2], 3500)   # a session, and that it waits
+    assert stub.calls["/ciba"] == 1 and len(d.ctl("approval.list")) == 1
+    time.sleep(3)
+    for pid, kib in zip(watched, after):
+        harness.assert_grew(harness.private_kib(pid) - kib, 1024)
+    # The person says no: everybody is told, and nothing is left.
+    stub.faults["/token"] = lambda s, c, f: respond(400, {"error": "access_denied"})
+    told = [c.until(b"Z")[0] for c in conns]
+    assert all(k == b"E" and b"said no" in body for k, body in told)
+    wait_for("the end of all", lambda: d.ctl("session.list", timeout=60) == [], 60, 0.5)
+    for c in conns:
+        c.close()
+
+
+def test_a_machine_is_asked_once_by_a_thousand(gateway, pg, secret):  # noqa: F811
+    stub = Stub()
+    stub.delay = 1
+    d = gateway(port=harness.stub_server(), workers=2, journal="256MiB", policy={
+        "access": ACCESS, "extra_policy": section(stub, secret)})
+    conns = []
+    for _ in range(1000 if FULL else 300):
+        conns.append(Raw(d.gate, login=False, timeout=60))
+        conns[-1].send(startup())
+    for c in conns:
+        c.until(b"Z")
+    assert stub.calls["/token"] == 1 and len(d.ctl("grant.list")) == 1
+    conns[0].send(message(b"X"))
+
+
+def test_a_statement_in_a_transaction_is_held_for_30_seconds(daemon, pg):
+    """The default, since it holds locks."""
+    d = daemon(policy(pg.port, commands=["{ effect: ddl, do: approve }", "{ effect: any, do: allow }"]),
+               workers=1)
+    p = agent(d, "r = Raw(int(sys.argv[1]), timeout=60)\nr.query('BEGIN')\nr.until(b'Z')\n"
+                 "t = time.monotonic()\nr.query('CREATE TABLE tx (a int)')\n"
+                 "print(r.until(b'Z'), time.monotonic() - t, flush=True)\n", pg.port)
+    a = d.approval()
+    assert a["in_transaction"]
+    out = p.communicate(timeout=60 * harness.SLOW)[0]
+    assert "open transaction" in out and 29 < float(out.split()[-1]) < 30 + 5 * harness.SLOW, out
