@@ -8,6 +8,8 @@ import subprocess
 import tempfile
 import threading
 import time
+import urllib.error
+import urllib.request
 
 import harness
 import pytest
@@ -38,7 +40,7 @@ def idp():
 
 @pytest.fixture
 def guarded(daemon, pg, idp, monkeypatch):
-    def make(ways, access="none", commands=None):
+    def make(ways, access="none", commands=None, client="basic", idp_more=""):
         original = harness.Daemon.write_config
 
         def write(self, text):
@@ -48,7 +50,8 @@ def guarded(daemon, pg, idp, monkeypatch):
             original(self, text)
         monkeypatch.setattr(harness.Daemon, "write_config", write)
         lines = "approvals:\n" + "".join(f"  {k}: {v}\n" for k, v in ways.items())
-        return daemon(IDP.format(issuer=idp.issuer) + lines +
+        section = IDP.format(issuer=idp.issuer).replace("id: basic", f"id: {client}") + idp_more
+        return daemon(section + lines +
                       policy(pg.port, access=access, commands=commands), workers=1)
     return make
 
@@ -85,6 +88,86 @@ def test_a_statement_waits_for_a_person_elsewhere(guarded, pg, idp):
     assert d.ctl("grant.list") == [], "a yes to a statement is no grant"
     wait_for("the record", lambda: b'"by":"idp: alice' in d.record_text())
     assert b"basic-secret" not in d.record_text() and "eyJ" not in d.log()
+
+
+def ping(port, auth_req_id, token, path="/ciba"):
+    """As the provider does it, or somebody who would be it."""
+    headers = {"Content-Type": "application/json"}
+    if token is not None:
+        headers["Authorization"] = f"Bearer {token}"
+    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers=headers,
+                                     data=json.dumps({"auth_req_id": auth_req_id}).encode())
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(request, timeout=5) as r:
+            return r.status
+    except urllib.error.HTTPError as e:
+        return e.code
+
+
+@pytest.fixture
+def pinged(guarded, idp):
+    port = harness.free_port()
+    idp.admin_call("/config", {"ping": f"http://127.0.0.1:{port}/ciba", "interval": 30})
+    d = guarded({"oncall": ONCALL.replace("poll: 1s", "delivery: ping")}, commands=DDL, client="ping",
+                idp_more=f"  events: 127.0.0.1:{port}\n")
+    d.events = port
+    yield d
+    idp.admin_call("/config", {"ping": "", "interval": 1})
+
+
+def test_the_provider_pings_when_there_is_an_answer(pinged, pg, idp):
+    """The answer is fetched when the provider says that it is there, not half a minute later."""
+    d = pinged
+    for verdict, part in (("approve", "CREATE TABLE"), ("deny", "approver said no")):
+        n = len(idp.admin_call("/requests"))
+        psql = d.psql_later(pg.port, "-c", f"CREATE TABLE pinged_{verdict} (a int)")
+        asked = person(idp, n)
+        calls = idp.stats().get("/token", 0)
+        # Who does not know the token, or the question, is not heard.
+        for forged in ((asked["id"], "x" * 43), (asked["id"], ""), (asked["id"], None), ("other", "x")):
+            assert ping(d.events, *forged) == 401, forged
+        time.sleep(0.3)
+        assert psql.poll() is None and idp.stats().get("/token", 0) == calls
+        began = time.monotonic()
+        idp.decide(verdict)
+        assert part in psql.communicate(timeout=20 * harness.SLOW)[0]
+        assert time.monotonic() - began < 5 * harness.SLOW
+        assert idp.stats()["/token"] - calls == 1, "a ping triggers one question"
+        assert ping(d.events, asked["id"], asked["ping_token"]) == 401, "it was answered"
+    assert "a ping was refused" in d.log() and asked["ping_token"] not in d.log()
+
+
+def test_a_ping_is_good_once_and_proves_nothing(pinged, pg, idp):
+    """It only makes Tidegate ask: while the person has not decided, the statement goes on waiting."""
+    d = pinged
+    n = len(idp.admin_call("/requests"))
+    psql = d.psql_later(pg.port, "-c", "CREATE TABLE pinged_early (a int)")
+    asked = person(idp, n)
+    calls = idp.stats().get("/token", 0)
+    assert wait_for("the question", lambda: ping(d.events, asked["id"], asked["ping_token"]) == 204, 5)
+    wait_for("a question", lambda: idp.stats().get("/token", 0) == calls + 1)
+    assert ping(d.events, asked["id"], asked["ping_token"]) == 401
+    time.sleep(0.5)
+    assert psql.poll() is None and idp.stats()["/token"] == calls + 1
+    psql.send_signal(2)
+    assert "canceling statement" in psql.communicate(timeout=10 * harness.SLOW)[0]
+
+
+def test_an_answer_without_its_ping_is_found_by_asking(guarded, pg, idp):
+    """The ping goes to where nobody listens; the first question comes after the usual interval."""
+    idp.admin_call("/config", {"ping": f"http://127.0.0.1:{harness.free_port()}/", "interval": 2})
+    try:
+        d = guarded({"oncall": ONCALL.replace("poll: 1s", "delivery: ping")}, commands=DDL, client="ping",
+                    idp_more=f"  events: 127.0.0.1:{harness.free_port()}\n")
+        n = len(idp.admin_call("/requests"))
+        psql = d.psql_later(pg.port, "-c", "CREATE TABLE ping_lost (a int)")
+        person(idp, n)
+        with pytest.raises(urllib.error.HTTPError):
+            idp.decide("approve")  # it is decided; telling it fails
+        assert "CREATE TABLE" in psql.communicate(timeout=20 * harness.SLOW)[0]
+    finally:
+        idp.admin_call("/config", {"ping": "", "interval": 1})
 
 
 def test_a_person_elsewhere_says_no(guarded, pg, idp):

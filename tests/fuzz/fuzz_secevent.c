@@ -18,13 +18,21 @@ static void request(struct slice in, size_t step)
 		BUG_ON(whole.token.n > SECEVENT_BODY_MAX ||
 		       (whole.token.n && (whole.token.p < in.p ||
 					  whole.token.p + whole.token.n > in.p + in.n)));
+	if (all == SECEVENT_WHOLE && whole.ping) {
+		char id[SECEVENT_PING_MAX];
+
+		BUG_ON(whole.bearer.n && (whole.bearer.p < in.p ||
+					  whole.bearer.p + whole.bearer.n > in.p + in.n));
+		BUG_ON(secevent_ping(&whole, id) && !id[0]);
+	}
 	for (size_t n = 0; n < in.n; n += step) {
 		enum secevent_http some = secevent_request(slice_of(in.p, n), &part);
 
 		if (some == SECEVENT_MORE)
 			continue;
 		BUG_ON(some != all || part.status != whole.status ||
-		       part.token.n != whole.token.n || part.logout != whole.logout);
+		       part.token.n != whole.token.n || part.logout != whole.logout ||
+		       part.ping != whole.ping || part.bearer.n != whole.bearer.n);
 	}
 }
 

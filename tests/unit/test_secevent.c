@@ -66,6 +66,7 @@ static void test_read(void **state)
 }
 
 #define TYPE   "Content-Type: application/secevent+jwt\r\n"
+#define JSON   "Content-Type: application/json\r\n"
 #define POST   "POST /x HTTP/1.1\r\n"
 #define LEN(n) "Content-Length: " #n "\r\n\r\n"
 
@@ -92,6 +93,10 @@ static void test_request(void **state)
 		{POST TYPE "Expect: 100-continue\r\n" LEN(3), NULL, 417},
 		{POST "no colon\r\n" TYPE LEN(3) "abc", NULL, 400},
 		{POST "A: b\r\n folded: c\r\n" TYPE LEN(3) "abc", NULL, 400},
+		{POST JSON LEN(3) "abc", "abc", 0},
+		{POST JSON "Authorization: Bearer x\r\n" LEN(3) "abc", "abc", 0},
+		{POST JSON "Authorization: a\r\nauthorization: b\r\n" LEN(3) "abc", NULL, 400},
+		{POST TYPE JSON LEN(3) "abc", NULL, 400},
 		{"POST /x HTTP/1.0\r\n" TYPE LEN(3) "abc", NULL, 400},
 		{"GET /xxx HTTP/1.1\r\n\r\n", NULL, 405},
 		{"\r\n\r\n", NULL, 400},
@@ -111,6 +116,38 @@ static void test_request(void **state)
 	}
 }
 
+/* Who sends a ping, and about which question. */
+static void test_pings(void **state)
+{
+	static const struct {
+		const char *auth, *body, *bearer, *id; /* NULL: none */
+	} rows[] = {
+		{"Authorization: Bearer abc\r\n", "{\"auth_req_id\":\"q-1\"}", "abc", "q-1"},
+		{"authorization:bearer  a b\r\n", "{\"auth_req_id\":\"q\",\"x\":1}", "a b", "q"},
+		{"Authorization: Basic abc\r\n", "{\"auth_req_id\":\"q\"}", "", "q"},
+		{"Authorization: Bearer\r\n", "{\"auth_req_id\":\"\"}", "", NULL},
+		{"", "{\"auth_req_id\":7}", "", NULL},
+		{"", "{\"auth_req_id\":\"a\",\"auth_req_id\":\"b\"}", "", NULL},
+		{"", "{}", "", NULL},
+		{"", "[\"auth_req_id\"]", "", NULL},
+		{"", "auth_req_id=q", "", NULL},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		struct secevent_request q;
+		char *in, id[SECEVENT_PING_MAX];
+
+		assert_true(asprintf(&in, POST JSON "%sContent-Length: %zu\r\n\r\n%s", rows[i].auth,
+				     strlen(rows[i].body), rows[i].body) > 0);
+		assert_int_equal(secevent_request(slice_str(in), &q), SECEVENT_WHOLE);
+		assert_true(q.ping && !q.logout && slice_eq_str(q.bearer, rows[i].bearer));
+		assert_int_equal(secevent_ping(&q, id), rows[i].id != NULL);
+		if (rows[i].id)
+			assert_string_equal(id, rows[i].id);
+		free(in);
+	}
+}
+
 static void test_endless_head(void **state)
 {
 	static char in[SECEVENT_HEAD_MAX + 64] = POST;
@@ -127,6 +164,7 @@ int main(void)
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_read),
 		cmocka_unit_test(test_request),
+		cmocka_unit_test(test_pings),
 		cmocka_unit_test(test_endless_head),
 	};
 

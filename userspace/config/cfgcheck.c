@@ -614,6 +614,11 @@ static void check_way_person(struct loader *l, const struct cfg_way *w, const st
 			 "`openid` (CIBA Core section 7.1)", w->name);
 	if (w->kind != WAY_CIBA && w->login_hint)
 		cfg_fail(l, yaml_key(map, "login_hint"), "`login_hint` has a meaning only with `by: ciba`");
+	if (w->kind != WAY_CIBA && yaml_get(map, "delivery"))
+		cfg_fail(l, yaml_key(map, "delivery"), "`delivery` has a meaning only with `by: ciba`");
+	else if (w->delivery == DELIVERY_PING && l->c->idp && !l->c->idp->events)
+		cfg_fail(l, cfg_place(map, "delivery"), "`delivery: ping` needs `events` in the section `idp`: "
+			 "where is the provider to ping?");
 	for (size_t i = 0; !person && i < n; i++)
 		if (yaml_get(map, keys[i]))
 			cfg_fail(l, yaml_key(map, keys[i]), "`%s` has a meaning only where a person is "

@@ -57,6 +57,7 @@ enum way_kind {
 	WAY_SAML_BEARER,	/* RFC 7522: as token exchange, the agent's token is an assertion */
 	WAY_SAML,		/* the agent's own SAML assertion, verified here */
 };
+enum way_delivery { DELIVERY_POLL, DELIVERY_PING };
 enum way_binding { BINDING_LONG, BINDING_SHORT, BINDING_NONE };
 
 /* Of `by: saml`: what its assertions must say. */
@@ -76,6 +77,7 @@ struct cfg_way {
 	const char *audience, *resource; /* NULL: those of idp */
 	const char *login_hint;		/* CIBA: template, see tidegate.yaml(5) */
 	enum way_binding binding;	/* CIBA: binding_message */
+	enum way_delivery delivery;	/* CIBA: how a decision is learned of */
 	bool details;			/* RFC 9396: asked for, and the token must carry them */
 	const char *const *approvers;	/* `sub` of those who may approve; NULL: any */
 	const char *const *groups;	/* or a value of their claim `groups_claim`; NULL: any */

@@ -62,6 +62,11 @@ static const char *const binding_words[] = {
 	[BINDING_NONE] = "none",
 	NULL,
 };
+static const char *const delivery_words[] = {
+	[DELIVERY_POLL] = "poll",
+	[DELIVERY_PING] = "ping",
+	NULL,
+};
 static const char *const socket_auth_words[] = {[false] = "required", [true] = "trust", NULL};
 static const char *const netns_words[] = {[false] = "daemon", [true] = "agent", NULL};
 static const char *const lo_words[] = {[false] = "leave", [true] = "up", NULL};
@@ -264,6 +269,9 @@ static const struct cfg_key way_keys[] = {
 	{.name = "binding_message", .kind = KEY_ENUM, AT(cfg_way, binding), .words = binding_words,
 	 .dflt = "long", .help = "ciba: what the person reads: long (agent, target and statement), "
 				 "short (a code of 20 letters and digits at most) or none"},
+	{.name = "delivery", .kind = KEY_ENUM, AT(cfg_way, delivery), .words = delivery_words,
+	 .dflt = "poll", .help = "ciba: how the decision is learned of: by asking again (poll), or when the "
+				 "provider says at `idp.events` that there is one (ping)"},
 	{.name = "details", .kind = KEY_BOOL, AT(cfg_way, details), .dflt = "true",
 	 .help = "ask with authorization_details (RFC 9396) of `idp.details_type`, and take no token "
 		 "that lacks them"},

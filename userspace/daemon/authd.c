@@ -621,6 +621,13 @@ static int check_event(void *ctx, struct slice token, bool *keys_tried, struct s
 			      : -EAGAIN;
 }
 
+static bool take_ping(void *ctx, const char *auth_req_id, struct slice bearer)
+{
+	struct authd *a = ctx;
+
+	return a->oidc && oidc_ping(a->oidc, auth_req_id, bearer);
+}
+
 static void tell_event(void *ctx, const struct secevent *ev)
 {
 	struct authd *a = ctx;
@@ -637,7 +644,8 @@ static void tell_event(void *ctx, const struct secevent *ev)
 
 static void take_events(struct authd *a, struct ipc_msg *m)
 {
-	static const struct events_ops ops = {.check = check_event, .event = tell_event};
+	static const struct events_ops ops = {
+		.check = check_event, .ping = take_ping, .event = tell_event};
 	int fd = ipc_get_fd(m);
 
 	if (!ipc_end(m) || !a->cfg) {

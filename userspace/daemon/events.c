@@ -96,8 +96,12 @@ void events_free(struct events *e)
 
 static const char *phrase(int status)
 {
-	return status == 200 ? "OK" : status == 202 ? "Accepted" : status == 503 ? "Service Unavailable"
-								    : "Bad Request";
+	return status == 200   ? "OK"
+	       : status == 202 ? "Accepted"
+	       : status == 204 ? "No Content"
+	       : status == 401 ? "Unauthorized"
+	       : status == 503 ? "Service Unavailable"
+			       : "Bad Request";
 }
 
 /* It is small, and nothing was sent before it: what the kernel does not take is not wanted. */
@@ -143,6 +147,18 @@ static bool seen_before(struct events *e, const char *jti)
 
 static void on_again(uv_timer_t *t);
 
+/* Which of id and token was wrong is nobody's business who has to guess. */
+static void pinged(struct conn *c, const struct secevent_request *q)
+{
+	char id[SECEVENT_PING_MAX];
+	bool ok = secevent_ping(q, id) && c->e->ops.ping(c->e->ctx, id, q->bearer);
+
+	if (!ok)
+		log_warning("a ping was refused: no question has this id and this token, or it was pinged "
+			    "before");
+	say(c, ok ? 204 : 401, NULL, NULL);
+}
+
 static void judge(struct conn *c, const struct secevent_request *q)
 {
 	struct oidc_event_error why = {"invalid_request", ""};
@@ -174,7 +190,10 @@ static void look(struct conn *c)
 	case SECEVENT_MORE:
 		break;
 	case SECEVENT_WHOLE:
-		judge(c, &q);
+		if (q.ping)
+			pinged(c, &q);
+		else
+			judge(c, &q);
 		break;
 	case SECEVENT_REFUSED:
 		say(c, q.status, "invalid_request", "one POST of an event is taken here");

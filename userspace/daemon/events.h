@@ -17,6 +17,8 @@ struct events_ops {
 	/* As oidc_event(). */
 	int (*check)(void *ctx, struct slice token, bool *keys_tried, struct secevent *ret,
 		     struct oidc_event_error *ret_error);
+	/* As oidc_ping(). */
+	bool (*ping)(void *ctx, const char *auth_req_id, struct slice bearer);
 	/* A verified event that was not told before. */
 	void (*event)(void *ctx, const struct secevent *ev);
 };

@@ -182,6 +182,7 @@ static bool fill_person(const struct cfg_way *w, const struct idp_ask *q, struct
 	ret->acr = w->acr;
 	ret->max_age_ms = w->max_age_ms;
 	ret->poll_ms = w->poll_ms;
+	ret->ping = w->delivery == DELIVERY_PING;
 	return true;
 }
 

@@ -29,6 +29,7 @@ static void grant_free(struct oidc_grant *g)
 	}
 	token_answer_done(&g->answer);
 	wipe(g->handle, g->handle ? strlen(g->handle) : 0);
+	wipe(g->notify, sizeof(g->notify));
 	wipe((void *)g->ask.token.p, g->ask.token.n);
 	free(g->handle);
 	free(g->proof);
@@ -426,6 +427,7 @@ void oidc_describe(const struct oidc *o, struct jsonw *w)
 	jsonw_kv_u64(w, "keys_calls", o->counts.keys_calls);
 	jsonw_kv_u64(w, "token_calls", o->counts.token_calls);
 	jsonw_kv_u64(w, "person_calls", o->counts.start_calls);
+	jsonw_kv_u64(w, "pings", o->counts.pings);
 	jsonw_kv_u64(w, "introspection_calls", o->counts.introspection_calls);
 	jsonw_kv_u64(w, "rechecked", o->counts.rechecked);
 	jsonw_object_end(w);

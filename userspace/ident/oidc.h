@@ -51,7 +51,7 @@ enum { OIDC_WAITING_MAX = 16384 }; /* requests that wait for an answer */
 enum oidc_flow {
 	OIDC_CLIENT_CREDENTIALS, /* RFC 6749 section 4.4 */
 	OIDC_TOKEN_EXCHANGE,	 /* RFC 8693: about the agent's own token */
-	OIDC_CIBA,		 /* CIBA Core 1.0, poll mode: a person on a device of theirs */
+	OIDC_CIBA,		 /* CIBA Core 1.0, poll or ping mode: a person on a device of theirs */
 	OIDC_DEVICE,		 /* RFC 8628: a person, with a code */
 	OIDC_INTROSPECTION,	 /* RFC 7662: the agent's own token is good */
 	OIDC_SAML_BEARER,	 /* RFC 7522: about the agent's own SAML assertion */
@@ -86,6 +86,7 @@ struct oidc_ask {
 
 	uint64_t hold_ms; /* a person may take so long */
 	uint64_t poll_ms; /* 5 s */
+	bool ping; /* OIDC_CIBA: the provider tells by oidc_ping() that there is an answer */
 };
 
 /*
@@ -147,6 +148,11 @@ void oidc_cancel(struct oidc *o, uint64_t id);
 void oidc_credential(struct oidc *o, uint64_t id, struct slice credential, int error);
 /* The proof that need_proof() asked for, and the name of its key: dpop_thumb(). */
 void oidc_proof(struct oidc *o, uint64_t id, struct slice proof, struct slice thumb, int error);
+/*
+ * Somebody says that the question @auth_req_id has an answer, and shows @token. True: they were told
+ * this token for it, and have not said so before. The answer itself is asked of the provider.
+ */
+bool oidc_ping(struct oidc *o, const char *auth_req_id, struct slice token);
 /*
  * An event that somebody has brought. 0; -EAGAIN: the provider's keys are being fetched, ask again
  * soon, with the same *keys_tried (false at first); -EBADMSG: see *ret_error.

@@ -279,7 +279,7 @@ static void join(const char *const *list, char *dst, size_t cap)
 static const char essential_claims[] =
 	"{\"id_token\":{\"acr\":{\"essential\":true},\"auth_time\":{\"essential\":true}}}";
 
-static bool put_start(const struct oidc_grant *g, struct params *p)
+static bool put_start(struct oidc_grant *g, struct params *p)
 {
 	const struct oidc_ask *a = &g->ask;
 	uint64_t left = (g->deadline_ms - oidc_now_ms()) / 1000;
@@ -297,6 +297,8 @@ static bool put_start(const struct oidc_grant *g, struct params *p)
 	put_str(p, "login_hint", a->login_hint);
 	put_str(p, "binding_message", a->binding_message);
 	put_str(p, "requested_expiry", p->expiry);
+	if (a->ping)
+		put_str(p, "client_notification_token", person_notify_token(g));
 	return put_ask(g, p);
 }
 
@@ -318,7 +320,7 @@ static bool put_token(const struct oidc_grant *g, struct params *p)
 	return put_ask(g, p);
 }
 
-static bool put_phase(const struct oidc_grant *g, struct params *p)
+static bool put_phase(struct oidc_grant *g, struct params *p)
 {
 	switch (g->phase) {
 	case PHASE_TOKEN:

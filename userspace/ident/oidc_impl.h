@@ -71,6 +71,9 @@ struct oidc_grant {
 	enum oidc_phase phase;
 	char *handle; /* auth_req_id or device_code: a secret */
 	uint64_t interval_ms, next_ms; /* GRANT_WAITING */
+	/* What a ping has to show, once; "": none is expected. A secret. */
+	char notify[B64_TEXT(32)];
+	bool pinged; /* and it has not been asked since */
 	bool keys_tried; /* the keys were fetched anew for this one */
 	uint64_t deadline_ms;
 	struct http_transfer *transfer;
@@ -97,7 +100,7 @@ struct oidc_doc {
 
 struct oidc_counts {
 	uint64_t requests, joined, granted, denied, failed, fast_failed, rechecked;
-	uint64_t discovery_calls, keys_calls, token_calls, start_calls, introspection_calls;
+	uint64_t discovery_calls, keys_calls, token_calls, start_calls, introspection_calls, pings;
 };
 
 struct oidc {
@@ -194,6 +197,8 @@ bool bound_again(struct oidc_grant *g, const struct http_response *r);
 const char *bound_check(const struct oidc_grant *g, const json_t *claims);
 
 /* oidc_person.c */
+/* What the provider has to show when it pings: a new one. */
+const char *person_notify_token(struct oidc_grant *g);
 /* The provider will ask the person. */
 void person_started(struct oidc_grant *g, struct slice body);
 /* True: there is no decision yet, it will be asked for again. */

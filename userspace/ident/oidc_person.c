@@ -1,16 +1,21 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Waiting for a person: CIBA in poll mode (CIBA Core 1.0) and the device
+ * Waiting for a person: CIBA in poll and ping mode (CIBA Core 1.0) and the device
  * authorization grant (RFC 8628), which poll alike.
  */
 #include <errno.h>
+#include <openssl/crypto.h>
 
+#include "base/ident.h"
 #include "ident/oidc_impl.h"
 #include "ident/start_answer.h"
 
 enum {
 	INTERVAL_DEFAULT_MS = 5000, /* both specifications: if the provider names none */
 	SLOWER_MS = 5000,	    /* RFC 8628 section 3.5 */
+	/* Where the provider pings: in case that a ping is lost. The first time it is asked as ever: an
+	 * answer may be there before the question's id is. */
+	PING_POLL_MS = 30000,
 };
 
 static void tell(struct oidc_grant *g, const struct start_answer *s)
@@ -38,7 +43,43 @@ static void wait_on(struct oidc_grant *g, uint64_t ms)
 {
 	g->phase = PHASE_POLL;
 	g->state = GRANT_WAITING;
-	g->next_ms = oidc_now_ms() + ms;
+	/* A ping that came while it was asked: the answer may have crossed it. */
+	g->next_ms = oidc_now_ms() + (g->pinged ? 0 : ms);
+	g->pinged = false;
+}
+
+const char *person_notify_token(struct oidc_grant *g)
+{
+	uint8_t mem[32];
+
+	random_bytes(mem, sizeof(mem));
+	(void)b64_url_encode(slice_of(mem, sizeof(mem)), g->notify);
+	OPENSSL_cleanse(mem, sizeof(mem));
+	return g->notify;
+}
+
+/* All that wait are looked at; the token, not the id, is what nobody may guess by time. */
+bool oidc_ping(struct oidc *o, const char *auth_req_id, struct slice token)
+{
+	list_each(it, &o->grants)
+	{
+		struct oidc_grant *g = container_of(it, struct oidc_grant, in_oidc);
+
+		if (g->state == GRANT_DECIDED || g->phase != PHASE_POLL || !g->notify[0] ||
+		    strcmp(g->handle, auth_req_id) != 0)
+			continue;
+		if (token.n != strlen(g->notify) || CRYPTO_memcmp(token.p, g->notify, token.n) != 0)
+			return false;
+		OPENSSL_cleanse(g->notify, sizeof(g->notify));
+		o->counts.pings++;
+		if (g->state == GRANT_WAITING)
+			g->next_ms = oidc_now_ms();
+		else
+			g->pinged = true;
+		oidc_poke(o);
+		return true;
+	}
+	return false;
 }
 
 void person_started(struct oidc_grant *g, struct slice body)
@@ -76,7 +117,7 @@ bool person_waits_on(struct oidc_grant *g, const struct token_error *e)
 	else if (strcmp(e->code, "authorization_pending") != 0)
 		return false;
 	health_good(&g->o->health, clock_wall_ns());
-	wait_on(g, g->interval_ms);
+	wait_on(g, g->notify[0] && g->interval_ms < PING_POLL_MS ? PING_POLL_MS : g->interval_ms);
 	return true;
 }
 

@@ -157,7 +157,8 @@ static struct slice trim(struct slice s)
 }
 
 struct head {
-	bool has_length, has_type, logout;
+	bool has_length, has_type, logout, ping, has_auth;
+	struct slice bearer;
 	uint64_t length;
 };
 
@@ -165,6 +166,7 @@ struct head {
 static int take_header(struct slice line, struct head *h)
 {
 	static const char length[] = "content-length:", type[] = "content-type:";
+	static const char auth[] = "authorization:", bearer[] = "bearer ";
 	struct slice v;
 
 	if (starts(line, "transfer-encoding:"))
@@ -179,9 +181,17 @@ static int take_header(struct slice line, struct head *h)
 	} else if (starts(line, type)) {
 		v = trim(slice_from(line, sizeof(type) - 1));
 		h->logout = starts(v, "application/x-www-form-urlencoded");
-		if (h->has_type || (!h->logout && !starts(v, "application/secevent+jwt")))
+		h->ping = starts(v, "application/json");
+		if (h->has_type ||
+		    (!h->logout && !h->ping && !starts(v, "application/secevent+jwt")))
 			return h->has_type ? 400 : 415;
 		h->has_type = true;
+	} else if (starts(line, auth)) {
+		v = trim(slice_from(line, sizeof(auth) - 1));
+		if (h->has_auth)
+			return 400;
+		h->has_auth = true;
+		h->bearer = starts(v, bearer) ? trim(slice_from(v, sizeof(bearer) - 1)) : slice_of("", 0);
 	}
 	return line.n && memchr(line.p, ':', line.n) && line.p[0] != ' ' ? 0 : 400;
 }
@@ -243,5 +253,20 @@ enum secevent_http secevent_request(struct slice in, struct secevent_request *re
 	if (!take_token(body, h.logout, &ret->token))
 		return refused(ret, 400);
 	ret->logout = h.logout;
+	ret->ping = h.ping;
+	ret->bearer = h.bearer;
 	return SECEVENT_WHOLE;
+}
+
+bool secevent_ping(const struct secevent_request *q, char ret[SECEVENT_PING_MAX])
+{
+	char ignored[80];
+	json_t *o = strict_json_object(q->token, SECEVENT_BODY_MAX, ignored, sizeof(ignored));
+	const char *id = o ? strict_json_string(o, "auth_req_id") : NULL;
+	bool ok = id && *id && strlen(id) < SECEVENT_PING_MAX;
+
+	if (ok)
+		(void)snprintf(ret, SECEVENT_PING_MAX, "%s", id);
+	json_decref(o);
+	return ok;
 }

@@ -15,6 +15,7 @@
 enum {
 	SECEVENT_FRESH_S = 300, /* an older one is refused */
 	SECEVENT_TEXT = 256,
+	SECEVENT_PING_MAX = 1024, /* bytes of an auth_req_id; longer ones are polled for */
 	SECEVENT_HEAD_MAX = 8 << 10,
 	SECEVENT_BODY_MAX = 20 << 10,
 };
@@ -43,8 +44,13 @@ enum secevent_http { SECEVENT_MORE, SECEVENT_WHOLE, SECEVENT_REFUSED };
 struct secevent_request {
 	struct slice token; /* in the input */
 	bool logout;	    /* it came as a form's logout_token: the answer is 200, not 202 */
+	bool ping; /* of CIBA (Core 1.0 section 10.2): @token is JSON; who sends it shows: */
+	struct slice bearer;
 	int status;	    /* SECEVENT_REFUSED: the HTTP status that says why */
 };
+
+/* The auth_req_id in the body of a ping; false: it has none that could be one. */
+MUST_CHECK bool secevent_ping(const struct secevent_request *q, char ret[SECEVENT_PING_MAX]);
 
 /* One POST; what stands behind it is ignored. The same for every cut of the input. */
 enum secevent_http secevent_request(struct slice in, struct secevent_request *ret);

@@ -12,6 +12,7 @@
 // Admin port, JSON:
 //   POST /rotate {"keep": true|false}   new keys; the old ones stay published or not
 //   POST /faults [{"path", "status", "body", "headers", "fill": bytes, "delay_ms", "drop", "drip_ms", "count"}]
+//   POST /config {"ping": URL}          a client `ping`, which is told there that there is an answer
 //   POST /config {"dpop": "" or "plain" or "nonce" (proofs must have one)} and others
 //   POST /config {"at_ttl": seconds, "banned": agent, "details": "drop" or JSON to put into tokens}
 //   GET  /requests                      what people are asked for
@@ -152,7 +153,7 @@ function resourceServer(name) {
 function build() {
   const algs = Object.keys(kinds);
   const provider = new Provider(issuer, {
-    clients: structuredClone([...clients, ...tlsClients()]),
+    clients: structuredClone([...clients, ...tlsClients(), ...(config.ping ? [secret('ping', 'client_secret_basic', 'basic-secret', { backchannel_token_delivery_mode: 'ping', backchannel_client_notification_endpoint: config.ping.replace(/^http:/, 'https:') })] : [])]),
     ...(config.mtls ? { discovery: { mtls_endpoint_aliases: { token_endpoint: `${config.mtls}/token`, introspection_endpoint: `${config.mtls}/token/introspection`, backchannel_authentication_endpoint: `${config.mtls}/backchannel`, device_authorization_endpoint: `${config.mtls}/device/auth` } } } : {}),
     jwks: { keys },
     scopes: ['openid', ...scopes.split(' ')],
@@ -161,6 +162,8 @@ function build() {
     claims: { openid: ['sub'], groups: ['groups'], acr: null, auth_time: null },
     acrValues: ['urn:mfa', 'urn:pwd'],
     cookies: { keys: ['test'] },
+    // It pings https URLs only, on other hosts: this is the proxy before the one who is pinged.
+    fetch: (url, options) => fetch(String(url).replace(/^https:/, 'http:'), { ...options, dispatcher: undefined }),
     conformIdTokenClaims: false,
     findAccount: async (ctx, id) => (Object.hasOwn(people, id) ? { accountId: id, claims: async () => ({ sub: id, ...people[id] }) } : undefined),
     extraTokenClaims: async (ctx, token) => ({ ...(people[token.accountId] ? { groups: people[token.accountId].groups } : {}), ...(ctx?.oidc?.entities?.Actor ? { act: ctx.oidc.entities.Actor } : {}) }),
@@ -187,7 +190,7 @@ function build() {
       deviceFlow: { enabled: true },
       claimsParameter: { enabled: true },
       ciba: {
-        enabled: true, deliveryModes: ['poll'],
+        enabled: true, deliveryModes: ['poll', 'ping'],
         processLoginHint: async (ctx, hint) => Object.keys(people).find((k) => k === hint || people[k].email === hint),
         processLoginHintToken: async () => undefined,
         verifyUserCode: async () => {},
@@ -197,7 +200,7 @@ function build() {
           if (m !== undefined && !ok.test(m)) throw new errors.InvalidBindingMessage('the binding_message value is not acceptable');
         },
         triggerAuthenticationDevice: async (ctx, request, account) => {
-          pending.set(request.jti, { id: request.jti, state: 'pending', account: account.accountId, binding_message: request.params.binding_message, scope: request.scope, acr_values: request.params.acr_values, exp: request.exp, details: parseDetails(request.params.authorization_details) });
+          pending.set(request.jti, { id: request.jti, state: 'pending', account: account.accountId, binding_message: request.params.binding_message, ping_token: request.params.client_notification_token, scope: request.scope, acr_values: request.params.acr_values, exp: request.exp, details: parseDetails(request.params.authorization_details) });
         },
       },
       richAuthorizationRequests: {
@@ -396,7 +399,7 @@ async function admin(req, res) {
     switch (`${req.method} ${req.url}`) {
       case 'POST /rotate': keys = [...newKeys(), ...(body.keep ? keys : [])]; build(); reply(200, { kids: keys.map((k) => k.kid) }); break;
       case 'POST /faults': faults = body; reply(200, faults); break;
-      case 'POST /config': Object.assign(config, body); if ('mtls' in body || 'dpop' in body) build(); reply(200, config); break;
+      case 'POST /config': Object.assign(config, body); if ('mtls' in body || 'dpop' in body || 'ping' in body) build(); reply(200, config); break;
       case 'POST /renew': makeClientCertificate('tls-self', false); build(); reply(200, {}); break;
       case 'GET /stats': reply(200, stats); break;
       case 'GET /requests': reply(200, [...pending.values()]); break;
