@@ -28,7 +28,7 @@ build_packages=(
 demo_packages=(postgresql-@PG@ postgresql-client-@PG@ iproute2)
 test_packages=(
 	libcmocka-dev libpcre2-dev libclang-rt-dev python3 python3-cryptography python3-psycopg2 python3-pytest @NODE@
-	dpkg-dev man-db git curl jq procps
+	dpkg-dev man-db git curl jq procps xmlsec1
 )
 bench_packages=(pgbouncer haproxy)
 vm_packages=(qemu-system-x86 mmdebstrap e2fsprogs systemd)
