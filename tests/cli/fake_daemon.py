@@ -64,7 +64,7 @@ def grants():
     return [
         {"id": "k7m2pq9x", "agent": "autogen", "target": "orders-db", "scope": "db:orders:read",
          "via": "idp", "by": "client tidegate", "since": when(-750), "until": when(750),
-         "sessions": 2},
+         "sessions": 2, "role": "tg_autogen_k7x2m4q6s5t3u2v4w6y7z2a4bc"},
         {"id": "zz9y8x7w", "agent": "ci", "target": "orders-db", "scope": None, "via": "operator",
          "by": "uid 0", "since": when(-690), "until": when(1770), "sessions": 0,
          "reason": "incident 4711"},
@@ -114,6 +114,9 @@ def status(args):
              "ok": True},
             {"name": "own", "by": "saml", "issuer": "https://idp.example.com/saml", "ok": False,
              "detail": "its certificate_file cannot be used"}],
+        "roles": {"roles": [{"role": "tg_autogen_k7x2m4q6s5t3u2v4w6y7z2a4bc", "state": "ready"},
+                            {"role": "tg_ci_a2b3c4d5e6f7g2h3i4j5k6l7mn", "state": "dropping"}],
+                  "unswept": [], "made": 5, "dropped": 3, "failed": 0, "left_behind": 1},
         "kernel": {"steered": 12, "denied_blocked": 0, "denied_no_listener": 3},
         "counters": {"none": 0, "rule_deny": 2, "not_a_reason_yet": 1, "approval_expired": 1},
         "namespaces": [

@@ -11,10 +11,86 @@
 #include <cmocka.h>
 
 #define TARGET(x) "targets: {t: {address: \"h:1\", protocol: postgresql" x "}}\n"
+#define AT_GRANTS(x) "1:91: `grants`: `" x "` has "
 #define CRED(x)	  "credentials: {c: {" x "}}\n" A TARGET(", credential: c") P
 
+#define ROLE(x)                                                                                    \
+	"credentials: {adm: {user: a, password_file: /p}, c: {ephemeral_role: {admin: adm, " x "}}}\n" \
+	A TARGET(", credential: c") P
+#define ROLE_GRANT(x) ROLE("grants: ['" x "']")
+
+static void test_roles(void **state)
+{
+	struct config *c = config_good(
+		ROLE("grants: [pg_read_all_data, 'odd \"name\"; --', "
+		     "'GRANT SELECT ON \"a;b\" TO {role}', 'grant connect on database {database} to {role}'], "
+		     "connections: 3, max: 5m, sweep: 2s, database: d, owner: o"));
+	const struct cfg_role *r = &c->credentials[1].role;
+
+	(void)state;
+	assert_ptr_equal(r->login, &c->credentials[0]);
+	assert_string_equal(r->grants[1], "odd \"name\"; --");
+	assert_string_equal(r->grants[3], "grant connect on database {database} to {role}");
+	assert_int_equal(r->connections, 3);
+	assert_int_equal(r->max_ms, 300000);
+	assert_int_equal(r->sweep_ms, 2000);
+	assert_string_equal(r->database, "d");
+	assert_string_equal(r->owner, "o");
+	assert_true(config_is_admin(c, slice_str("adm")));
+	assert_false(config_is_admin(c, slice_str("c")));
+	assert_false(config_is_admin(c, slice_str("none")));
+	config_free(c);
+	c = config_good(ROLE("grants: r"));
+	assert_int_equal(c->credentials[1].role.connections, 20);
+	assert_int_equal(c->credentials[1].role.max_ms, 3600000);
+	assert_false(c->credentials[1].role.drop_owned);
+	config_free(c);
+}
+
+static void test_bad_roles(void **state)
+{
+	static const struct config_bad rows[] = {
+		{ROLE("connections: 3"),
+		 "1:70: `ephemeral_role` of credential `c` lacks the key `grants` (what it may: names of "
+		 "roles, or GRANT statements with {role} and, if need be, {database})"},
+		{ROLE_GRANT("GRANT SELECT ON a TO {role}; DROP TABLE x"),
+		 AT_GRANTS("GRANT SELECT ON a TO {role}; DROP TABLE x") "`;`, `$` or a comment: it is one "
+		 "plain statement"},
+		{ROLE_GRANT("GRANT SELECT ON a TO {role} -- x"),
+		 AT_GRANTS("GRANT SELECT ON a TO {role} -- x") "`;`, `$` or a comment: it is one plain "
+		 "statement"},
+		{ROLE_GRANT("GRANT SELECT ON a TO {role} WITH GRANT OPTION"),
+		 AT_GRANTS("GRANT SELECT ON a TO {role} WITH GRANT OPTION") "WITH ... OPTION: the agent "
+		 "could pass on what it was given"},
+		{ROLE_GRANT("GRANT SELECT ON a TO PUBLIC"),
+		 AT_GRANTS("GRANT SELECT ON a TO PUBLIC") "not `TO {role}` just once"},
+		{ROLE_GRANT("GRANT SELECT ON {role} TO x"),
+		 AT_GRANTS("GRANT SELECT ON {role} TO x") "not `TO {role}` just once"},
+		{ROLE_GRANT("GRANT SELECT ON \"a TO {role}"),
+		 AT_GRANTS("GRANT SELECT ON \"a TO {role}") "a quote that does not end"},
+		{ROLE_GRANT("GRANT SELECT ON {tabel} TO {role}"),
+		 AT_GRANTS("GRANT SELECT ON {tabel} TO {role}") "an unknown name in braces: there are {role} "
+		 "and {database}"},
+		{ROLE_GRANT("{role}"),
+		 AT_GRANTS("{role}") "neither a role's name nor a statement that begins with GRANT"},
+		{ROLE("grants: r, owner: o, drop_owned: true"),
+		 "1:101: `owner` and `drop_owned` exclude each other"},
+		{"credentials: {c: {ephemeral_role: {admin: no, grants: r}}}\n" A
+		 TARGET(", credential: c") P,
+		 "1:43: no credential is called `no`"},
+		{"credentials: {adm: {user: a, password_file: /p}, c: {ephemeral_role: {admin: adm, grants: "
+		 "r}}}\n" A TARGET(", credential: adm") P,
+		 "3:65: credential `adm` is the `admin` of an `ephemeral_role`: agents are never logged in "
+		 "with it"},
+	};
+
+	(void)state;
+	config_bad(rows, ARRAY_SIZE(rows));
+}
+
 #define ONE_OF                                                                                     \
-	"1:18: credential `c` takes `password_file`, `exec` or `grant_token`, one of them"
+	"1:18: credential `c` takes one of `password_file`, `exec`, `grant_token` and "             \
+	"`ephemeral_role`"
 #define PROVIDER                                                                                   \
 	"idp: {issuer: \"https://i.example\", client: {id: x, auth: client_secret_basic, secret_file: /s}}\n"                  \
 	"approvals: {machine: {by: client_credentials, scope: s}, own: {by: introspection}}\n"
@@ -108,6 +184,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_good),
 		cmocka_unit_test(test_tokens),
+		cmocka_unit_test(test_roles),
+		cmocka_unit_test(test_bad_roles),
 		cmocka_unit_test(test_bad),
 	};
 

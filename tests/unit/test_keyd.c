@@ -150,10 +150,37 @@ static uint32_t ask_password(struct keyd_peer *p, const char *key_name)
 	"  far: { user: u, grant_token: m }\n"                                                     \
 	"  clear: { grant_token: m, clear_text: true }\n"                                          \
 	"  file: { user: u, password_file: /none }\n"                                              \
+	"  jit: { ephemeral_role: { admin: file, grants: r } }\n"                                   \
 	"agents: { a: { uid: [1000] } }\n"                                                         \
 	"targets: { t: { address: \"127.0.0.1:5432\", protocol: postgresql } }\n"                  \
 	"policy: [{ agents: [a], targets: [t], access: { approval: none }, "                        \
 	"commands: [{ effect: any, do: allow }] }]\n"
+
+/* A role's password: nobody is told it, and it is the one that the verifier is of. */
+static void test_passwords_of_roles(void **state)
+{
+	char verifier[200];
+	struct keyd_peer p;
+
+	keyd_start(&p, GRANT_CONFIG);
+	for (int i = 0; i < 2; i++) {
+		ipc_begin(p.ipc, IPC_ROLE_KEY, ++p.id);
+		ipc_put_u64(p.ipc, 21);
+		ipc_put_str(p.ipc, "tg_x");
+		ipc_put_u64(p.ipc, 60000);
+		assert_int_equal(keyd_ask(&p), 0);
+		assert_memory_equal(p.bytes[0], "SCRAM-SHA-256$4096:", 19);
+		assert_int_equal(p.n[0], SCRAM_VERIFIER_TEXT - 3);
+		/* Each time another one. */
+		assert_true(i == 0 || strcmp(verifier, (char *)p.bytes[0]) != 0);
+		memcpy(verifier, p.bytes[0], p.n[0] + 1);
+	}
+	assert_int_equal(ask_grant(&p, 21, "jit", false), 0);
+	assert_string_equal((char *)p.bytes[0], "tg_x");
+	assert_int_equal(ask_password(&p, (char *)p.bytes[1]), EACCES);
+	assert_int_equal(ask_grant(&p, 21, "file", false), ENOENT);
+	assert_int_equal(keyd_stop(&p), 0);
+}
 
 static void test_tokens_of_grants(void **state)
 {
@@ -431,6 +458,7 @@ int main(void)
 		cmocka_unit_test_setup(test_passwords, keyd_fresh),
 		cmocka_unit_test_setup(test_credentials, keyd_fresh),
 		cmocka_unit_test_setup(test_tokens_of_grants, keyd_fresh),
+		cmocka_unit_test_setup(test_passwords_of_roles, keyd_fresh),
 		cmocka_unit_test_setup(test_program, keyd_fresh),
 		cmocka_unit_test(test_output),
 		cmocka_unit_test_setup(test_new_configuration, keyd_fresh),

@@ -112,6 +112,19 @@ static void test_passwords(void **state)
 	}
 }
 
+/* Computed with another implementation; PostgreSQL takes it as it is. */
+static void test_verifier(void **state)
+{
+	char text[SCRAM_VERIFIER_TEXT];
+
+	assert_int_equal(scram_verifier(SLICE_LIT("pencil"), (const uint8_t *)"0123456789abcdef", text),
+			 0);
+	assert_string_equal(text, "SCRAM-SHA-256$4096:MDEyMzQ1Njc4OWFiY2RlZg==$nQpbZ77WudtqufPwikHXGRt6g2"
+				  "QJ4zns8bZLw273DRM=:jn2amWP1q1h+jgjy0YTO14S6/F02SV7taipOeB7ef20=");
+	assert_int_equal(scram_verifier(SLICE_LIT("gr\xc3\xbcn"), (const uint8_t *)"0123456789abcdef",
+					text), -EOPNOTSUPP);
+}
+
 /* The value is PostgreSQL's own formula, computed with another implementation. */
 static void test_md5(void **state)
 {
@@ -132,6 +145,7 @@ int main(void)
 		cmocka_unit_test(test_rfc7677),
 		cmocka_unit_test(test_messages),
 		cmocka_unit_test(test_passwords),
+		cmocka_unit_test(test_verifier),
 		cmocka_unit_test(test_md5),
 	};
 

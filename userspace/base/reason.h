@@ -157,7 +157,11 @@
 	  "see that the token is renewed in time, then connect again")                             \
 	X(RECHECK_FAILED, "recheck_failed",                                                        \
 	  "the identity provider could not confirm for too long that what it granted still holds", \
-	  "see `tidegate status` and `recheck_tolerance` in tidegate.yaml(5), then connect again")
+	  "see `tidegate status` and `recheck_tolerance` in tidegate.yaml(5), then connect again")            \
+	X(ROLE_FAILED, "role_failed", "no role could be made on the target for this access",       \
+	  "see the journal of tidegated, and ephemeral_role in tidegate.yaml(5)")                  \
+	X(ROLE_LEFT, "role_left", "a role that is over could not be dropped, and will be tried again", \
+	  "see `tidegate status` for which, and why")
 
 enum tg_reason {
 #define X(name, label, what, todo) TG_R_##name,

@@ -423,108 +423,6 @@ static void check_netns(struct loader *l, const struct cfg_target *t, const stru
 			 "is, is known of steered connections only");
 }
 
-/* -------------------------------------------------------------- credentials */
-
-static void check_exec(struct loader *l, const struct cfg_credential *c, const struct ynode *map)
-{
-	static const char *const keys[] = {"run_as", "timeout", "keep"};
-
-	if (!c->exec) {
-		for (size_t i = 0; !yaml_get(map, "exec") && i < ARRAY_SIZE(keys); i++)
-			if (yaml_get(map, keys[i]))
-				cfg_fail(l, yaml_key(map, keys[i]), "`%s` has a meaning only with `exec`",
-					 keys[i]);
-		return;
-	}
-	if (c->exec[0][0] != '/')
-		cfg_fail(l, cfg_place(map, "exec"), "`exec` begins with the program's absolute path, not "
-			 "`%s`", cfg_show(l, slice_str(c->exec[0])));
-	if (!c->run_as)
-		cfg_fail(l, map, "credential `%s` lacks `run_as`: under which account is its program to "
-			 "run?", c->name);
-	else if (strcmp(c->run_as, "root") == 0)
-		cfg_fail(l, cfg_place(map, "run_as"), "`run_as` is an account for this program alone, "
-			 "not root's");
-}
-
-/* Whether a way ends with an access token of the provider's that is meant for the target. */
-static bool brings_token(enum way_kind kind)
-{
-	switch (kind) {
-	case WAY_CLIENT_CREDENTIALS:
-	case WAY_TOKEN_EXCHANGE:
-	case WAY_CIBA:
-	case WAY_DEVICE:
-	case WAY_SAML_BEARER:
-		return true;
-	case WAY_INTROSPECTION: /* the agent's own, which it must not be able to use there */
-	case WAY_AUTHZEN:
-	case WAY_SAML:
-		break;
-	}
-	return false;
-}
-
-static void check_grant_token(struct loader *l, const struct cfg_credential *c,
-			      const struct ynode *map)
-{
-	const struct ynode *at = cfg_place(map, "grant_token");
-	const struct cfg_way *w = config_way(l->c, slice_str(c->grant_token));
-
-	if (!w && strcmp(c->grant_token, "idp") != 0)
-		cfg_fail(l, at, "no approval is called `%s`",
-			 cfg_show(l, slice_str(c->grant_token)));
-	else if (w && !brings_token(w->kind))
-		cfg_fail(l, at, "approval `%s` brings no access token: `by` has to be "
-			 "client_credentials, token_exchange, ciba, device or saml_bearer", w->name);
-	else if (!w && !l->c->idp)
-		cfg_fail(l, at, "`idp` is not configured");
-}
-
-static void check_credentials(struct loader *l)
-{
-	static const char *const kinds[] = {"password_file", "exec", "grant_token"};
-
-	for (uint32_t i = 0; i < l->c->ncredentials; i++) {
-		const struct cfg_credential *c = &l->c->credentials[i];
-		const struct ynode *map = l->credential_nodes[i];
-		unsigned n = 0;
-
-		if (map->kind != YNODE_MAP)
-			continue;
-		for (size_t k = 0; k < ARRAY_SIZE(kinds); k++)
-			n += yaml_get(map, kinds[k]) != NULL;
-		if (n != 1)
-			cfg_fail(l, map, "credential `%s` takes `password_file`, `exec` or "
-				 "`grant_token`, one of them", c->name);
-		else if (yaml_get(map, "password_file") && !c->user)
-			cfg_fail(l, map, "credential `%s` lacks `user`", c->name);
-		else if (c->grant_token)
-			check_grant_token(l, c, map);
-		check_exec(l, c, map);
-	}
-}
-
-static void check_login(struct loader *l, struct cfg_target *t, const struct ynode *map)
-{
-	const struct ynode *at = cfg_place(map, "credential");
-	const char **names;
-
-	if (!t->credential)
-		return;
-	t->login = config_credential(l->c, slice_str(t->credential));
-	names = cfg_alloc(l, &l->tmp, sizeof(*names), l->c->ncredentials + 1);
-	if (!t->login && names) {
-		for (uint32_t i = 0; i < l->c->ncredentials; i++)
-			names[i] = l->c->credentials[i].name;
-		cfg_fail(l, at, "no credential is called `%s`%s", cfg_show(l, slice_str(t->credential)),
-			 cfg_nearest(l, slice_str(t->credential), names, l->c->ncredentials));
-	}
-	if (t->netns_agent)
-		cfg_fail(l, at, "`netns: agent` and `credential` exclude each other: a server in an "
-			 "agent's namespace can be a fake that collects the password");
-}
-
 static void check_targets(struct loader *l)
 {
 	for (uint32_t i = 0; i < l->c->ntargets; i++) {
@@ -537,7 +435,7 @@ static void check_targets(struct loader *l)
 			cfg_fail(l, cfg_place(map, "listen"),
 				 "`listen` needs an address that one can connect to first in the list, "
 				 "not `%s`", t->addrs[0].host);
-		check_login(l, t, map);
+		cfg_check_login(l, t, map);
 		if (t->socket_trust && !t->socket)
 			cfg_fail(l, cfg_place(map, "socket_auth"),
 				 "`socket_auth` has a meaning only with `socket`");
@@ -761,7 +659,7 @@ void cfg_check(struct loader *l)
 	check_idp(l);
 	check_ways(l);
 	check_agents(l);
-	check_credentials(l);
+	cfg_check_credentials(l);
 	check_targets(l);
 	check_policy(l);
 	cfg_check_tokens(l);

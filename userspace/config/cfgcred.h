@@ -6,6 +6,22 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* What belongs to a grant: its name alone does not say who logs in. */
+#define cfg_credential_granted(c) ((c)->grant_token || (c)->role.admin)
+
+/* A role that is made for one grant and dropped at its end. */
+struct cfg_role {
+	const char *admin; /* name of the credential that makes it; NULL: none is made */
+	const struct cfg_credential *login; /* that of the name */
+	const char *database;		    /* where it gets its rights; NULL: that of the session */
+	const char *const *grants; /* roles, or GRANT statements with {role}; NULL-terminated */
+	const char *owner;	   /* of what it has made, afterwards; NULL: the administrator */
+	bool drop_owned;	   /* or it is dropped */
+	uint32_t connections;	   /* at the same time */
+	uint64_t max_ms;	   /* where no approval gives it an end */
+	uint64_t sweep_ms;	   /* between two looks for what was left behind */
+};
+
 /*
  * One element of `credentials:`: a login to servers that agents do not have. Its secret is
  * in a file, told by a program, or the provider's token for the grant; keyd alone keeps it.
@@ -20,6 +36,7 @@ struct cfg_credential {
 	uint64_t keep_ms;	   /* how long its answer is used if it does not say; default 5 m */
 	/* A way: the token that it brought for the grant is the password. NULL: none is. */
 	const char *grant_token;
+	struct cfg_role role;
 	bool clear_text;	   /* a server may ask for the password itself */
 	uint32_t line;
 };

@@ -303,6 +303,26 @@ static const struct cfg_key way_keys[] = {
 };
 const struct cfg_section cfg_way_section = SECTION("approval", way_keys);
 
+static const struct cfg_key role_keys[] = {
+	{.name = "admin", .kind = KEY_STRING, AT(cfg_credential, role.admin), .required = true,
+	 .help = "name of the credential that makes and drops the roles; no target's"},
+	{.name = "grants", .kind = KEY_STRINGS, AT(cfg_credential, role.grants), .required = true,
+	 .help = "what it may: names of roles, or GRANT statements with {role} and, if need be, {database}"},
+	{.name = "database", .kind = KEY_STRING, AT(cfg_credential, role.database),
+	 .help = "database in which the rights are granted; without it that of the session"},
+	{.name = "owner", .kind = KEY_STRING, AT(cfg_credential, role.owner),
+	 .help = "who owns afterwards what it has made; without it the administrator"},
+	{.name = "drop_owned", .kind = KEY_BOOL, AT(cfg_credential, role.drop_owned), .dflt = "false",
+	 .help = "what it has made is dropped with it"},
+	{.name = "connections", COUNT(1, 10000), AT(cfg_credential, role.connections), .dflt = "20",
+	 .help = "its connections at the same time"},
+	{.name = "max", DURATION(10 * SECOND, 30 * DAY), AT(cfg_credential, role.max_ms), .dflt = "1h",
+	 .help = "how long it can log in where access needs no approval, whose grant would have an end"},
+	{.name = "sweep", DURATION(SECOND, DAY), AT(cfg_credential, role.sweep_ms), .dflt = "10m",
+	 .help = "time between two looks for roles that were left behind"},
+};
+static const struct cfg_section role_section = SECTION("ephemeral role", role_keys);
+
 static const struct cfg_key credential_keys[] = {
 	{.name = "user", .kind = KEY_STRING, AT(cfg_credential, user),
 	 .help = "who logs in; without it the program of `exec`, or the subject of the token, tells"},
@@ -319,6 +339,8 @@ static const struct cfg_key credential_keys[] = {
 	{.name = "grant_token", .kind = KEY_STRING, AT(cfg_credential, grant_token),
 	 .help = "idp or a name of `approvals`: the access token that it brought when access was "
 		 "granted is the password"},
+	{.name = "ephemeral_role", SUB(role_section),
+	 .help = "a role that is made when access is granted, and dropped at the end of the grant"},
 	{.name = "clear_text", .kind = KEY_BOOL, AT(cfg_credential, clear_text), .dflt = "false",
 	 .help = "a server that asks for the password itself is told it; otherwise only SCRAM and MD5 "
 		 "are answered (grant_token: or a server on this host)"},

@@ -156,6 +156,8 @@ const struct cfg_target *config_target(const struct config *c, struct slice name
 const struct cfg_agent *config_agent(const struct config *c, struct slice name);
 const struct cfg_way *config_way(const struct config *c, struct slice name);
 const struct cfg_credential *config_credential(const struct config *c, struct slice name);
+/* It makes roles: nobody else is logged in with it. */
+bool config_is_admin(const struct config *c, struct slice name);
 
 /* Some target is given by name. */
 bool config_has_names(const struct config *c);

@@ -11,6 +11,7 @@ static const struct out_col cols[] = {
 	{"BY", "by", OUT_TEXT, OUT_SHRINKS},
 	{"ENDS IN", "until", OUT_LEFT, 0},
 	{"SESSIONS", "sessions", OUT_NUM, 0},
+	{"ROLE", "role", OUT_TEXT, OUT_OPTIONAL | OUT_WIDE},
 	{"REASON", "reason", OUT_TEXT, OUT_SHRINKS | OUT_OPTIONAL},
 };
 
@@ -19,6 +20,7 @@ static const struct out_col fields[] = {
 	{"target", "target", OUT_TEXT, 0}, {"scope", "scope", OUT_TEXT, 0},
 	{"via", "via", OUT_TEXT, 0},	   {"by", "by", OUT_TEXT, 0},
 	{"since", "since", OUT_TIME, 0},   {"until", "until", OUT_TIME, 0},
+	{"role", "role", OUT_TEXT, OUT_OPTIONAL},
 };
 
 static int do_list(struct ctl *c, int argc, char **argv)

@@ -133,6 +133,32 @@ static void print_receipts(const json_t *key)
 		(void)puts("NOT SIGNED, so nothing is approved: see the journal of tidegated for keyd");
 }
 
+/* Roles that live as long as a grant; what cannot be dropped is among the warnings. */
+static void print_roles(const json_t *roles)
+{
+	const json_t *list = json_object_get(roles, "roles"), *r;
+	size_t i, ending = 0;
+	json_int_t left = json_integer_value(json_object_get(roles, "left_behind"));
+
+	json_array_foreach((json_t *)(uintptr_t)list, i, r)
+	{
+		const char *state = json_string_value(json_object_get(r, "state"));
+
+		ending += state && strcmp(state, "dropping") == 0;
+	}
+	if (json_array_size(list) == 0 && json_integer_value(json_object_get(roles, "made")) == 0 &&
+	    left == 0)
+		return;
+	label("roles");
+	(void)printf("%zu, %zu of them to be dropped; %lld made, %lld dropped",
+		     json_array_size(list), ending,
+		     (long long)json_integer_value(json_object_get(roles, "made")),
+		     (long long)json_integer_value(json_object_get(roles, "dropped")));
+	if (left)
+		(void)printf(", %lld found that were left behind", (long long)left);
+	(void)putchar('\n');
+}
+
 /* Network namespaces of agents besides the daemon's own; one without lo reaches nothing. */
 static void print_namespaces(const json_t *list)
 {
@@ -340,6 +366,7 @@ static void print_status(const json_t *s)
 	print_idp(json_object_get(s, "idp"));
 	print_ways(json_object_get(s, "approvals"));
 	print_receipts(json_object_get(s, "receipt_key"));
+	print_roles(json_object_get(s, "roles"));
 	print_namespaces(json_object_get(s, "namespaces"));
 	print_accelerator(json_object_get(s, "accelerator"));
 	print_warnings(json_object_get(s, "warnings"));

@@ -82,7 +82,7 @@ static int take_row(void *ctx, unsigned i, const struct slice *values, unsigned 
 	return catalog_row(r->loading, i, values, n);
 }
 
-static void load_done(void *ctx, const char *error)
+static void load_done(void *ctx, const char *error, const char *sqlstate)
 {
 	struct catalog_ref *r = ctx;
 
@@ -119,6 +119,14 @@ static const struct pgclient_ops loader_ops = {
 static int load(struct catalog_ref *r)
 {
 	const struct cfg_target *t = r->view->target;
+	const struct pgclient_env env = {.loop = &r->w->loop,
+					 .ipc = r->w->ipc,
+					 .next_ask = &r->w->next_ask,
+					 .application = "tidegate catalog"};
+	const struct pgclient_login login = {
+		.target = t->name,
+		.user = t->catalog_user,
+		.database = t->catalog_database ? t->catalog_database : r->database};
 	int fd, rc;
 
 	r->tried_boot_ns = clock_boot_ns();
@@ -128,9 +136,7 @@ static int load(struct catalog_ref *r)
 		return rc;
 	fd = upstream_open(r->upstream, NULL);
 	rc = fd < 0 ? fd
-		    : pgclient_start(r->w, fd, t->name, t->catalog_user,
-				     t->catalog_database ? t->catalog_database : r->database,
-				     &loader_ops, r, &r->client);
+		    : pgclient_start(&env, fd, &login, &loader_ops, r, &r->client);
 	if (rc) {
 		if (fd >= 0)
 			close(fd);

@@ -20,6 +20,7 @@
 #include "daemon/hand.h"
 #include "daemon/learned.h"
 #include "daemon/registry.h"
+#include "daemon/roles.h"
 #include "daemon/whois.h"
 #include "daemon/parent.h"
 #include "daemon/plugin.h"
@@ -33,15 +34,19 @@ enum { RESTART_MS = 200, RESTART_MAX_MS = 10000, STABLE_NS_S = 30 };
 enum { FLUSH_MS = 1000, KEYD_LATE_S = 5, NAMED_LATE_S = 20 };
 
 static const char *const role_names[] = {
-	[ROLE_WORKER] = "worker", [ROLE_KEYD] = "keyd", [ROLE_AUTHD] = "authd", [ROLE_NAMED] = "named"};
+	[ROLE_WORKER] = "worker", [ROLE_KEYD] = "keyd", [ROLE_AUTHD] = "authd", [ROLE_NAMED] = "named",
+	[ROLE_ROLED] = "roled"};
 
 enum { ACCOUNT_NAME = 128 };
 
-/* Each role has an account of its own: "tidegate", "tidegate-keyd", "tidegate-authd". */
+/*
+ * Each role has an account of its own: "tidegate", "tidegate-keyd", "tidegate-authd"; but roled, which
+ * is as a worker is.
+ */
 static const struct passwd *account_of(const struct config *cfg, enum role role,
 				       char name[ACCOUNT_NAME])
 {
-	if (role == ROLE_WORKER)
+	if (role == ROLE_WORKER || role == ROLE_ROLED)
 		(void)snprintf(name, ACCOUNT_NAME, "%s", cfg->user);
 	else
 		(void)snprintf(name, ACCOUNT_NAME, "%s-%s", cfg->user, role_names[role]);
@@ -225,6 +230,17 @@ void child_start_late(struct child *c)
 	on_restart(&c->restart);
 }
 
+static void roled_keyd_gone(struct parent *p, const struct child *keyd)
+{
+	if (keyd != &p->keyd)
+		return;
+	roles_keyd_gone(p);
+	if (!p->roled.ipc)
+		return;
+	ipc_begin(p->roled.ipc, IPC_KEY_GONE, 0);
+	ipc_send(p->roled.ipc);
+}
+
 /* Some are gone: their sessions are over, and they are started again. */
 static void died(struct child *c, int status)
 {
@@ -261,8 +277,11 @@ static void died(struct child *c, int status)
 		whois_authd_gone(p, c);
 	} else if (c->role == ROLE_NAMED && !c->retired) {
 		learned_gone(p);
+	} else if (c->role == ROLE_ROLED) {
+		roles_roled_gone(p);
 	} else if (c->role == ROLE_KEYD) {
 		glogin_keyd_gone(p, c);
+		roled_keyd_gone(p, c);
 		each_worker(p, w)
 		{
 			if (c->retired && !w->retired)
@@ -298,6 +317,8 @@ static struct child *by_pid(struct parent *p, pid_t pid)
 			return &p->workers[i];
 	if (p->named.pid == pid)
 		return &p->named;
+	if (p->roled.pid == pid)
+		return &p->roled;
 	for (size_t i = 0; i < OLD_MAX; i++)
 		if (p->old[i].pid == pid)
 			return &p->old[i];
@@ -354,7 +375,9 @@ void child_init(struct parent *p, struct child *c, enum role role, uint32_t inde
 			    .index = index,
 			    .stats_fd = -1,
 			    .journal_fd = -1,
-			    .route = c == &p->authd ? ROUTE_AUTHD : (uint8_t)index};
+			    .route = c == &p->authd   ? ROUTE_AUTHD
+				     : c == &p->roled ? ROUTE_ROLED
+						      : (uint8_t)index};
 	if (role == ROLE_WORKER)
 		(void)snprintf(c->name, sizeof(c->name), "worker %u", index & 0xffff);
 	else
@@ -387,6 +410,8 @@ int children_start(struct parent *p)
 	if (!rc)
 		rc = child_prepare(p, &p->named, ROLE_NAMED, 0);
 	if (!rc)
+		rc = child_prepare(p, &p->roled, ROLE_ROLED, 0);
+	if (!rc)
 		rc = crew_open(p);
 	return rc ? rc : children_start_new(p);
 }
@@ -408,6 +433,10 @@ void children_config(struct parent *p)
 		child_send_config(&p->named);
 	else if (learned_needed(p) && !p->named.pid && child_start(&p->named))
 		log_error("named cannot be started");
+	if (p->roled.ipc)
+		child_send_config(&p->roled);
+	else if (roles_wanted(p->cfg) && !p->roled.pid && child_start(&p->roled))
+		log_error("roled cannot be started");
 }
 
 void children_stop(struct parent *p)
@@ -449,6 +478,8 @@ int children_start_new(struct parent *p)
 		rc = child_start(&p->authd);
 	if (!rc && learned_needed(p))
 		rc = child_start(&p->named);
+	if (!rc && roles_wanted(p->cfg))
+		rc = child_start(&p->roled);
 	for (uint32_t i = 0; !rc && i < p->nworkers; i++) {
 		struct child *c = &p->workers[i];
 
@@ -504,6 +535,7 @@ static bool still_needed(struct parent *p, const struct child *c, uint64_t age_n
 		return age_ns < NAMED_LATE_S * 1000000000ull || (learned_needed(p) && !p->named.ready);
 	case ROLE_KEYD:
 	case ROLE_WORKER:
+	case ROLE_ROLED: /* it has ended with the binary before */
 		break;
 	}
 	return age_ns < KEYD_LATE_S * 1000000000ull;

@@ -166,6 +166,8 @@ void children_take(struct parent *p, struct hand *h, const json_t *root)
 	child_init(p, &p->keyd, ROLE_KEYD, 0);
 	child_init(p, &p->authd, ROLE_AUTHD, 0);
 	child_init(p, &p->named, ROLE_NAMED, 0);
+	/* It has ended with the binary before: what it was told is told to the next one. */
+	child_init(p, &p->roled, ROLE_ROLED, 0);
 	/* Both count in it for the moment that the named of before still has answers to give. */
 	p->named.stats_fd = hand_fd(h, root, "named_stats");
 	if (p->named.stats_fd < 0 || child_map_stats(&p->named))

@@ -13,6 +13,7 @@
 #include "daemon/learned.h"
 #include "daemon/registry.h"
 #include "daemon/reload.h"
+#include "daemon/roles.h"
 #include "daemon/netns.h"
 #include "daemon/accel.h"
 #include "daemon/parent.h"
@@ -489,6 +490,7 @@ static json_t *warnings_json(struct parent *p)
 			list, json_string("Landlock is not in this kernel: children are held by "
 					  "their accounts and seccomp only"));
 	integrity_warnings(p, list);
+	roles_warnings(p, list);
 	if (p->audit_lost) {
 		(void)snprintf(text, sizeof(text),
 			       "%llu events are not in the audit log: is the disk of %s full?",
@@ -587,7 +589,7 @@ static json_t *op_status(struct call *c)
 	}
 	if (p->cfg->idp)
 		idp = idp_json(p);
-	return json_pack("{s:s, s:i, s:o, s:I, s:o, s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:s, s:i, s:o, s:o}", "version",
+	return json_pack("{s:s, s:i, s:o, s:I, s:o, s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:s, s:i, s:o, s:o, s:o}", "version",
 			 TIDEGATE_VERSION, "pid", (int)getpid(), "since", when(p->since_wall_ns),
 			 "uptime_ms",
 			 (json_int_t)((clock_wall_ns() - p->since_wall_ns) / 1000000), "workers",
@@ -597,7 +599,8 @@ static json_t *op_status(struct call *c)
 			 warnings_json(p), "gaps", gaps_json(p), "targets_off", off, "accelerator", accel_json(p),
 			 "integrity", integrity_json(p), "approvals", ways_json(p), "receipt_key",
 			 p->receipt_key, "upgrades", (int)p->upgrades, "upgraded",
-			 when(p->upgraded_wall_ns), "pending", reload_pending_json(p));
+			 when(p->upgraded_wall_ns), "pending", reload_pending_json(p), "roles",
+			 roles_json(p));
 }
 
 static const struct {

@@ -8,12 +8,14 @@
 #include "daemon/children.h"
 #include "daemon/hand.h"
 #include "daemon/registry.h"
+#include "daemon/roles.h"
 
 /* A question of a worker that keyd has been asked. */
 struct glogin {
 	struct list link;
 	struct child *worker;
-	uint64_t ask, id; /* the worker's number, and that towards keyd */
+	uint64_t ask, id; /* the worker's number, and that towards keyd; 0: keyd is not asked yet */
+	const struct prole *role; /* which is waited for, or logged in as; NULL: a token */
 	struct uuid session;
 };
 
@@ -55,8 +57,7 @@ static const char *why_none(const struct grant *g)
 			 "grant_token";
 }
 
-static int ask_keyd(struct parent *p, struct glogin *l, const struct grant *g, struct slice credential,
-		    bool near)
+static int ask_keyd(struct parent *p, struct glogin *l, uint64_t number, const struct psession *s)
 {
 	struct ipc *ipc = p->keyd.ipc;
 
@@ -64,25 +65,28 @@ static int ask_keyd(struct parent *p, struct glogin *l, const struct grant *g, s
 		return -ENOTCONN;
 	l->id = ++p->next_id;
 	ipc_begin(ipc, IPC_GRANT_KEY, l->id);
-	ipc_put_u64(ipc, g->kept);
-	ipc_put_slice(ipc, credential);
-	ipc_put_u32(ipc, near);
+	ipc_put_u64(ipc, number);
+	ipc_put_str(ipc, s->target->cfg->login->name);
+	ipc_put_u32(ipc, address_all_local(s->upstream));
 	ipc_send(ipc);
 	return 0;
 }
 
+/* With a role that is not there yet it waits. */
 static int begin(struct parent *p, struct child *c, uint64_t ask, const struct psession *s,
-		 const struct grant *g, struct slice credential)
+		 uint64_t number, const struct prole *r)
 {
 	struct glogin *l = calloc(1, sizeof(*l));
-	int rc;
+	int rc = 0;
 
 	if (!l)
 		return -ENOMEM;
 	l->worker = c;
 	l->ask = ask;
 	l->session = s->uuid;
-	rc = ask_keyd(p, l, g, credential, address_all_local(s->upstream));
+	l->role = r;
+	if (!r || role_ready(r))
+		rc = ask_keyd(p, l, number, s);
 	if (rc) {
 		free(l);
 		return rc;
@@ -91,12 +95,24 @@ static int begin(struct parent *p, struct child *c, uint64_t ask, const struct p
 	return 0;
 }
 
+static int begin_role(struct parent *p, struct child *c, uint64_t ask, const struct psession *s,
+		      const struct grant *g)
+{
+	const struct prole *r;
+
+	if (!p->keyd.ipc || !p->roled.ready)
+		return -ENOTCONN;
+	r = roles_want(p, s, g, s->target->cfg->login);
+	return r ? begin(p, c, ask, s, r->number, r) : -EBUSY;
+}
+
 /* What the session's target has now: a worker cannot choose. */
 static bool is_its_credential(const struct psession *s, struct slice credential)
 {
 	const struct cfg_target *t = s->target ? s->target->cfg : NULL;
 
-	return t && t->login && t->login->grant_token && slice_eq_str(credential, t->login->name);
+	return t && t->login && cfg_credential_granted(t->login) &&
+	       slice_eq_str(credential, t->login->name);
 }
 
 void glogin_ask(struct parent *p, struct child *c, struct ipc_msg *m)
@@ -116,15 +132,22 @@ void glogin_ask(struct parent *p, struct child *c, struct ipc_msg *m)
 		return;
 	g = s->grant[0] ? grant_find(p, s->grant) : NULL;
 	if (!is_its_credential(s, credential)) {
-		o = (struct outcome){.error = ENOENT, .reason = TG_R_CREDENTIAL_MISSING};
+		rc = -ENOENT;
+	} else if (s->target->cfg->login->role.admin) {
+		rc = begin_role(p, c, m->id, s, g);
 	} else if (!g || !g->kept) {
 		o = no_token(why_none(g));
+		answer(c, m->id, &u, &o);
+		return;
 	} else {
-		rc = begin(p, c, m->id, s, g, credential);
-		if (!rc)
-			return; /* glogin_key() */
-		o = (struct outcome){.error = -rc, .reason = TG_R_NO_MEMORY};
+		rc = begin(p, c, m->id, s, g->kept, NULL);
 	}
+	if (!rc)
+		return; /* glogin_key(), glogin_role_done() */
+	o = (struct outcome){.error = -rc,
+			     .reason = rc == -ENOENT ? TG_R_CREDENTIAL_MISSING
+				       : rc == -EBUSY ? TG_R_OVERLOAD
+						      : TG_R_NO_MEMORY};
 	answer(c, m->id, &u, &o);
 }
 
@@ -150,10 +173,16 @@ void glogin_key(struct parent *p, struct ipc_msg *m)
 		const struct psession *s = registry_find(p, &l->session);
 		struct grant *g = s ? grant_find(p, s->grant) : NULL;
 		struct outcome o = {.user = user, .key = key};
+		char words[128];
 
-		if (l->id != m->id)
+		if (!l->id || l->id != m->id)
 			continue;
-		if (error) {
+		if (error && l->role) { /* it has ended, or keyd is another one: it is asked for anew */
+			o = (struct outcome){.error = ENOTCONN};
+		} else if (l->role) {
+			role_members(l->role, words, sizeof(words));
+			o.words = words;
+		} else if (error) {
 			if (g && error == ENOKEY)
 				lose(p, g);
 			o = no_token(why_none(g));
@@ -175,6 +204,8 @@ void glogin_stale(struct parent *p, struct child *c, struct ipc_msg *m)
 		m->bad = true;
 	else if (g && g->kept)
 		lose(p, g);
+	else if (s && s->worker == c)
+		roles_stale(p, g ? g->id : s->id);
 }
 
 void glogin_token(struct parent *p, struct child *authd, const struct ipc_msg *m)
@@ -217,6 +248,44 @@ void glogin_keyd_gone(struct parent *p, const struct child *keyd)
 		answer(l->worker, l->ask, &l->session, &(struct outcome){.error = ENOTCONN});
 		list_del(&l->link);
 		free(l);
+	}
+}
+
+static void forget(struct glogin *l)
+{
+	list_del(&l->link);
+	free(l);
+}
+
+void glogin_role_done(struct parent *p, const struct prole *r, const char *why)
+{
+	const struct outcome refused = {
+		.error = ECANCELED, .reason = TG_R_ROLE_FAILED, .words = why};
+
+	list_each(it, &p->glogins) {
+		struct glogin *l = container_of(it, struct glogin, link);
+		const struct psession *s = registry_find(p, &l->session);
+
+		if (l->role != r || l->id)
+			continue;
+		if (!why && s && role_ready(r) && ask_keyd(p, l, r->number, s) == 0)
+			continue;
+		answer(l->worker, l->ask, &l->session,
+		       why ? &refused : &(struct outcome){.error = ENOTCONN});
+		forget(l);
+	}
+}
+
+/* It is about to be freed. */
+void glogin_role_gone(struct parent *p, const struct prole *r)
+{
+	list_each(it, &p->glogins) {
+		struct glogin *l = container_of(it, struct glogin, link);
+
+		if (l->role != r)
+			continue;
+		answer(l->worker, l->ask, &l->session, &(struct outcome){.error = ENOTCONN});
+		forget(l);
 	}
 }
 

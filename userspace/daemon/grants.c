@@ -14,6 +14,7 @@
 #include "daemon/peek.h"
 #include "daemon/recheck.h"
 #include "daemon/registry.h"
+#include "daemon/roles.h"
 #include "daemon/parent.h"
 #include "inspect/inspect.h"
 
@@ -132,6 +133,7 @@ uint32_t grant_end(struct parent *p, struct grant *g, uint16_t reason, const cha
 		       reason_label(reason), "sessions", (json_int_t)n);
 	glogin_forget(p, g->kept);
 	rechecks_free(&g->rechecks);
+	roles_end(p, g->id);
 	list_del(&g->link);
 	free(g->receipt);
 	json_decref(g->evidence);
@@ -741,17 +743,19 @@ static json_t *text_or_null(const char *s)
 
 json_t *grant_json(struct parent *p, const struct grant *g)
 {
+	const struct prole *r = roles_of(p, g->id);
 	struct psession *s, *tmp;
 	uint32_t n = 0;
 
 	HASH_ITER(hh, p->sessions, s, tmp)
 		n += strcmp(s->grant, g->id) == 0;
-	return json_pack("{s:s, s:s, s:s, s:o, s:o, s:s, s:s, s:s, s:o, s:o, s:i, s:o, s:o}", "id", g->id,
+	return json_pack("{s:s, s:s, s:s, s:o, s:o, s:s, s:s, s:s, s:o, s:o, s:i, s:o, s:o, s:o}", "id", g->id,
 			 "agent", g->agent, "target", g->target, "user", text_or_null(g->user),
 			 "database", text_or_null(g->database), "scope", g->scope, "via", g->via, "by",
 			 g->by, "since", when_json(g->since_wall_ns), "until",
 			 when_json(g->until_wall_ns), "sessions", (int)n, "reason",
-			 text_or_null(g->reason), "rechecks", rechecks_json(&g->rechecks));
+			 text_or_null(g->reason), "rechecks", rechecks_json(&g->rechecks), "role",
+			 text_or_null(r ? r->name : NULL));
 }
 
 json_t *approval_json(const struct approval *a)

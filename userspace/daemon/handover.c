@@ -26,6 +26,7 @@
 #include "daemon/receipts.h"
 #include "daemon/registry.h"
 #include "daemon/reload.h"
+#include "daemon/roles.h"
 #include "daemon/upgrade.h"
 #include "daemon/whois.h"
 #include "kern/kern.h"
@@ -190,6 +191,7 @@ static void save_all(struct parent *p, struct hand *h, json_t *root)
 	registry_save(p, h, root);
 	grants_save(p, h, root);
 	glogin_save(p, h, root);
+	roles_save(p, h, root);
 	receipts_save(p, h, root);
 	eventsock_save(p, h, root);
 	control_save(p, h, root);
@@ -301,14 +303,17 @@ static int take_kernel(struct parent *p, struct hand *h, const json_t *root, str
 
 static int take_rest(struct parent *p, struct hand *h, const json_t *root)
 {
-	int rc;
+	int rc = roles_start(p);
 
+	if (rc)
+		return rc;
 	fdstore_take(p->store, h, root);
 	listeners_take(p, h, root);
 	children_take(p, h, root);
 	registry_take(p, h, root);
 	grants_take(p, h, root);
 	glogin_take(p, h, root);
+	roles_take(p, h, root);
 	receipts_take(p, h, root);
 	eventsock_take(p, h, root);
 	rc = control_take(p, h, root);

@@ -24,7 +24,7 @@ enum {
 };
 
 /*
- * X(NAME, "fields"). P parent, W worker, K keyd, A authd, R named. `id` is in the head:
+ * X(NAME, "fields"). P parent, W worker, K keyd, A authd, R named, O roled. `id` is in the head:
  * it ties an answer to its question. After an upgrade the parent talks with children of the
  * binary before, so a released message is not changed, and new ones go to the end: else a
  * graceful upgrade from that release is refused (see handover_spec()).
@@ -84,7 +84,7 @@ enum {
 	X(RECEIPT_KEY, "K>P str name, str PEM of its public part: before READY, if there is one")  \
 	X(RECEIPT_SIGN, "P>K id, bytes body -> K>P id, u32 error, bytes signature")                \
 	X(KEY_STALE, "W>P>K str credential: a server did not take what keyd told last")            \
-	X(KEY_GONE, "P>W keyd is gone: what it was asked has to be asked again")                   \
+	X(KEY_GONE, "P>W,O keyd is gone: what it was asked has to be asked again")                   \
 	X(PLUGIN_ASK, "K>P str credential: its program is to be run")                              \
 	X(PLUGIN_DONE, "P>K str credential, u32 error, fd?: the pipe it has written to")           \
 	/* authd */                                                                                \
@@ -124,7 +124,12 @@ enum {
 	X(KEY_DPOP, "A>P>K id, str url, str nonce -> id, u32 error, bytes proof, bytes thumb of its key") \
 	X(RECHECK_TOKEN, "A>P id of the question, str way, bytes token: before the answer")       \
 	X(RECHECK, "P>A id, str way, str agent, str scope, bytes token -> "                        \
-		   "A>P id, u32 reason, u64 ttl_ms, str words")
+		   "A>P id, u32 reason, u64 ttl_ms, str words")                                       \
+	/* roles that live as long as a grant; O: roled */                                         \
+	X(ROLE_KEY, "P>K id, u64 number, str role, u64 ttl_ms -> K>P id, u32 error, "              \
+		    "bytes verifier: the password itself is kept as a grant's token is")           \
+	X(ROLE_JOB, "P>O id, see role_job.h -> O>P id, u32 error, str sqlstate, str words, "       \
+		    "str upstream that was asked, u32 n, n * str role")
 
 enum ipc_type {
 #define X(name, fields) IPC_##name,
@@ -223,5 +228,6 @@ int worker_main(void);
 int keyd_main(void);
 int authd_main(void);
 int named_main(void);
+int roled_main(void);
 
 #endif

@@ -17,7 +17,9 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/ident.h"
 #include "base/log.h"
+#include "base/text.h"
 #include "daemon/childconf.h"
 #include "daemon/granted.h"
 #include "daemon/ipc.h"
@@ -30,6 +32,8 @@
 #include "ident/pgmd5.h"
 #include "ident/tls_sign.h"
 #include "net/url.h"
+
+enum { ROLE_PASSWORD_BYTES = 32 };
 
 struct keyd {
 	uv_loop_t loop;
@@ -302,13 +306,37 @@ static void grant_key(struct keyd *k, struct ipc_msg *m)
 
 	if (!ipc_end(m))
 		return;
-	if (c && c->grant_token)
+	if (c && cfg_credential_granted(c))
 		err = granted_open(&k->granted, owner, c->user, near || c->clear_text, &user, &key);
 	ipc_begin(k->ipc, IPC_GRANT_KEY, m->id);
 	ipc_put_u32(k->ipc, (uint32_t)-err);
 	ipc_put_bytes(k->ipc, slice_str(user));
 	ipc_put_bytes(k->ipc, slice_str(key));
 	ipc_send(k->ipc);
+}
+
+/* A password that nobody has but keyd: the server gets what proves it. */
+static void role_key(struct keyd *k, struct ipc_msg *m)
+{
+	uint64_t number = ipc_get_u64(m);
+	struct slice role = ipc_get_str(m);
+	uint64_t ttl_ms = ipc_get_u64(m);
+	uint8_t raw[ROLE_PASSWORD_BYTES], salt[SCRAM_SALT_BYTES];
+	char text[2 * ROLE_PASSWORD_BYTES + 1], verifier[SCRAM_VERIFIER_TEXT] = "";
+	int err;
+
+	if (!ipc_end(m))
+		return;
+	random_bytes(raw, sizeof(raw));
+	random_bytes(salt, sizeof(salt));
+	text_hex(raw, sizeof(raw), text);
+	err = scram_verifier(slice_str(text), salt, verifier);
+	if (!err)
+		err = granted_put(&k->granted, number, role, slice_str(text), ttl_ms);
+	answer(k, m, err, slice_str(verifier));
+	ipc_send(k->ipc);
+	explicit_bzero(raw, sizeof(raw));
+	explicit_bzero(text, sizeof(text));
 }
 
 static void grant_forget(struct keyd *k, struct ipc_msg *m)
@@ -624,6 +652,8 @@ static void on_message(void *ctx, struct ipc *ipc, struct ipc_msg *m)
 		grant_token(k, m);
 	else if (m->type == IPC_GRANT_KEY)
 		grant_key(k, m);
+	else if (m->type == IPC_ROLE_KEY)
+		role_key(k, m);
 	else if (m->type == IPC_GRANT_FORGET)
 		grant_forget(k, m);
 	else

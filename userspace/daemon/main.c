@@ -53,6 +53,8 @@ static int run_role(const char *role, const char *name, enum log_level level)
 		return authd_main();
 	if (strcmp(role, "named") == 0)
 		return named_main();
+	if (strcmp(role, "roled") == 0)
+		return roled_main();
 	return 2;
 }
 

@@ -5,6 +5,7 @@
 #include "daemon/fdstore.h"
 #include "daemon/grants.h"
 #include "daemon/registry.h"
+#include "daemon/roles.h"
 #include "daemon/accel.h"
 #include "daemon/parent.h"
 
@@ -130,7 +131,8 @@ static void stop_tick(struct parent *p)
 	uint64_t now = clock_boot_ns();
 
 	if (children_gone(p) || (p->stop_told && now > p->stop_boot_ns)) {
-		uv_stop(&p->loop);
+		if (roles_stopped(p))
+			uv_stop(&p->loop);
 	} else if (!p->stop_told && now > p->stop_boot_ns) {
 		p->stop_told = true;
 		p->stop_boot_ns = now + 2000000000ull;
@@ -145,6 +147,7 @@ static void on_tick(uv_timer_t *t)
 
 	grants_tick(p);
 	receipts_tick(p);
+	roles_tick(p);
 	tokenlife_tick(p);
 	if (p->stopping) {
 		stop_tick(p);
@@ -292,6 +295,8 @@ static int start(struct parent *p)
 		rc = control_start(p);
 	if (!rc)
 		eventsock_open(p);
+	if (!rc)
+		rc = roles_start(p);
 	if (!rc)
 		rc = children_start(p);
 	if (!rc)

@@ -28,6 +28,7 @@ struct parent;
 struct plugin;
 struct psession;
 struct peeks;
+struct roles;
 struct exe_digests;
 
 enum {
@@ -39,9 +40,9 @@ enum { NAME_MAX_LEN = 64 };
 
 /* ------------------------------------------------------------- children */
 
-enum role { ROLE_WORKER, ROLE_KEYD, ROLE_AUTHD, ROLE_NAMED };
-/* Whose question keyd answers: a worker's slot, or authd, or one of p->old. */
-enum { ROUTE_OLD = 0xf0, ROUTE_AUTHD = 0xff };
+enum role { ROLE_WORKER, ROLE_KEYD, ROLE_AUTHD, ROLE_NAMED, ROLE_ROLED };
+/* Whose question keyd answers: a worker's slot, authd, roled, or one of p->old. */
+enum { ROUTE_OLD = 0xf0, ROUTE_ROLED = 0xfe, ROUTE_AUTHD = 0xff };
 
 struct child {
 	struct parent *p;
@@ -133,7 +134,8 @@ struct parent {
 	struct fdstore *store; /* NULL: nothing is kept */
 
 	/* Slots; those without a journal are free. What other slots count stays in their stats. */
-	struct child workers[WORKER_SLOTS], keyd, authd, named;
+	struct child workers[WORKER_SLOTS], keyd, authd, named, roled;
+	struct roles *roles; /* roles.h */
 	struct learned_state *learned; /* learned.c */
 	uint32_t nworkers; /* slots in use, and free ones between */
 	char workers_why[256]; /* they are not as configured; "": they are */
@@ -184,12 +186,10 @@ static inline void parent_count(struct parent *p, uint16_t reason)
 		p->reason[reason]++;
 }
 
-/* --- pin.c */
-/* `tidegated --pin`: the exit code. */
+/* --- pin.c: `tidegated --pin`: the exit code. */
 int parent_pin(const char *config_path);
 
-/* --- parent.c */
-/* @handover: the memory file of the process that this one replaces, or -1. */
+/* --- parent.c; @handover: the memory file of the process that this one replaces, or -1. */
 int parent_main(const char *config_path, int handover);
 void parent_stop(struct parent *p);
 /* Ends with the magic of its seek table; true also for what cannot be opened. */

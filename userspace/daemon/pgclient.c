@@ -8,7 +8,6 @@
 
 #include "base/buf.h"
 #include "base/cursor.h"
-#include "daemon/worker.h"
 #include "ident/b64.h"
 #include "inspect/pg_proof.h"
 
@@ -20,12 +19,12 @@ enum {
 };
 
 struct pgclient {
-	struct worker *w;
+	struct pgclient_env env;
+	struct pgclient_login login;
 	uv_poll_t poll;
 	uv_timer_t timer;
 	uint8_t nhandles;
 	int fd;
-	const char *target, *user, *database;
 	const struct pgclient_ops *ops;
 	void *ctx;
 	struct buf in, out;
@@ -36,7 +35,7 @@ struct pgclient {
 	uint64_t key_id; /* of the question to keyd, 0: none */
 	struct pg_proof proof;
 	enum insp_need need; /* what keyd is asked for */
-	char error[256];
+	char error[256], sqlstate[6];
 };
 
 static void on_io(uv_poll_t *h, int status, int events);
@@ -68,7 +67,7 @@ static void finish(struct pgclient *c, const char *error)
 	if (c->closing)
 		return;
 	pgclient_stop(c);
-	c->ops->done(c->ctx, error);
+	c->ops->done(c->ctx, error, c->sqlstate);
 }
 
 static void watch(struct pgclient *c)
@@ -102,8 +101,8 @@ static void put_message(struct pgclient *c, char type, const void *p, size_t n)
 static void send_startup(struct pgclient *c)
 {
 	uint8_t msg[512] = {0};
-	const char *pairs[] = {"user",	  c->user,    "database",	  c->database,
-			       "client_encoding", "UTF8", "application_name", "tidegate catalog"};
+	const char *pairs[] = {"user",	  c->login.user,    "database",	  c->login.database,
+			       "client_encoding", "UTF8", "application_name", c->env.application};
 	size_t n = 4;
 
 	store_be32(msg, 3u << 16);
@@ -151,9 +150,9 @@ static void say(struct pgclient *c, struct slice text, struct slice signature)
 
 static void ask_keyd(struct pgclient *c, enum ipc_type type)
 {
-	c->key_id = ++c->w->next_ask;
-	ipc_begin(c->w->ipc, type, c->key_id);
-	ipc_put_str(c->w->ipc, c->target);
+	c->key_id = ++*c->env.next_ask;
+	ipc_begin(c->env.ipc, type, c->key_id);
+	ipc_put_str(c->env.ipc, c->login.target);
 }
 
 static void answer(struct pgclient *c, const struct insp_challenge *q)
@@ -173,17 +172,17 @@ static void answer(struct pgclient *c, const struct insp_challenge *q)
 		break;
 	case INSP_NEED_MD5:
 		ask_keyd(c, IPC_KEY_MD5);
-		ipc_put_str(c->w->ipc, c->user);
-		ipc_put_bytes(c->w->ipc, q->salt);
+		ipc_put_str(c->env.ipc, c->login.user);
+		ipc_put_bytes(c->env.ipc, q->salt);
 		break;
 	case INSP_NEED_SCRAM:
 		ask_keyd(c, IPC_KEY_SCRAM);
-		ipc_put_bytes(c->w->ipc, q->first);
-		ipc_put_bytes(c->w->ipc, q->server);
-		ipc_put_bytes(c->w->ipc, q->final);
+		ipc_put_bytes(c->env.ipc, q->first);
+		ipc_put_bytes(c->env.ipc, q->server);
+		ipc_put_bytes(c->env.ipc, q->final);
 		break;
 	}
-	ipc_send(c->w->ipc);
+	ipc_send(c->env.ipc);
 }
 
 static void on_auth(struct pgclient *c, struct slice body)
@@ -192,6 +191,9 @@ static void on_auth(struct pgclient *c, struct slice body)
 
 	switch (pg_proof_server(&c->proof, body, &q)) {
 	case PG_PROOF_IN:
+		if (c->env.must_ask && c->proof.state == PG_PROOF_FRESH)
+			finish(c, "the server lets this user in without asking for a password");
+		return;
 	case PG_PROOF_NEXT:
 		return;
 	case PG_PROOF_ASK:
@@ -222,7 +224,7 @@ bool pgclient_key(struct pgclient *c, struct ipc_msg *m)
 	text = ipc_get_bytes(m);
 	signature = m->type == IPC_KEY_SCRAM ? ipc_get_bytes(m) : slice_of("", 0);
 	if (!ipc_end(m) || error) {
-		finish(c, "the catalog login's password cannot be used: see the journal of tidegated");
+		finish(c, "its password cannot be used: see the journal of tidegated");
 		return true;
 	}
 	if (m->type == IPC_KEY_SCRAM && text.n == 32 && signature.n == 32) {
@@ -234,6 +236,12 @@ bool pgclient_key(struct pgclient *c, struct ipc_msg *m)
 	say(c, text, signature);
 	watch(c);
 	return true;
+}
+
+void pgclient_key_gone(struct pgclient *c)
+{
+	if (c && c->key_id)
+		finish(c, "keyd is being started again");
 }
 
 /* ----------------------------------------------------------------- messages in */
@@ -260,6 +268,8 @@ static void on_row(struct pgclient *c, struct cursor *cur)
 
 static void on_error(struct pgclient *c, struct cursor *cur)
 {
+	if (c->in_query && c->ops->may_fail && c->ops->may_fail(c->ctx, c->query))
+		return;
 	while (!cur->bad && cur_left(cur)) {
 		uint8_t field = cur_u8(cur);
 		struct slice text;
@@ -267,11 +277,27 @@ static void on_error(struct pgclient *c, struct cursor *cur)
 		if (field == 0)
 			break;
 		text = cur_cstr(cur);
-		if (field == 'M')
+		if (field == 'C' && text.n == sizeof(c->sqlstate) - 1)
+			memcpy(c->sqlstate, text.p, text.n);
+		else if (field == 'M')
 			(void)snprintf(c->error, sizeof(c->error), "%.*s", (int)min_size(text.n, 200),
 				       (const char *)text.p);
 	}
 	finish(c, c->error[0] ? c->error : "the server reported an error");
+}
+
+static void on_notice(struct pgclient *c, struct cursor *cur)
+{
+	while (!cur->bad && cur_left(cur)) {
+		uint8_t field = cur_u8(cur);
+		struct slice text;
+
+		if (field == 0)
+			return;
+		text = cur_cstr(cur);
+		if (field == 'C' && c->ops->notice && c->in_query)
+			c->ops->notice(c->ctx, c->query, text);
+	}
 }
 
 static void on_message(struct pgclient *c, uint8_t type, struct slice body)
@@ -293,9 +319,11 @@ static void on_message(struct pgclient *c, uint8_t type, struct slice body)
 			c->query++;
 		next_query(c);
 		break;
+	case 'N':
+		on_notice(c, &cur);
+		break;
 	case 'S': /* ParameterStatus */
 	case 'K': /* BackendKeyData */
-	case 'N': /* NoticeResponse */
 	case 'T': /* RowDescription: the queries are ours */
 	case 'C': /* CommandComplete */
 	case 'v': /* NegotiateProtocolVersion */
@@ -380,31 +408,28 @@ static void on_deadline(uv_timer_t *t)
 	finish(container_of(t, struct pgclient, timer), "the server did not answer in time");
 }
 
-int pgclient_start(struct worker *w, int fd, const char *target, const char *user,
-		   const char *database, const struct pgclient_ops *ops, void *ctx,
-		   struct pgclient **ret)
+int pgclient_start(const struct pgclient_env *env, int fd, const struct pgclient_login *login,
+		   const struct pgclient_ops *ops, void *ctx, struct pgclient **ret)
 {
 	struct pgclient *c = calloc(1, sizeof(*c));
 	int rc;
 
 	if (!c)
 		return -ENOMEM;
-	rc = uv_poll_init(&w->loop, &c->poll, fd);
+	rc = uv_poll_init(env->loop, &c->poll, fd);
 	if (rc) {
 		free(c);
 		return rc;
 	}
-	c->w = w;
+	c->env = *env;
+	c->login = *login;
 	c->fd = fd;
-	c->target = target;
-	c->user = user;
-	c->database = database;
 	c->ops = ops;
 	c->ctx = ctx;
 	c->nhandles = 2;
 	buf_init(&c->in, MESSAGE_MAX + 65536);
 	buf_init(&c->out, MESSAGE_MAX);
-	(void)uv_timer_init(&w->loop, &c->timer);
+	(void)uv_timer_init(env->loop, &c->timer);
 	(void)uv_timer_start(&c->timer, on_deadline, DEADLINE_MS, 0);
 	send_startup(c);
 	watch(c);

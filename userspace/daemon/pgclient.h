@@ -12,27 +12,46 @@
 #include "daemon/ipc.h"
 
 struct pgclient;
-struct worker;
+
+/* Whose it is. Strings are borrowed until done(). */
+struct pgclient_env {
+	uv_loop_t *loop;
+	struct ipc *ipc;
+	uint64_t *next_ask;	 /* numbers questions to the parent */
+	const char *application; /* application_name */
+	bool must_ask; /* a server that lets it in without a question is refused */
+};
+
+struct pgclient_login {
+	const char *target; /* keyd's name of the secret */
+	const char *user, *database;
+};
 
 struct pgclient_ops {
 	/* The text of query @i; NULL: there are no more. */
 	const char *(*query)(void *ctx, unsigned i);
+	/* Query @i may end with an error, and the next one follows; NULL: none may. */
+	bool (*may_fail)(void *ctx, unsigned i);
+	/* What the server remarks on query @i: its code; NULL: nobody listens. */
+	void (*notice)(void *ctx, unsigned i, struct slice sqlstate);
 	/* A row of query @i; a NULL value has p == NULL. Not 0: give up. */
 	int (*row)(void *ctx, unsigned i, const struct slice *values, unsigned n);
-	/* Once: @error NULL if all queries were answered. The client is freed after it. */
-	void (*done)(void *ctx, const char *error);
+	/*
+	 * Once: @error NULL if all queries were answered; @sqlstate "" if it is not the server's
+	 * word. The client is freed after it.
+	 */
+	void (*done)(void *ctx, const char *error, const char *sqlstate);
 };
 
-/*
- * @fd: connecting or connected, taken over. @target names the login to keyd. Strings are
- * borrowed until done().
- */
-MUST_CHECK int pgclient_start(struct worker *w, int fd, const char *target, const char *user,
-			      const char *database, const struct pgclient_ops *ops, void *ctx,
-			      struct pgclient **ret);
+/* @fd: connecting or connected, taken over unless it fails. */
+MUST_CHECK int pgclient_start(const struct pgclient_env *env, int fd,
+			      const struct pgclient_login *login, const struct pgclient_ops *ops,
+			      void *ctx, struct pgclient **ret);
 /* Frees without calling done(). */
 void pgclient_stop(struct pgclient *c);
 /* keyd's answer, if @m->id is the one that is waited for; true if so. */
 bool pgclient_key(struct pgclient *c, struct ipc_msg *m);
+/* keyd is gone: ends it if that owes an answer. NULL is allowed. */
+void pgclient_key_gone(struct pgclient *c);
 
 #endif

@@ -8,6 +8,7 @@
 #include "daemon/children.h"
 #include "daemon/registry.h"
 #include "daemon/tokenlife.h"
+#include "daemon/roles.h"
 #include "daemon/whois.h"
 #include "daemon/parent.h"
 
@@ -65,6 +66,7 @@ void registry_close(struct parent *p, struct psession *s, uint16_t reason)
 	}
 	whois_drop(s);
 	alive_drop(s);
+	roles_end(p, s->id);
 	HASH_DEL(p->sessions, s);
 	free(s->token_claims);
 	free(s->token_why);

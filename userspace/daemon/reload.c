@@ -19,6 +19,7 @@
 #include "daemon/memfd.h"
 #include "daemon/netns.h"
 #include "daemon/crew.h"
+#include "daemon/roles.h"
 #include "daemon/worker.h"
 
 enum { FILES_MAX = 1 << 20 };
@@ -210,6 +211,7 @@ static void follow_up(struct parent *p, const struct config *old)
 	listeners_close_old(p);
 	if (learned_apply(p))
 		log_error("look-ups of agents cannot be steered: they are as before");
+	role_places_update(p);
 	children_config(p);
 	eventsock_open(p);
 	listeners_open_new(p);

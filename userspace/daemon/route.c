@@ -20,6 +20,7 @@
 #include "daemon/receipts.h"
 #include "daemon/recheck.h"
 #include "daemon/registry.h"
+#include "daemon/roles.h"
 #include "daemon/whois.h"
 #include "daemon/parent.h"
 #include "tidegate_rec.h"
@@ -471,14 +472,35 @@ static uint64_t key_id(const struct child *c, uint64_t id)
 	return (uint64_t)c->route << 56 | (id & 0xffffffffffffffull);
 }
 
+/* The administrator's login: roled's, who never sees an agent's byte, and nobody else's. */
+static bool is_not_for(const struct parent *p, const struct child *c, const struct ipc_msg *m)
+{
+	struct ipc_msg first = *m;
+	struct slice name;
+
+	if (c->role != ROLE_WORKER)
+		return false;
+	name = ipc_get_str(&first);
+	if (m->type != IPC_KEY_LOGIN && name.n && name.p[0] == '@') { /* "@NAME:USER" */
+		const uint8_t *colon = memchr(name.p, ':', name.n);
+
+		name = colon ? slice_of(name.p + 1, (size_t)(colon - name.p) - 1) : name;
+	}
+	return config_is_admin(p->cfg, name);
+}
+
 static void to_keyd(struct parent *p, struct child *c, struct ipc_msg *m)
 {
-	if (p->keyd.ipc) {
+	bool refused = is_not_for(p, c, m);
+
+	if (p->keyd.ipc && !refused) {
 		ipc_forward(p->keyd.ipc, m, key_id(c, m->id));
 		return;
 	}
+	if (refused)
+		log_error("%s asks for an administrator's login, which it does not get", c->name);
 	ipc_begin(c->ipc, m->type, m->id);
-	ipc_put_u32(c->ipc, ENOTCONN);
+	ipc_put_u32(c->ipc, refused ? EPERM : ENOTCONN);
 	ipc_put_bytes(c->ipc, slice_of("", 0));
 	if (m->type == IPC_KEY_SCRAM || m->type == IPC_KEY_DPOP)
 		ipc_put_bytes(c->ipc, slice_of("", 0));
@@ -561,6 +583,10 @@ static void from_keyd(struct parent *p, struct child *c, struct ipc_msg *m)
 		glogin_key(p, m);
 		return;
 	}
+	if (m->type == IPC_ROLE_KEY) {
+		roles_keyed(p, m);
+		return;
+	}
 	if (m->type == IPC_PLUGIN_ASK) {
 		struct slice name = ipc_get_str(m);
 
@@ -577,6 +603,7 @@ static void from_keyd(struct parent *p, struct child *c, struct ipc_msg *m)
 	if (c->retired && who >= ROUTE_OLD)
 		return;
 	to = who == ROUTE_AUTHD			 ? &p->authd
+	     : who == ROUTE_ROLED		 ? &p->roled
 	     : who >= ROUTE_OLD && who - ROUTE_OLD < OLD_MAX ? &p->old[who - ROUTE_OLD]
 	     : who < p->nworkers		 ? &p->workers[who]
 						 : NULL;
@@ -635,6 +662,26 @@ static void from_authd(struct parent *p, struct child *c, struct ipc_msg *m)
 	}
 }
 
+static void from_roled(struct parent *p, struct child *c, struct ipc_msg *m)
+{
+	switch (m->type) {
+	case IPC_READY:
+		c->ready = true;
+		break;
+	case IPC_ROLE_JOB:
+		roles_job_done(p, m);
+		break;
+	case IPC_KEY_LOGIN:
+	case IPC_KEY_PASSWORD:
+	case IPC_KEY_MD5:
+	case IPC_KEY_SCRAM:
+		to_keyd(p, c, m);
+		break;
+	default:
+		m->bad = true;
+	}
+}
+
 static void on_message(void *ctx, struct ipc *ipc, struct ipc_msg *m)
 {
 	struct child *c = ctx;
@@ -645,6 +692,8 @@ static void on_message(void *ctx, struct ipc *ipc, struct ipc_msg *m)
 		learned_message(c->p, c, m);
 	else if (c->role == ROLE_KEYD)
 		from_keyd(c->p, c, m);
+	else if (c->role == ROLE_ROLED)
+		from_roled(c->p, c, m);
 	else
 		from_authd(c->p, c, m);
 	if (m->bad)

@@ -18,6 +18,8 @@ MUST_CHECK int sandbox_drop(uid_t uid, gid_t gid);
 
 MUST_CHECK int sandbox_worker(void);
 MUST_CHECK int sandbox_keyd(void);
+/* Sockets, no file. */
+MUST_CHECK int sandbox_roled(void);
 /* named has sockets and look-ups in maps, and no file. */
 MUST_CHECK int sandbox_named(void);
 /* authd reads certificates and the resolver's configuration. */

@@ -116,6 +116,7 @@ struct session {
 	char *facts; /* JSON from the parent, until it is in the recording, or longer if rules want it */
 	const char *user, *database, *application;
 	const char *login_as; /* whom Tidegate logs in as; NULL: the agent logs in itself */
+	const char *role_facts; /* members of JSON, if that role was made for the grant; or NULL */
 	struct slogin *login; /* session_login.c; NULL: none, or it is over */
 	struct tg_record *record; /* NULL: not steered, or in the recording already */
 

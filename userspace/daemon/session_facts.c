@@ -314,6 +314,12 @@ bool srec_login_as(struct session *s, uint64_t seq)
 	jsonw_kv_string(&j, "verdict", "allow");
 	jsonw_kv_string(&j, "login_as", s->login_as);
 	jsonw_kv_string(&j, "credential", s->view->target->credential);
+	if (s->role_facts) {
+		jsonw_name(&j, "role");
+		jsonw_object(&j);
+		jsonw_members(&j, slice_str(s->role_facts));
+		jsonw_object_end(&j);
+	}
 	return finish(s, &j, TG_REC_FACT);
 }
 

@@ -179,7 +179,9 @@ static enum insp_verdict find_login(struct session *s, uint64_t seq, struct insp
 	}
 	s->ask.kind = ASK_NONE;
 	s->login_as = arena_strdup(&s->arena, slice_str(who.user));
-	if (!s->login_as)
+	if (who.words[0])
+		s->role_facts = arena_strdup(&s->arena, slice_str(who.words));
+	if (!s->login_as || (who.words[0] && !s->role_facts))
 		return refuse(s, ret, seq, TG_R_NO_MEMORY, reason_what(TG_R_NO_MEMORY), NULL);
 	s->login_due = true; /* again: with whom it is now */
 	if (!srec_login_as(s, seq))

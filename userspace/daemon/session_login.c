@@ -94,13 +94,15 @@ static void ask(struct slogin *l, enum ipc_type type)
 /* Whether keyd knows by the credential's name alone who logs in, or the grant counts. */
 static enum ipc_type who_type(const struct session *s)
 {
-	return s->view->target->login->grant_token ? IPC_GRANT_LOGIN : IPC_KEY_LOGIN;
+	return cfg_credential_granted(s->view->target->login) ? IPC_GRANT_LOGIN : IPC_KEY_LOGIN;
 }
 
 static void ask_who(struct slogin *l)
 {
-	const struct session *s = l->s;
+	struct session *s = l->s;
 
+	if (who_type(s) == IPC_GRANT_LOGIN)
+		session_tell_login(s); /* a role may be made for its database */
 	ask(l, who_type(s));
 	if (l->type == IPC_GRANT_LOGIN)
 		ipc_put_uuid(s->w->ipc, &s->uuid);

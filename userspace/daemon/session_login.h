@@ -11,7 +11,8 @@
 struct slogin_who {
 	const char *user;
 	uint16_t reason;   /* of a denial */
-	const char *words; /* and what is to be said besides; "": nothing */
+	/* What is to be said besides; or of a role, members of JSON for the record; "": nothing. */
+	const char *words;
 };
 
 /* Who logs in with the target's credential; texts are valid until slogin_free(). */

@@ -147,3 +147,31 @@ int scram_answer(const uint8_t key[SCRAM_KEY], struct slice client_first_bare,
 	explicit_bzero(server_key, sizeof(server_key));
 	return ok ? 0 : -ENOMEM;
 }
+
+int scram_verifier(struct slice password, const uint8_t salt[SCRAM_SALT_BYTES],
+		   char ret[SCRAM_VERIFIER_TEXT])
+{
+	struct scram_salt s = {.salt_bytes = SCRAM_SALT_BYTES, .iterations = SCRAM_ITERATIONS_MIN};
+	char text[B64_TEXT(SCRAM_SALT_BYTES)], stored[B64_TEXT(SCRAM_KEY)], server[B64_TEXT(SCRAM_KEY)];
+	uint8_t key[SCRAM_KEY], client_key[SCRAM_KEY], stored_key[SCRAM_KEY], server_key[SCRAM_KEY];
+	int err;
+
+	memcpy(s.salt, salt, SCRAM_SALT_BYTES);
+	err = scram_salted(password, &s, key);
+	if (!err && (!hmac(key, slice_str("Client Key"), client_key) ||
+		     EVP_Digest(client_key, SCRAM_KEY, stored_key, NULL, EVP_sha256(), NULL) != 1 ||
+		     !hmac(key, slice_str("Server Key"), server_key)))
+		err = -ENOMEM;
+	if (!err) {
+		(void)b64_encode(slice_of(salt, SCRAM_SALT_BYTES), text);
+		(void)b64_encode(slice_of(stored_key, SCRAM_KEY), stored);
+		(void)b64_encode(slice_of(server_key, SCRAM_KEY), server);
+		(void)snprintf(ret, SCRAM_VERIFIER_TEXT, "SCRAM-SHA-256$%d:%s$%s:%s",
+			       SCRAM_ITERATIONS_MIN, text, stored, server);
+	}
+	explicit_bzero(key, sizeof(key));
+	explicit_bzero(client_key, sizeof(client_key));
+	explicit_bzero(stored_key, sizeof(stored_key));
+	explicit_bzero(server_key, sizeof(server_key));
+	return err;
+}

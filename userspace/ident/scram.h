@@ -48,4 +48,13 @@ MUST_CHECK int scram_answer(const uint8_t key[SCRAM_KEY], struct slice client_fi
 			    struct slice server_first, struct slice client_final_without_proof,
 			    uint8_t ret_proof[SCRAM_KEY], uint8_t ret_server_signature[SCRAM_KEY]);
 
+enum { SCRAM_SALT_BYTES = 16, SCRAM_VERIFIER_TEXT = 136 };
+
+/*
+ * What a server keeps of a password, as PostgreSQL writes it ("SCRAM-SHA-256$4096:salt$...:..."):
+ * it proves the owner and does not make anybody it. 0, -EOPNOTSUPP as above, or -ENOMEM.
+ */
+MUST_CHECK int scram_verifier(struct slice password, const uint8_t salt[SCRAM_SALT_BYTES],
+			      char ret[SCRAM_VERIFIER_TEXT]);
+
 #endif

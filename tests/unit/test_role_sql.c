@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: MIT */
+/* What is said to a server about roles that live as long as a grant. */
+#include "daemon/role_sql.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+#include <errno.h>
+
+#define SAID(b, call, text)                                                                        \
+	do {                                                                                       \
+		buf_reset(b);                                                                      \
+		assert_int_equal(call, 0);                                                         \
+		assert_int_equal(buf_append(b, "", 1), 0);                                         \
+		assert_string_equal((const char *)buf_data(b), text);                              \
+	} while (0)
+
+static void test_names(void **state)
+{
+	static const struct {
+		const char *agent;
+		uint8_t random[ROLE_RANDOM];
+		const char *name;
+	} rows[] = {
+		{"bot", {0}, "tg_bot_aaaaaaaaaaaaaaaaaaaaaaaaaa"},
+		/* RFC 4648; of the last character three bits are of its own. */
+		{"ci-7.x", "foobarfoobarfoo" "b", "tg_ci_7_x_mzxw6ytbojtg633cmfzgm33pmi"},
+		{"x", {0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+		       0xff, 0xff}, "tg_x_77777777777777777777777774"},
+		{"an-agent-with-a-very-long-name-indeed", {0},
+		 "tg_an_agent_with_a_very_lon_aaaaaaaaaaaaaaaaaaaaaaaaaa"},
+	};
+	char name[ROLE_NAME_TEXT];
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		role_name(rows[i].agent, rows[i].random, name);
+		assert_string_equal(name, rows[i].name);
+		assert_true(strlen(name) < 64);
+	}
+}
+
+static void test_quotes(void **state)
+{
+	struct buf b;
+
+	(void)state;
+	buf_init(&b, ROLE_SQL_MAX);
+	SAID(&b, role_sql_ident(&b, "plain"), "\"plain\"");
+	SAID(&b, role_sql_ident(&b, "a\"b\\c'd"), "\"a\"\"b\\c'd\"");
+	SAID(&b, role_sql_literal(&b, "it's"), "'it''s'");
+	SAID(&b, role_sql_literal(&b, "\\'; DROP"), " E'\\\\''; DROP'");
+	SAID(&b, role_sql_shut(&b, "x\"; DROP ROLE y; --"),
+	     "ALTER ROLE \"x\"\"; DROP ROLE y; --\" NOLOGIN");
+	SAID(&b, role_sql_rekey(&b, "r", "SCRAM-SHA-256$4096:a$b:c"),
+	     "ALTER ROLE \"r\" PASSWORD 'SCRAM-SHA-256$4096:a$b:c'");
+	buf_done(&b);
+	/* What does not fit is no statement. */
+	buf_init(&b, 8);
+	assert_int_equal(role_sql_shut(&b, "role"), -EMSGSIZE);
+	buf_done(&b);
+}
+
+#define HEAD                                                                                       \
+	"BEGIN;\nSET LOCAL lock_timeout = '5s';\n"                                                  \
+	"CREATE ROLE \"tg\" LOGIN INHERIT NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION "       \
+	"NOBYPASSRLS PASSWORD 'v' VALID UNTIL 'u' CONNECTION LIMIT 7;\n"                            \
+	"COMMENT ON ROLE \"tg\" IS 'c';\n"
+
+static void test_make(void **state)
+{
+	static const char *const grants[] = {"reader", "od\"d",
+					     "GRANT SELECT ON \"{role}\", '{role}' TO {role}",
+					     "grant connect on database {database} to {role}", NULL};
+	struct role_spec r = {.role = "tg", .verifier = "v", .comment = "c", .until = "u",
+			      .database = "d\"b", .grants = grants, .connections = 7,
+			      .server_version = 150003};
+	struct buf b;
+
+	(void)state;
+	buf_init(&b, ROLE_SQL_MAX);
+	SAID(&b, role_sql_make(&b, &r),
+	     HEAD "GRANT \"reader\" TO \"tg\";\nGRANT \"od\"\"d\" TO \"tg\";\n"
+		  "GRANT SELECT ON \"{role}\", '{role}' TO \"tg\";\n"
+		  "grant connect on database \"d\"\"b\" to \"tg\";\n");
+	/* From 16 on it inherits, and cannot become what it is a member of. */
+	r.server_version = 160000;
+	r.grants = (const char *const[]){"reader", NULL};
+	SAID(&b, role_sql_make(&b, &r),
+	     HEAD "GRANT \"reader\" TO \"tg\" WITH INHERIT TRUE, SET FALSE;\n");
+	SAID(&b, role_sql_join(&b, "tg", 150000), "GRANT \"tg\" TO CURRENT_USER");
+	SAID(&b, role_sql_join(&b, "tg", 160001),
+	     "GRANT \"tg\" TO CURRENT_USER WITH INHERIT TRUE, SET TRUE");
+	buf_done(&b);
+}
+
+static void test_end(void **state)
+{
+	struct buf b;
+
+	(void)state;
+	buf_init(&b, ROLE_SQL_MAX);
+	SAID(&b, role_sql_disown(&b, "r", NULL, false),
+	     "REASSIGN OWNED BY \"r\" TO CURRENT_USER;\nDROP OWNED BY \"r\"");
+	SAID(&b, role_sql_disown(&b, "r", "boss", false),
+	     "REASSIGN OWNED BY \"r\" TO \"boss\";\nDROP OWNED BY \"r\"");
+	SAID(&b, role_sql_drop(&b, "r", NULL, true),
+	     "BEGIN;\nSET LOCAL lock_timeout = '5s';\nDROP OWNED BY \"r\";\nDROP ROLE \"r\";\nCOMMIT");
+	SAID(&b, role_sql_revoke(&b, "r", "d", "GRANT INSERT ON a TO {role}"),
+	     "REVOKE INSERT ON a FROM \"r\";\n");
+	SAID(&b, role_sql_revoke(&b, "r", "d", "grant connect on database {database} to   {role}"),
+	     "REVOKE connect on database \"d\" FROM \"r\";\n");
+	SAID(&b, role_sql_revoke(&b, "r", "d", "a_role"), "");
+	buf_reset(&b);
+	assert_int_equal(role_sql_revoke(&b, "r", "d", "GRANT x ON y {role}"), -EINVAL);
+	SAID(&b, role_sql_terminate(&b, "r", true, 130000), "SELECT pg_catalog.pg_sleep(0.5)");
+	buf_done(&b);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_names),
+		cmocka_unit_test(test_quotes),
+		cmocka_unit_test(test_make),
+		cmocka_unit_test(test_end),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
