@@ -84,11 +84,11 @@ def tests(Probe, expect):
     def ciba_nobody_decides(idp):
         with probe(idp) as p:
             ciba(p, hold_ms=2500)
-            expect(until(p, 6), "approval_expired", "did not decide")
+            expect(until(p), "approval_expired", "did not decide")
         idp.admin_call("/config", {"ciba_ttl": 2})
         with probe(idp) as p:
             ciba(p)
-            expect(until(p, 6), "approval_expired")
+            expect(until(p), "approval_expired")
 
     @test
     def ciba_requests_that_are_refused(idp):
