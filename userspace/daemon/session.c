@@ -88,7 +88,9 @@ static void arm(struct session *s)
 
 	if (s->state == SESSION_DEAD)
 		return;
-	if (s->state == SESSION_IDENTIFY)
+	if (s->fatal && s->state < SESSION_END)
+		next = now;
+	else if (s->state == SESSION_IDENTIFY)
 		next = now + IDENTIFY_MS * 1000000ull;
 	else if (s->state == SESSION_LOGIN && s->ask.kind == ASK_NONE)
 		next = now + LOGIN_MS * 1000000ull;
@@ -129,6 +131,10 @@ static void on_timer(uv_timer_t *t)
 	struct session *s = container_of(t, struct session, timer);
 	uint64_t now = clock_boot_ns();
 
+	if (s->fatal && s->state < SESSION_END) {
+		session_end(s, s->fatal, NULL);
+		return;
+	}
 	switch (s->state) {
 	case SESSION_IDENTIFY:
 		session_end(s, TG_R_INTERNAL, NULL);
@@ -187,15 +193,12 @@ void session_fin(struct session *s)
 
 /* -------------------------------------------------------------- beginning */
 
-static void on_handle_closed(uv_handle_t *h)
+/* After the round: none of its events can come any more. */
+static void on_timer_closed(uv_handle_t *h)
 {
-	struct session *s = h->data;
+	struct session *s = container_of((uv_timer_t *)h, struct session, timer);
 
-	if (--s->nhandles)
-		return;
 	for (int i = 0; i < 2; i++) {
-		if (s->leg[i].fd >= 0)
-			close(s->leg[i].fd);
 		buf_done(&s->leg[i].in);
 		buf_wipe(&s->leg[i].out);
 	}
@@ -247,7 +250,6 @@ static struct session *session_alloc(struct worker *w)
 	leg_init(&s->leg[1]);
 	arena_init(&s->arena, FLOW_BUDGET);
 	(void)uv_timer_init(&w->loop, &s->timer);
-	s->nhandles = 1;
 	s->timer.data = s;
 	list_init(&s->catalog_link);
 	list_add_tail(&w->sessions, &s->link);
@@ -279,7 +281,6 @@ void session_accept(struct worker *w, int fd, const struct tg_record *rec, const
 			session_end(s, TG_R_NO_MEMORY, NULL);
 		return;
 	}
-	s->leg[INSP_C2S].poll.data = s;
 	if (rec) {
 		s->record = malloc(sizeof(*rec));
 		if (s->record)
@@ -426,12 +427,6 @@ void session_socket(struct session *s, struct ipc_msg *m)
 
 /* ----------------------------------------------------------------- ending */
 
-static void close_handle(struct session *s, uv_handle_t *h)
-{
-	h->data = s;
-	uv_close(h, on_handle_closed);
-}
-
 /*
  * Nobody said that this is the end, and no words can: who reads an end of stream now would take
  * a part for the whole.
@@ -485,10 +480,13 @@ static void destroy(struct session *s)
 	w->stats->sessions_ended++;
 	wconf_unref(s->conf);
 	s->conf = NULL;
-	for (int i = 0; i < 2; i++)
+	/* Closed, they are not watched any more. */
+	for (int i = 0; i < 2; i++) {
 		if (s->leg[i].fd >= 0)
-			close_handle(s, (uv_handle_t *)&s->leg[i].poll);
-	close_handle(s, (uv_handle_t *)&s->timer);
+			close(s->leg[i].fd);
+		s->leg[i].fd = -1;
+	}
+	uv_close((uv_handle_t *)&s->timer, on_timer_closed);
 }
 
 void session_after_end(struct session *s)

@@ -19,15 +19,15 @@ enum session_state {
 	SESSION_CONNECT,  /* access is given, the server leg is being opened */
 	SESSION_RUN,
 	SESSION_END, /* last bytes go out to the client */
-	SESSION_DEAD, /* handles are closing */
+	SESSION_DEAD, /* closed; freed after the round */
 };
 
 struct catalog_ref; /* catalog_load.c */
 
 struct leg {
-	uv_poll_t poll;
-	int fd;		/* -1: none */
-	uint8_t events; /* that the poll handle has been told */
+	struct direct_fd poll;
+	int fd;		 /* -1: none */
+	uint16_t events; /* EPOLL* that are watched; 0: none */
 	bool eof;	/* read */
 	bool shut;	/* written */
 	bool connected;
@@ -69,7 +69,6 @@ struct session {
 	struct session *hash_next; /* of the worker's table by uuid */
 	struct uuid uuid;
 	enum session_state state;
-	uint8_t nhandles;
 	bool in_turn, doomed; /* ended inside its own turn: acted on at the end of it */
 	bool dirty;	      /* numbers changed since they were reported */
 	bool waiting[2];      /* a question of this direction is open */
@@ -175,6 +174,8 @@ void leg_init(struct leg *l);
 MUST_CHECK int leg_open(struct session *s, enum insp_dir side, int fd, bool connected);
 void leg_options(int fd);
 void leg_update(struct session *s);
+/* No event of it any more, until it is updated. */
+void leg_stop(struct session *s, enum insp_dir side);
 /* Reads, feeds and sends what can go on in @dir. */
 void session_pump(struct session *s, enum insp_dir dir);
 /* Sends what the inspector has put into the outputs of the worker. */

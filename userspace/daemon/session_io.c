@@ -48,16 +48,16 @@ static bool waits_for_disk(const struct session *s)
 	return s->sync > s->w->sync_done;
 }
 
-static void on_leg(struct session *s, enum insp_dir side, int status, int events);
+static void on_leg(struct session *s, enum insp_dir side, uint32_t events);
 
-static void on_client(uv_poll_t *h, int status, int events)
+static void on_client(struct direct_fd *f, uint32_t events)
 {
-	on_leg(container_of(h, struct session, leg[INSP_C2S].poll), INSP_C2S, status, events);
+	on_leg(container_of(f, struct session, leg[INSP_C2S].poll), INSP_C2S, events);
 }
 
-static void on_server(uv_poll_t *h, int status, int events)
+static void on_server(struct direct_fd *f, uint32_t events)
 {
-	on_leg(container_of(h, struct session, leg[INSP_S2C].poll), INSP_S2C, status, events);
+	on_leg(container_of(f, struct session, leg[INSP_S2C].poll), INSP_S2C, events);
 }
 
 static bool held(const struct session *s)
@@ -69,39 +69,51 @@ static bool held(const struct session *s)
  * A side that goes away while nothing is read from it is noticed without reading its bytes. Where ends
  * are passed on only a reset is news; it is told as an error, whatever is asked for.
  */
-static int look_for_end(const struct session *s, enum insp_dir side)
+static uint16_t look_for_end(const struct session *s, enum insp_dir side)
 {
 	const struct leg *l = &s->leg[side];
 
 	if (s->state == SESSION_IDENTIFY || s->state >= SESSION_END)
 		return 0;
 	if (session_half_closes(s))
-		return l->urgent ? 0 : UV_PRIORITIZED;
+		return l->urgent ? 0 : EPOLLPRI;
 	if (side == INSP_S2C || l->eof)
 		return 0;
-	return held(s) || !s->fin_boot_ns ? UV_DISCONNECT : 0;
+	return held(s) || !s->fin_boot_ns ? EPOLLRDHUP : 0;
 }
 
 static void leg_watch(struct session *s, enum insp_dir side)
 {
 	struct leg *l = &s->leg[side];
-	int events = 0;
+	uint16_t events = 0;
 
 	if (l->fd < 0 || s->state == SESSION_DEAD)
 		return;
 	if (may_read(s, side))
-		events |= UV_READABLE;
+		events |= EPOLLIN;
 	else
 		events |= look_for_end(s, side);
 	if (!l->connected || (l->out.n && (side == INSP_C2S || !waits_for_disk(s))))
-		events |= UV_WRITABLE;
+		events |= EPOLLOUT;
 	if (events == l->events)
 		return;
-	l->events = (uint8_t)events;
-	if (events)
-		(void)uv_poll_start(&l->poll, events, side == INSP_C2S ? on_client : on_server);
-	else
-		(void)uv_poll_stop(&l->poll);
+	l->poll.ready = side == INSP_C2S ? on_client : on_server;
+	if (direct_watch(&s->w->direct, &l->poll, l->fd, l->events, events)) {
+		s->fatal = TG_R_NO_MEMORY; /* nothing else would make it go on */
+		session_arm(s);
+		return;
+	}
+	l->events = events;
+}
+
+void leg_stop(struct session *s, enum insp_dir side)
+{
+	struct leg *l = &s->leg[side];
+
+	/* Cannot fail: it is watched. */
+	if (l->events)
+		(void)!direct_watch(&s->w->direct, &l->poll, l->fd, l->events, 0);
+	l->events = 0;
 }
 
 void leg_update(struct session *s)
@@ -131,16 +143,11 @@ void leg_options(int fd)
 int leg_open(struct session *s, enum insp_dir side, int fd, bool connected)
 {
 	struct leg *l = &s->leg[side];
-	int rc;
 
-	rc = uv_poll_init(&s->w->loop, &l->poll, fd);
-	if (rc)
-		return rc;
 	leg_options(fd);
 	l->fd = fd;
 	l->connected = connected;
 	l->events = 0;
-	s->nhandles++;
 	return 0;
 }
 
@@ -604,29 +611,32 @@ static void client_closed(struct session *s)
 		session_fin(s);
 }
 
-static void on_leg(struct session *s, enum insp_dir side, int status, int events)
+static void on_leg(struct session *s, enum insp_dir side, uint32_t events)
 {
 	struct leg *l = &s->leg[side];
+	bool failed = events & EPOLLERR;
 
 	if (s->state == SESSION_DEAD)
 		return;
-	if (status < 0) /* the handle was stopped: it must be told again what it is to watch */
-		l->events = 0;
+	if (failed) /* it would come again at once: who wants more of it says so */
+		leg_stop(s, side);
+	else if (events == EPOLLHUP)
+		events = l->events;
 	if (side == INSP_S2C && !l->connected) {
 		session_connected(s);
-	} else if (status < 0 && s->state == SESSION_END) {
+	} else if (failed && s->state == SESSION_END) {
 		leg_broken(s, side);
-	} else if (status < 0 && !may_read(s, side)) {
+	} else if (failed && !may_read(s, side)) {
 		leg_reset(s, side);
 	} else {
-		if ((events & UV_WRITABLE) && l->out.n)
+		if (!failed && (events & EPOLLOUT) && l->out.n)
 			session_flush(s, side == INSP_C2S ? INSP_TO_CLIENT : INSP_TO_SERVER);
-		if ((events & UV_READABLE) || status < 0)
+		if ((events & EPOLLIN) || failed)
 			session_pump(s, side);
-		else if (events & UV_DISCONNECT)
+		else if (events & EPOLLRDHUP)
 			client_closed(s);
 		/* Its urgent byte is not carried, and would be told again and again. */
-		l->urgent |= !!(events & UV_PRIORITIZED);
+		l->urgent |= !!(events & EPOLLPRI);
 	}
 	if (s->state < SESSION_END)
 		session_resume(s);

@@ -132,8 +132,7 @@ bool session_connect_next(struct session *s)
 	if (fd < 0)
 		return false;
 	/* The handle stays, and its descriptor: another socket takes its place. */
-	(void)uv_poll_stop(&l->poll);
-	l->events = 0;
+	leg_stop(s, INSP_S2C);
 	if (dup3(fd, l->fd, O_CLOEXEC) < 0) {
 		close(fd);
 		return false;

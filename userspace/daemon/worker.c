@@ -400,37 +400,25 @@ uint64_t worker_want_sync(struct worker *w)
 	return w->sync_started + 1;
 }
 
-static void on_busy(uv_idle_t *h)
-{
-	(void)h; /* its presence alone keeps the loop from sleeping */
-}
-
 /* Once a round, after all events: frames, and a finished drain. */
-static void on_after(uv_check_t *h)
+static void after_round(struct worker *w)
 {
-	struct worker *w = container_of(h, struct worker, after);
-	bool pending;
-
 	if (!w->journal)
 		return;
-	pending = journal_work(w->journal, FRAMES_PER_ROUND);
+	w->busy = journal_work(w->journal, FRAMES_PER_ROUND);
 	if (w->again || w->waiting_room)
 		resume_all(w, worker_has_room(w));
 	if (journal_wants_sync(w->journal))
 		(void)worker_want_sync(w);
 	if (w->sync_wanted && !w->sync_running)
 		start_sync(w);
-	pending |= w->again;
-	if (pending && !uv_is_active((uv_handle_t *)&w->busy))
-		(void)uv_idle_start(&w->busy, on_busy);
-	else if (!pending)
-		(void)uv_idle_stop(&w->busy);
+	w->busy |= w->again;
 	if ((w->draining || w->retired) && w->nsessions == 0) {
 		journal_drain(w->journal);
 		journal_get_stats(w->journal, &w->stats->journal);
 		/* No next start of this worker will soon complete what waits for its file. */
 		if (w->draining || journal_empty(w->journal))
-			uv_stop(&w->loop);
+			w->stopped = true;
 	}
 }
 
@@ -758,13 +746,14 @@ int worker_main(void)
 	buf_init(&w.json, 8 << 20);
 	w.rbuf = malloc(WORKER_READ + 256);
 	BUG_ON(!w.rbuf || uv_loop_init(&w.loop));
+	BUG_ON(direct_init(&w.direct, &w.loop));
 	BUG_ON(ipc_new(&w.loop, IPC_CHILD_FD, &ops, &w, &w.ipc));
-	(void)uv_check_init(&w.loop, &w.after);
-	(void)uv_check_start(&w.after, on_after);
-	(void)uv_idle_init(&w.loop, &w.busy);
 	(void)uv_timer_init(&w.loop, &w.tick);
 	(void)uv_timer_start(&w.tick, on_tick, TICK_MS, TICK_MS);
-	(void)uv_run(&w.loop, UV_RUN_DEFAULT);
+	while (!w.stopped) {
+		direct_round(&w.direct, w.busy);
+		after_round(&w);
+	}
 	/* How sessions ended is to be known, if the parent reads at all. */
 	(void)!ipc_flushed(w.ipc, FLUSH_MS);
 	/* The mapping is the parent's to recover if tails are left. */

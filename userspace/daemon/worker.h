@@ -14,6 +14,7 @@
 #include "daemon/ipc.h"
 #include "daemon/stats.h"
 #include "inspect/inspect.h"
+#include "net/direct.h"
 #include "policy/mask.h"
 #include "record/journal.h"
 
@@ -54,6 +55,7 @@ struct wview {
 
 struct worker {
 	uv_loop_t loop;
+	struct direct direct; /* the sessions' legs */
 	struct ipc *ipc;
 	uint32_t index;
 	struct wconf *conf; /* for new sessions */
@@ -88,8 +90,8 @@ struct worker {
 	bool wipe;	 /* the outputs hold a secret: overwritten once they are sent */
 	bool all_secret; /* more ranges than fit: all of it is kept out */
 
-	uv_check_t after; /* once a round: frames, reaping */
-	uv_idle_t busy;	  /* runs while frames are pending */
+	bool busy;    /* frames are pending, or sessions: no waiting for events */
+	bool stopped; /* drained */
 	uv_timer_t tick;
 	uint32_t logged[TG_R_COUNT]; /* ends that were logged since the last tick */
 	bool waiting_room; /* sessions wait for room in the journal */
