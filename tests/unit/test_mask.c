@@ -278,9 +278,22 @@ static void test_hide_secrets(void **state)
 	const char want[] = "x=******************** a@b.cc ****************************************"
 			    " ************************************";
 
+	assert_true(masker_has_secrets(masker, slice_str(text)));
 	assert_int_equal(masker_hide_secrets(masker, (uint8_t *)text, strlen(text)), 3);
 	assert_string_equal(text, want);
 	assert_int_equal(masker_hide_secrets(masker, (uint8_t *)text, 0), 0);
+	assert_false(masker_has_secrets(masker, slice_str(text)));
+}
+
+/* The shortest of all, alone: nothing is too short to be looked at. */
+static void test_shortest_secret(void **state)
+{
+	char text[] = "AKIAIOSFODNN7EXAMPLE";
+
+	assert_false(masker_has_secrets(masker, slice_of(text, strlen(text) - 1)));
+	assert_true(masker_has_secrets(masker, slice_str(text)));
+	assert_int_equal(masker_hide_secrets(masker, (uint8_t *)text, strlen(text)), 1);
+	assert_string_equal(text, "********************");
 }
 
 static int open_masker(void **state)
@@ -306,6 +319,7 @@ int main(void)
 		cmocka_unit_test(test_user_patterns),
 		cmocka_unit_test(test_user_patterns_do_not_join),
 		cmocka_unit_test(test_hide_secrets),
+		cmocka_unit_test(test_shortest_secret),
 	};
 
 	return cmocka_run_group_tests(tests, open_masker, close_masker);

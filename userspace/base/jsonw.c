@@ -154,12 +154,29 @@ static void put_quoted(struct jsonw *w, struct slice s)
 	put(w, "\"", 1);
 }
 
-void jsonw_name(struct jsonw *w, const char *name)
+void jsonw_name_n(struct jsonw *w, const char *name, size_t n)
 {
-	before(w);
-	put(w, "\"", 1);
-	put_str(w, name);
-	put(w, "\": ", w->pretty ? 3 : 2);
+	struct buf *b = w->out;
+
+	/* In one piece where that is possible: records consist of such. */
+	if (likely(!w->pretty && !w->bad && w->depth && b->mem && n + 4 <= b->cap - b->off - b->n)) {
+		uint8_t *at = b->mem + b->off + b->n;
+
+		if (w->some[w->depth - 1])
+			*at++ = ',';
+		w->some[w->depth - 1] = true;
+		*at++ = '"';
+		memcpy(at, name, n);
+		at += n;
+		*at++ = '"';
+		*at++ = ':';
+		b->n = (size_t)(at - b->mem) - b->off;
+	} else {
+		before(w);
+		put(w, "\"", 1);
+		put(w, name, n);
+		put(w, "\": ", w->pretty ? 3 : 2);
+	}
 	w->named = true;
 }
 
@@ -212,30 +229,6 @@ void jsonw_null(struct jsonw *w)
 {
 	before(w);
 	put_str(w, "null");
-}
-
-void jsonw_kv_string(struct jsonw *w, const char *name, const char *s)
-{
-	jsonw_name(w, name);
-	jsonw_string(w, s);
-}
-
-void jsonw_kv_slice(struct jsonw *w, const char *name, struct slice s)
-{
-	jsonw_name(w, name);
-	jsonw_slice(w, s);
-}
-
-void jsonw_kv_u64(struct jsonw *w, const char *name, uint64_t v)
-{
-	jsonw_name(w, name);
-	jsonw_u64(w, v);
-}
-
-void jsonw_kv_bool(struct jsonw *w, const char *name, bool v)
-{
-	jsonw_name(w, name);
-	jsonw_bool(w, v);
 }
 
 int jsonw_end(struct jsonw *w)

@@ -458,6 +458,7 @@ static void feed(struct session *s, enum insp_dir dir, struct slice in, bool own
 	insp_out_reset(&w->out[1]);
 	w->nsecret = 0;
 	w->all_secret = false;
+	w->clean = (struct slice){0};
 	w->turn_in = in;
 	w->turn_wall_ns = clock_wall_ns();
 	if (s->view->target->idle_ms)

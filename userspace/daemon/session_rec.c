@@ -158,6 +158,24 @@ static void hide_ranges(const struct session *s, const uint8_t *p, uint8_t *dst,
 	}
 }
 
+/*
+ * Secrets in @dst, a copy of @p. What the statement's record has looked through already is left
+ * out: no secret reaches over the zero byte behind a statement's text, and in front of it is one,
+ * too, or the message's head.
+ */
+static void hide_found(const struct session *s, const uint8_t *p, uint8_t *dst, size_t n)
+{
+	struct worker *w = s->w;
+	size_t from = 0, to = 0;
+
+	if (w->clean.n && w->clean.p >= p && w->clean.p + w->clean.n <= p + n) {
+		from = (size_t)(w->clean.p - p);
+		to = from + w->clean.n;
+	}
+	(void)masker_hide_secrets(w->masker, dst, from);
+	(void)masker_hide_secrets(w->masker, dst + to, n - to);
+}
+
 bool srec_bytes(struct session *s, enum insp_dir dir, const uint8_t *p, size_t n)
 {
 	enum tg_rec_type type = dir == INSP_C2S ? TG_REC_CLIENT : TG_REC_SERVER;
@@ -175,7 +193,7 @@ bool srec_bytes(struct session *s, enum insp_dir dir, const uint8_t *p, size_t n
 		memcpy(dst, p + off, part);
 		hide_ranges(s, p + off, dst, part);
 		if (dir == INSP_C2S)
-			(void)masker_hide_secrets(s->w->masker, dst, part);
+			hide_found(s, p + off, dst, part);
 		rec_commit(s->rec);
 		off += part;
 	}
@@ -183,7 +201,7 @@ bool srec_bytes(struct session *s, enum insp_dir dir, const uint8_t *p, size_t n
 }
 
 /* A copy of the statement's text, and what is behind it, without secrets, in the scratch buffer. */
-static struct slice shown_text(struct session *s, const struct event *ev, const char *behind)
+static struct slice shown_copy(struct session *s, const struct event *ev, const char *behind)
 {
 	const struct sql_info *info = ev->statement.info;
 	struct buf *b = &s->w->scratch;
@@ -203,10 +221,25 @@ static struct slice shown_text(struct session *s, const struct event *ev, const 
 	return buf_slice(b);
 }
 
+/* The same, or the text itself if there is nothing to hide. */
+static struct slice shown_text(struct session *s, const struct event *ev, const char *behind)
+{
+	const struct sql_info *info = ev->statement.info;
+	struct worker *w = s->w;
+	struct slice text = ev->statement.text;
+
+	if (!text.n || ev->statement.params.n || (info && info->nsecrets) ||
+	    masker_has_secrets(w->masker, text))
+		return shown_copy(s, ev, behind);
+	if (text.p >= w->turn_in.p && text.p < w->turn_in.p + w->turn_in.n)
+		w->clean = text;
+	return text;
+}
+
 /* Who approves must see that he does not see all: harmless lines may be in front of others. */
 void srec_put_text(struct session *s, struct ipc *ipc, const struct event *ev)
 {
-	struct slice text = shown_text(s, ev, "\n-- parameters: ");
+	struct slice text = shown_copy(s, ev, "\n-- parameters: ");
 	size_t n = STATEMENT_SHOWN - CUT_WORDS;
 	char *at;
 

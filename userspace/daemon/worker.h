@@ -82,6 +82,7 @@ struct worker {
 	struct buf scratch, json;
 	struct info_text *info_texts; /* session_rec.c: of records, by shape */
 	struct slice turn_in;  /* input of the running call */
+	struct slice clean;    /* of it: looked through, it has no secret */
 	uint64_t turn_wall_ns; /* when it began: the time of what it records */
 	struct secret_range {
 		size_t off, n;

@@ -31,13 +31,14 @@ struct pg_stmt *pg_stmt_new(struct pg *st, const struct sql_info *info, struct s
 
 	if (!charge(st, n))
 		return NULL;
-	s = calloc(1, n);
+	/* One for each statement: glibc keeps what was freed at hand for malloc(), not for calloc(). */
+	s = malloc(n);
 	if (!s) {
 		st->objects--;
 		st->objects_bytes -= n;
 		return NULL;
 	}
-	s->obj = (struct pg_obj){.refs = 1, .charge = n};
+	*s = (struct pg_stmt){.obj = {.refs = 1, .charge = n}};
 	s->info = pg_info_ref(info);
 	s->text_n = (uint32_t)text.n;
 	s->types_n = (uint32_t)types.n;
@@ -55,13 +56,14 @@ struct pg_portal *pg_portal_new(struct pg *st, struct pg_stmt *stmt, uint32_t nf
 
 	if (!charge(st, n))
 		return NULL;
-	p = calloc(1, n);
+	p = malloc(n);
 	if (!p) {
 		st->objects--;
 		st->objects_bytes -= n;
 		return NULL;
 	}
-	p->obj = (struct pg_obj){.refs = 1, .charge = n, .portal = true};
+	*p = (struct pg_portal){.obj = {.refs = 1, .charge = n, .portal = true}};
+	memset(p->formats, 0, nformats);
 	p->stmt = (struct pg_stmt *)pg_obj_ref(&stmt->obj);
 	p->nformats = (uint16_t)nformats;
 	return p;

@@ -115,10 +115,20 @@ static enum pg_step take_rest(struct pg *st, enum insp_dir dir, struct slice s)
 
 static bool known_type(enum insp_dir dir, uint8_t type)
 {
-	static const char client[] = "BCcDdEfFHPpQSX", server[] = "ACcDdEGHIKnNRsStTvVWZ123";
-	const char *list = dir == INSP_C2S ? client : server;
-
-	return type && strchr(list, type);
+#define T(c) (1ull << ((c) & 63))
+	/* Bits of the types below 64, and of those from there on. */
+	static const uint64_t known[2][2] = {
+		[INSP_C2S] = {0, T('B') | T('C') | T('c') | T('D') | T('d') | T('E') | T('f') |
+					 T('F') | T('H') | T('P') | T('p') | T('Q') | T('S') |
+					 T('X')},
+		[INSP_S2C] = {T('1') | T('2') | T('3'),
+			      T('A') | T('C') | T('c') | T('D') | T('d') | T('E') | T('G') |
+				      T('H') | T('I') | T('K') | T('n') | T('N') | T('R') |
+				      T('s') | T('S') | T('t') | T('T') | T('v') | T('V') |
+				      T('W') | T('Z')},
+	};
+#undef T
+	return type < 128 && known[dir][type / 64] >> (type % 64) & 1;
 }
 
 /* The largest length a peer may announce for a message, with its head. */

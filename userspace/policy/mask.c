@@ -503,11 +503,15 @@ uint32_t masker_apply(struct masker *m, const struct mask_set *set, struct insp_
 	return changed;
 }
 
+enum { SECRET_MIN = 20 }; /* bytes of the shortest, an AWS key */
+
+static const uint32_t secrets = 1u << DETECT_BIT_AWS_KEY | 1u << DETECT_BIT_GITHUB_TOKEN |
+				1u << DETECT_BIT_JWT | 1u << DETECT_BIT_PRIVATE_KEY;
+
 uint32_t masker_hide_secrets(struct masker *m, uint8_t *p, size_t n)
 {
-	const uint32_t secrets = 1u << DETECT_BIT_AWS_KEY | 1u << DETECT_BIT_GITHUB_TOKEN |
-				 1u << DETECT_BIT_JWT | 1u << DETECT_BIT_PRIVATE_KEY;
-
+	if (n < SECRET_MIN)
+		return 0;
 	if (!find_all(m, p, n, secrets)) {
 		memset(p, '*', n);
 		return 1;
@@ -515,4 +519,9 @@ uint32_t masker_hide_secrets(struct masker *m, uint8_t *p, size_t n)
 	for (size_t i = 0; i < m->found.n; i++)
 		memset(p + m->found.v[i].off, '*', m->found.v[i].n);
 	return (uint32_t)m->found.n;
+}
+
+bool masker_has_secrets(struct masker *m, struct slice text)
+{
+	return text.n >= SECRET_MIN && (!find_all(m, text.p, text.n, secrets) || m->found.n);
 }

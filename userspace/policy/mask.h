@@ -35,5 +35,7 @@ uint32_t masker_apply(struct masker *m, const struct mask_set *set, struct insp_
  * private keys): overwrites them with '*' in place, same length; returns how many.
  */
 uint32_t masker_hide_secrets(struct masker *m, uint8_t *p, size_t n);
+/* It would overwrite something. */
+bool masker_has_secrets(struct masker *m, struct slice text);
 
 #endif
