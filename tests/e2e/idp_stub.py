@@ -50,7 +50,6 @@ class Stub:
         self.port = self.listener.getsockname()[1]
         self.url = f"http{'s' if tls else ''}://127.0.0.1:{self.port}"
         self.issuer = self.url
-        self.stopped = False
         threading.Thread(target=self.accept, args=(self.listener,), daemon=True).start()
 
     # ------------------------------------------------------------ being there
