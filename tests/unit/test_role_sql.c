@@ -65,8 +65,9 @@ static void test_quotes(void **state)
 	buf_done(&b);
 }
 
+#define TURN "SELECT pg_catalog.pg_advisory_xact_lock(1952736116, 1919904869);\n"
 #define HEAD                                                                                       \
-	"BEGIN;\nSET LOCAL lock_timeout = '5s';\n"                                                  \
+	"BEGIN;\nSET LOCAL lock_timeout = '5s';\n" TURN                                             \
 	"CREATE ROLE \"tg\" LOGIN INHERIT NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION "       \
 	"NOBYPASSRLS PASSWORD 'v' VALID UNTIL 'u' CONNECTION LIMIT 7;\n"                            \
 	"COMMENT ON ROLE \"tg\" IS 'c';\n"
@@ -105,15 +106,15 @@ static void test_end(void **state)
 	(void)state;
 	buf_init(&b, ROLE_SQL_MAX);
 	SAID(&b, role_sql_disown(&b, "r", NULL, false),
-	     "REASSIGN OWNED BY \"r\" TO CURRENT_USER;\nDROP OWNED BY \"r\"");
+	     TURN "REASSIGN OWNED BY \"r\" TO CURRENT_USER;\nDROP OWNED BY \"r\"");
 	SAID(&b, role_sql_disown(&b, "r", "boss", false),
-	     "REASSIGN OWNED BY \"r\" TO \"boss\";\nDROP OWNED BY \"r\"");
+	     TURN "REASSIGN OWNED BY \"r\" TO \"boss\";\nDROP OWNED BY \"r\"");
 	SAID(&b, role_sql_drop(&b, "r", NULL, true),
-	     "BEGIN;\nSET LOCAL lock_timeout = '5s';\nDROP OWNED BY \"r\";\nDROP ROLE \"r\";\nCOMMIT");
+	     "BEGIN;\nSET LOCAL lock_timeout = '5s';\n" TURN "DROP OWNED BY \"r\";\nDROP ROLE \"r\";\nCOMMIT");
 	SAID(&b, role_sql_revoke(&b, "r", "d", "GRANT INSERT ON a TO {role}"),
-	     "REVOKE INSERT ON a FROM \"r\";\n");
+	     TURN "REVOKE INSERT ON a FROM \"r\";\n");
 	SAID(&b, role_sql_revoke(&b, "r", "d", "grant connect on database {database} to   {role}"),
-	     "REVOKE connect on database \"d\" FROM \"r\";\n");
+	     TURN "REVOKE connect on database \"d\" FROM \"r\";\n");
 	SAID(&b, role_sql_revoke(&b, "r", "d", "a_role"), "");
 	buf_reset(&b);
 	assert_int_equal(role_sql_revoke(&b, "r", "d", "GRANT x ON y {role}"), -EINVAL);

@@ -122,10 +122,16 @@ static int put_grant(struct buf *b, const char *grant, const struct role_spec *r
 		  : buf_printf(b, "%s;\n", r->server_version >= V16 ? " WITH INHERIT TRUE, SET FALSE" : "");
 }
 
+/*
+ * Two that grant or revoke on the same thing at once would get "tuple concurrently updated": they take
+ * turns, in this database, also with the Tidegate of another host.
+ */
+#define IN_TURN "SELECT pg_catalog.pg_advisory_xact_lock(1952736116, 1919904869);\n"
+
 int role_sql_make(struct buf *b, const struct role_spec *r)
 {
 	int rc = PUT(b,
-		     "BEGIN;\nSET LOCAL lock_timeout = '5s';\n"
+		     "BEGIN;\nSET LOCAL lock_timeout = '5s';\n" IN_TURN
 		     "CREATE ROLE %I LOGIN INHERIT NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION "
 		     "NOBYPASSRLS PASSWORD %L VALID UNTIL %L",
 		     r->role, r->verifier, r->until);
@@ -207,16 +213,18 @@ int role_sql_revoke(struct buf *b, const char *role, const char *database, const
 		return -EINVAL;
 	if (asprintf(&text, "REVOKE %.*sFROM %s", (int)(to - 2 - grant - 6), grant + 6, end) < 0)
 		return -ENOMEM;
-	rc = put_statement(b, text, &r);
+	rc = buf_printf(b, IN_TURN);
+	if (!rc)
+		rc = put_statement(b, text, &r);
 	free(text);
 	return rc;
 }
 
 int role_sql_disown(struct buf *b, const char *role, const char *owner, bool drop)
 {
-	int rc = 0;
+	int rc = buf_printf(b, IN_TURN);
 
-	if (!drop)
+	if (!rc && !drop)
 		rc = owner ? PUT(b, "REASSIGN OWNED BY %I TO %I;\n", role, owner)
 			   : PUT(b, "REASSIGN OWNED BY %I TO CURRENT_USER;\n", role);
 	/* And what was granted to it. */

@@ -3,13 +3,14 @@
 #include <errno.h>
 #include <unistd.h>
 
+#include "base/ident.h"
 #include "base/log.h"
 #include "base/text.h"
 #include "daemon/role_sql.h"
 #include "daemon/roled.h"
 #include "daemon/session.h"
 
-enum { KEYD_RETRY_MS = 250, KEYD_RETRIES = 40, USER_TEXT = 256 };
+enum { KEYD_RETRY_MS = 250, KEYD_RETRIES = 40, USER_TEXT = 256, COLLISIONS_MAX = 8 };
 
 #define NOT_GRANTED "01007" /* privilege_not_granted */
 
@@ -25,7 +26,7 @@ struct task {
 	uint64_t id;  /* the parent's */
 	uint64_t ask; /* of keyd; 0: none is open */
 	uv_timer_t retry;
-	unsigned tries;
+	unsigned tries, collisions;
 	bool started;
 	enum role_job_kind kind;
 	char credential[64], role[ROLE_NAME_TEXT], database[256], verifier[256], mark[512];
@@ -283,9 +284,8 @@ static int take_row(void *ctx, unsigned i, const struct slice *v, unsigned n)
 {
 	struct task *t = ctx;
 
-	if (t->kind == ROLE_JOB_MAKE)
-		return i == 0 && n == 2 && !take_version(t, v[0]) &&
-				       keep(v[1], t->until, sizeof(t->until))
+	if (t->kind == ROLE_JOB_MAKE && i == 0)
+		return n == 2 && !take_version(t, v[0]) && keep(v[1], t->until, sizeof(t->until))
 			       ? 0
 			       : -EBADMSG;
 	if (t->kind == ROLE_JOB_SWEEP)
@@ -294,7 +294,7 @@ static int take_row(void *ctx, unsigned i, const struct slice *v, unsigned n)
 		return take_look(t, v, n);
 	if (t->kind == ROLE_JOB_DROP && t->phase == PHASE_FIRST && i == DROP_DATABASES)
 		return n == 1 ? take_name(t, v[0]) : -EBADMSG;
-	return 0; /* of pg_terminate_backend() and its like */
+	return 0; /* of functions that are called for what they do */
 }
 
 /* -------------------------------------------------------------- connections */
@@ -314,6 +314,33 @@ static bool take_address(struct task *t)
 	return true;
 }
 
+/* Somebody else changed the same at the same time: nothing of it has been done. */
+static bool is_collision(const char *sqlstate)
+{
+	return strcmp(sqlstate, "XX000") == 0 || strcmp(sqlstate, "40P01") == 0 ||
+	       strcmp(sqlstate, "40001") == 0;
+}
+
+static void on_again(uv_timer_t *h)
+{
+	struct task *t = container_of(h, struct task, retry);
+
+	connect_first(t, database_of(t));
+}
+
+/* From its beginning; what a drop has done already does no harm twice. */
+static void again(struct task *t)
+{
+	uint8_t random;
+
+	t->collisions++;
+	t->phase = PHASE_FIRST;
+	t->doing = t->partly = false;
+	t->nnames = t->name = 0;
+	random_bytes(&random, sizeof(random));
+	(void)uv_timer_start(&t->retry, on_again, 20 + random, 0);
+}
+
 static void failed(struct task *t, const char *error, const char *sqlstate)
 {
 	/* What it was made in may be gone; it itself is not. */
@@ -322,6 +349,8 @@ static void failed(struct task *t, const char *error, const char *sqlstate)
 		t->fallback = true;
 		(void)snprintf(t->database, sizeof(t->database), "postgres");
 		connect_first(t, t->database);
+	} else if (is_collision(sqlstate) && t->collisions < COLLISIONS_MAX) {
+		again(t);
 	} else if (sqlstate[0]) {
 		finish(t, ROLE_REFUSED, sqlstate, error);
 	} else if (t->doing) {
