@@ -36,11 +36,13 @@ static void look(void)
 		seen.all = -1;
 }
 
-/* On a busy machine a look may take long, and then the maps are passed over for a while. */
+/* After a look that took long the maps rest for forty times that: seconds in an emulated machine. */
 static void look_at_maps(void)
 {
+	unsigned int before = kern_shadow_looks(env.k);
+
 	look();
-	for (int i = 0; i < 100 && !seen.all; i++) {
+	for (int i = 0; i < 1200 && kern_shadow_looks(env.k) == before; i++) {
 		usleep(50000);
 		look();
 	}
