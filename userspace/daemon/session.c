@@ -16,7 +16,7 @@
 enum {
 	LOGIN_MS = 60000,    /* a client has this long to say who it is */
 	LINGER_MS = 5000,    /* last bytes to a client that does not read */
-	IDENTIFY_MS = 10000, /* the parent's answer */
+	IDENTIFY_MS = 60000, /* the parent's answer, which an upgrade may keep waiting */
 	GONE_MS = 5000,	     /* a server that takes nothing of a client that said all it had */
 	CONNECT_MIN_MS = 100, /* to one address */
 	FLOW_BUDGET = 4 << 20,

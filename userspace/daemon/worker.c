@@ -26,7 +26,8 @@ enum {
 	FRAMES_PER_ROUND = 4,
 	TICK_MS = 1000,
 	FLUSH_MS = 1000,
-	SETTLE_NS_S = 1,
+	SETTLE_NS_S = 1, /* for who waits for access, of a person it may be, */
+	BEGIN_NS_S = 5,	 /* and for others that have only begun */
 	IDLE_NS_S = 2, /* seconds after which an idle tail becomes a frame */
 };
 
@@ -440,13 +441,13 @@ static void report(struct worker *w, struct session *s)
 	ipc_send(w->ipc);
 }
 
-/* What does not run yet waits for a person, or for the agent, and has nothing to lose. */
-static void end_unsettled(struct worker *w)
+/* What does not run yet has nothing to lose. */
+static void end_unsettled(struct worker *w, bool all)
 {
 	list_each(it, &w->sessions) {
 		struct session *s = container_of(it, struct session, link);
 
-		if (s->state < SESSION_RUN)
+		if (s->state < SESSION_RUN && (all || s->ask.kind == ASK_ACCESS))
 			session_end(s, TG_R_SHUTDOWN, NULL);
 	}
 }
@@ -470,8 +471,8 @@ static void on_tick(uv_timer_t *t)
 		else if (s->grace && now >= s->grace->until_boot_ns)
 			session_end(s, s->grace->reason, s->grace->words);
 	}
-	if (w->draining && now >= w->settled_boot_ns)
-		end_unsettled(w);
+	if (w->draining && now >= w->drain_boot_ns + SETTLE_NS_S * 1000000000ull)
+		end_unsettled(w, now >= w->drain_boot_ns + BEGIN_NS_S * 1000000000ull);
 	journal_idle(w->journal, now, IDLE_NS_S * 1000000000ull);
 	journal_get_stats(w->journal, &w->stats->journal);
 	sql_get_stats(w->sql, &sql);
@@ -603,7 +604,7 @@ static void target_mode(struct worker *w, struct ipc_msg *m)
 static void drain(struct worker *w)
 {
 	w->draining = true;
-	w->settled_boot_ns = clock_boot_ns() + SETTLE_NS_S * 1000000000ull;
+	w->drain_boot_ns = clock_boot_ns();
 	close_listeners(w, 0);
 }
 

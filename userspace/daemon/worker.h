@@ -67,7 +67,7 @@ struct worker {
 	struct list logins; /* struct slogin, in session_login.c */
 	uint64_t next_ask; /* id of the next question to the parent */
 	bool draining, retired, follow;
-	uint64_t settled_boot_ns; /* while draining: what does not run by then is ended */
+	uint64_t drain_boot_ns;
 	uint32_t nsessions;
 	int fd_limit; /* descriptors from here on are not for sessions */
 
