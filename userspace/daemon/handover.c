@@ -23,6 +23,7 @@
 #include "daemon/listeners.h"
 #include "daemon/memfd.h"
 #include "daemon/netns.h"
+#include "daemon/ready.h"
 #include "daemon/receipts.h"
 #include "daemon/registry.h"
 #include "daemon/reload.h"
@@ -106,7 +107,7 @@ static int check_config(struct config **ret, struct buf *error)
 	return rc;
 }
 
-static int check(const char *spec, struct buf *error)
+static int check(const char *spec, struct kern_progs *ready, struct buf *error)
 {
 	struct config *cfg = NULL;
 	char why[256];
@@ -125,7 +126,7 @@ static int check(const char *spec, struct buf *error)
 	if (!rc && cfg->bpf != BPF_OFF) {
 		struct kern_paths paths = {.bpf_dir = cfg->bpf_dir, .cgroup_root = cfg->cgroup_root};
 
-		rc = kern_try(&paths, error);
+		rc = kern_try(&paths, ready, error);
 		/* Without BPF it runs as before if the running one has none either. */
 		if (rc && cfg->bpf == BPF_AUTO && rc == -ENOENT)
 			rc = 0;
@@ -136,15 +137,19 @@ static int check(const char *spec, struct buf *error)
 
 int handover_check(const char *spec)
 {
+	struct kern_progs ready = {0};
 	struct buf error;
 	int rc;
 
 	buf_init(&error, 65536);
-	rc = check(spec, &error);
+	rc = check(spec, &ready, &error);
 	if (rc && !error.n)
 		(void)!buf_printf(&error, "%s", strerror(-rc));
 	if (rc)
 		fprintf(stderr, "%.*s\n", (int)error.n, (const char *)buf_data(&error));
+	else
+		ready_send(STDOUT_FILENO, &ready);
+	kern_progs_close(&ready);
 	buf_done(&error);
 	return rc ? 1 : 0;
 }
@@ -199,13 +204,14 @@ static void save_all(struct parent *p, struct hand *h, json_t *root)
 	integrity_save(p, h, root);
 }
 
-int handover_save(struct parent *p, struct hand *h)
+int handover_save(struct parent *p, struct hand *h, const struct ready *ready, struct slice said)
 {
 	json_t *root = json_object();
 	char *text;
 	int fd = -ENOMEM;
 
 	save_all(p, h, root);
+	ready_save(h, root, ready, said);
 	text = h->why[0] ? NULL : json_dumps(root, JSON_COMPACT);
 	json_decref(root);
 	if (h->why[0])
@@ -282,11 +288,16 @@ static int failed(const struct hand *h)
 static int take_kernel(struct parent *p, struct hand *h, const json_t *root, struct buf *error)
 {
 	bool had = hand_bool(h, root, "bpf");
+	struct kern_progs ready;
 	int rc;
 
 	p->own = (struct listener_set){.tcp4 = -1, .tcp6 = -1, .dns = {-1, -1, -1, -1}};
+	ready_take(h, root, &ready);
+	if (had && ready.n)
+		log_info("%zu programs that the check has loaded are taken", ready.n);
 	if (had)
-		parent_try_kernel(p);
+		parent_try_kernel(p, &ready);
+	kern_progs_close(&ready);
 	/* The binary before steered: what it left pinned would have nobody who looks after it. */
 	if (had && !p->kern)
 		return -EPERM;

@@ -72,9 +72,11 @@ int parent_make_dirs(struct parent *p)
 	return p->record_dir < 0 ? -errno : 0;
 }
 
-void parent_try_kernel(struct parent *p)
+void parent_try_kernel(struct parent *p, const struct kern_progs *ready)
 {
-	struct kern_paths paths = {.bpf_dir = p->cfg->bpf_dir, .cgroup_root = p->cfg->cgroup_root};
+	struct kern_paths paths = {.bpf_dir = p->cfg->bpf_dir,
+				   .cgroup_root = p->cfg->cgroup_root,
+				   .progs = ready};
 	struct buf error;
 	int rc;
 
@@ -104,7 +106,7 @@ static int start_kernel(struct parent *p)
 	int rc;
 
 	p->own = (struct listener_set){.tcp4 = -1, .tcp6 = -1, .dns = {-1, -1, -1, -1}};
-	parent_try_kernel(p);
+	parent_try_kernel(p, NULL);
 	if (!p->kern)
 		return p->cfg->bpf == BPF_ON ? -EPERM : 0;
 	rc = listeners_netns(&netns);

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -13,6 +14,7 @@
 #include "daemon/children.h"
 #include "daemon/downtime.h"
 #include "daemon/hand.h"
+#include "daemon/ready.h"
 
 enum { CHECK_MS = 60000, SAID_MAX = 4096 };
 /* Descriptors of the check: configuration, and the binary, which is closed on execution. */
@@ -32,6 +34,7 @@ struct upgrade {
 	int status;
 	bool eof;
 	struct buf said;
+	struct ready ready; /* what the check has loaded; `said` describes it */
 };
 
 /* ------------------------------------------------------------- the end of it */
@@ -44,6 +47,7 @@ static void on_handle_closed(uv_handle_t *handle)
 		return;
 	close(u->out);
 	close(u->bin);
+	ready_done(&u->ready);
 	buf_done(&u->said);
 	free(u);
 }
@@ -115,7 +119,7 @@ static void go(struct upgrade *u)
 	if (!rc) {
 		downtime_tick(p);
 		audit_tick(p, true);
-		state = handover_save(p, &h);
+		state = handover_save(p, &h, &u->ready, buf_slice(&u->said));
 		rc = state < 0 ? state : execute(u, &h, state);
 		children_unreserve(p);
 	}
@@ -170,7 +174,7 @@ static void on_said(uv_poll_t *handle, int status, int events)
 {
 	struct upgrade *u = handle->data;
 	char part[512];
-	ssize_t n = read(u->out, part, sizeof(part));
+	ssize_t n = ready_receive(u->out, &u->ready, part, sizeof(part));
 
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
@@ -241,7 +245,8 @@ static int start_check(struct upgrade *u)
 {
 	int fds[2], rc;
 
-	if (pipe2(fds, O_CLOEXEC | O_NONBLOCK))
+	/* A socket: with its word comes what it has loaded. */
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds))
 		return -errno;
 	u->out = fds[0];
 	u->pid = fork();

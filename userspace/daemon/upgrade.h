@@ -36,7 +36,10 @@ MUST_CHECK bool handover_accepts(const char *spec, char *why, size_t cap);
  */
 int handover_check(const char *spec);
 /* The state as a memory file, or negative errno. The caller ends @h. */
-MUST_CHECK int handover_save(struct parent *p, struct hand *h);
+struct ready;
+/* @ready, @said: what the check of the new binary has loaded, and said. */
+MUST_CHECK int handover_save(struct parent *p, struct hand *h, const struct ready *ready,
+			     struct slice said);
 /* Instead of a start: goes on with the state in @fd. */
 MUST_CHECK int handover_take(struct parent *p, int fd);
 
@@ -45,7 +48,9 @@ MUST_CHECK int handover_take(struct parent *p, int fd);
 MUST_CHECK int parent_make_dir(const char *path, mode_t mode);
 MUST_CHECK int parent_make_dirs(struct parent *p);
 void parent_start_audit(struct parent *p);
-void parent_try_kernel(struct parent *p);
+struct kern_progs;
+/* @ready: loaded before, or NULL. */
+void parent_try_kernel(struct parent *p, const struct kern_progs *ready);
 
 /* --- of targets_hand.c, control.c and metrics.c; the other modules' are in their headers */
 void targets_hand(struct parent *p, struct hand *h, json_t *root);

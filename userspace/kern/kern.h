@@ -16,11 +16,28 @@
 
 struct kern;
 
+/* Programs that are loaded and not attached: of kern_try() for the kern_load() to come. */
+enum { KERN_PROGS_MAX = 64, KERN_PROG_NAME = 32 };
+
+struct kern_progs {
+	size_t n; /* 0: none, they are loaded as usual */
+	struct {
+		char name[KERN_PROG_NAME];
+		int fd;
+	} p[KERN_PROGS_MAX];
+	unsigned int refused; /* groups that were left out */
+	char accel_why[160];  /* why there is no accelerator; empty: there is */
+};
+
+void kern_progs_close(struct kern_progs *s);
+
 struct kern_paths {
 	const char *bpf_dir;	 /* "/sys/fs/bpf/tidegate" */
 	const char *cgroup_root; /* NULL: found in the mount table */
 	/* For tests; NULL: where the kernel has them. */
 	const char *mountinfo, *btf;
+	/* Loaded before, with the maps that are pinned; NULL, or n 0: none. Still the caller's. */
+	const struct kern_progs *progs;
 };
 
 /*
@@ -30,10 +47,10 @@ struct kern_paths {
  */
 MUST_CHECK int kern_load(const struct kern_paths *paths, struct kern **ret, struct buf *error);
 /*
- * Would kern_load() work, with what is pinned? Loads and forgets; changes nothing. -ENOENT:
- * nothing is pinned.
+ * Would kern_load() work, with what is pinned? Changes nothing. -ENOENT: nothing is pinned. What it
+ * has loaded is in *ret, to be closed, if it is just what kern_load() would attach.
  */
-MUST_CHECK int kern_try(const struct kern_paths *paths, struct buf *error);
+MUST_CHECK int kern_try(const struct kern_paths *paths, struct kern_progs *ret, struct buf *error);
 /* Opens the pinned maps only (admin utility). -ENOENT: nothing is pinned. */
 MUST_CHECK int kern_open(const struct kern_paths *paths, struct kern **ret, struct buf *error);
 void kern_close(struct kern *k);

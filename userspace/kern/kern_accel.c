@@ -45,12 +45,11 @@ int kern_accel_prepare(struct kern *k, struct tidegate_bpf *skel)
 	return r;
 }
 
-int kern_accel_attach(const struct kern *k, const struct tidegate_bpf *skel)
+int kern_accel_attach(const struct kern *k, int msg_fd, int map_fd)
 {
 	if (k->accel_why[0])
 		return 0;
-	return bpf_prog_attach(bpf_program__fd(skel->progs.tg_msg),
-			       bpf_map__fd(skel->maps.tg_acc_send), BPF_SK_MSG_VERDICT, 0);
+	return bpf_prog_attach(msg_fd, map_fd, BPF_SK_MSG_VERDICT, 0);
 }
 
 const char *kern_accel_missing(const struct kern *k)

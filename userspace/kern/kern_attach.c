@@ -151,15 +151,7 @@ bool kern_has_raw_tp(void)
 	return true;
 }
 
-static int prog_fd_of(struct bpf_object *obj, const char *name)
-{
-	struct bpf_program *p = bpf_object__find_program_by_name(obj, name);
-	int fd = p ? bpf_program__fd(p) : -1;
-
-	return fd < 0 ? -ENOENT : fd;
-}
-
-static int attach_row(const struct kern *k, struct bpf_object *obj, const char *base,
+static int attach_row(const struct kern *k, const struct kern_progs *progs, const char *base,
 		      const struct kern_attach_row *row, struct buf *error)
 {
 	char pin[KERN_PATH_MAX];
@@ -167,7 +159,7 @@ static int attach_row(const struct kern *k, struct bpf_object *obj, const char *
 
 	if (r)
 		return r;
-	fd = prog_fd_of(obj, row->prog);
+	fd = kern_progs_fd(progs, row->prog);
 	if (fd < 0)
 		return row->optional ? 0 : fd;
 	r = attach_cgroup(fd, k->cg_fd, row->type, pin);
@@ -180,23 +172,17 @@ static int attach_row(const struct kern *k, struct bpf_object *obj, const char *
 	return r;
 }
 
-static int pin_progs(struct bpf_object *obj, const char *base)
+static int pin_progs(const struct kern_progs *progs, const char *base)
 {
-	struct bpf_program *p;
 	char path[KERN_PATH_MAX];
-	int r;
+	int r = 0;
 
-	bpf_object__for_each_program(p, obj)
-	{
-		if (bpf_program__fd(p) < 0)
-			continue; /* not loaded: this kernel lacks its hook */
-		r = kern_path(path, sizeof(path), "%s/progs/%s", base, bpf_program__name(p));
+	for (size_t i = 0; !r && i < progs->n; i++) {
+		r = kern_path(path, sizeof(path), "%s/progs/%s", base, progs->p[i].name);
 		if (!r)
-			r = kern_pin_replace(bpf_program__fd(p), path);
-		if (r)
-			return r;
+			r = kern_pin_replace(progs->p[i].fd, path);
 	}
-	return 0;
+	return r;
 }
 
 struct egress_update {
@@ -233,14 +219,14 @@ static int update_egress(void *ctx, const char *name)
 }
 
 /* Those that this kernel could load. */
-static int attach_raw_tps(struct bpf_object *obj, const char *base, struct buf *error)
+static int attach_raw_tps(const struct kern_progs *progs, const char *base, struct buf *error)
 {
 	char pin[KERN_PATH_MAX];
 	int r = 0;
 
 	for (size_t i = 0; !r && i < RAW_TPS; i++) {
 		const struct raw_tp_row *row = &kern_raw_tps[i];
-		int fd = prog_fd_of(obj, row->prog);
+		int fd = kern_progs_fd(progs, row->prog);
 
 		if (fd < 0)
 			continue;
@@ -253,23 +239,23 @@ static int attach_raw_tps(struct bpf_object *obj, const char *base, struct buf *
 	return r;
 }
 
-int kern_attach_all(const struct kern *k, struct bpf_object *obj, const char *base,
+int kern_attach_all(const struct kern *k, const struct kern_progs *progs, const char *base,
 		    struct buf *error)
 {
 	struct egress_update u = {.base = base,
-				  .fd = prog_fd_of(obj, EGRESS_PROG),
-				  .uid_fd = prog_fd_of(obj, EGRESS_UID_PROG)};
+				  .fd = kern_progs_fd(progs, EGRESS_PROG),
+				  .uid_fd = kern_progs_fd(progs, EGRESS_UID_PROG)};
 	char path[KERN_PATH_MAX];
-	int r = attach_raw_tps(obj, base, error);
+	int r = attach_raw_tps(progs, base, error);
 
 	for (size_t i = 0; !r && i < ARRAY_SIZE(rows); i++)
-		r = attach_row(k, obj, base, &rows[i], error);
+		r = attach_row(k, progs, base, &rows[i], error);
 	if (!r)
 		r = kern_path(path, sizeof(path), "%s/links", base);
 	if (!r)
 		r = kern_pin_each(path, update_egress, &u);
 	if (!r)
-		r = pin_progs(obj, base);
+		r = pin_progs(progs, base);
 	return r;
 }
 

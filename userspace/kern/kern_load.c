@@ -204,18 +204,54 @@ static int load_what_goes(struct kern *k, const char *base, bool into, struct ti
 static int load_into(struct kern *k, const char *base, bool takeover, struct buf *error)
 {
 	struct tidegate_bpf *skel = NULL;
+	struct kern_progs progs = {0};
 	int r = load_what_goes(k, base, true, &skel);
 
 	if (r) {
 		say_load(r, takeover, error);
 		return r;
 	}
-	r = kern_accel_attach(k, skel);
+	r = kern_accel_attach(k, bpf_program__fd(skel->progs.tg_msg),
+			      bpf_map__fd(skel->maps.tg_acc_send));
 	if (!r)
 		r = kern_index_suspend(bpf_map__fd(skel->maps.tg_index));
 	if (!r)
-		r = kern_attach_all(k, skel->obj, base, error);
+		r = kern_progs_of(skel->obj, &progs);
+	if (!r)
+		r = kern_attach_all(k, &progs, base, error);
 	tidegate_bpf__destroy(skel);
+	return r;
+}
+
+static int pinned_map(const struct kern *k, enum kern_map map)
+{
+	char path[KERN_PATH_MAX];
+	int r = kern_path(path, sizeof(path), "%s/maps/%s", k->dir, kern_map_names[map]);
+	int fd = r ? r : bpf_obj_get(path);
+
+	return fd < 0 && !r ? -errno : fd;
+}
+
+/* They were loaded with the maps that are pinned: no verifier, a second or more, stands in between. */
+static int attach_ready(struct kern *k, const struct kern_progs *progs, struct buf *error)
+{
+	int index = pinned_map(k, KM_INDEX), send = -1, r = index < 0 ? index : 0;
+
+	k->refused = progs->refused;
+	kern_optional_words(k->refused, k->left_out, sizeof(k->left_out));
+	(void)snprintf(k->accel_why, sizeof(k->accel_why), "%s", progs->accel_why);
+	if (!r && !k->accel_why[0])
+		r = send = pinned_map(k, KM_ACC_SEND);
+	if (r >= 0)
+		r = kern_accel_attach(k, kern_progs_fd(progs, "tg_msg"), send);
+	if (!r)
+		r = kern_index_suspend(index);
+	if (!r)
+		r = kern_attach_all(k, progs, k->dir, error);
+	if (index >= 0)
+		(void)close(index);
+	if (send >= 0)
+		(void)close(send);
 	return r;
 }
 
@@ -235,13 +271,16 @@ static int load_new(struct kern *k, const char *bpf_dir, struct buf *error)
 	return r;
 }
 
-static int load_locked(struct kern *k, const char *bpf_dir, struct buf *error)
+static int load_locked(struct kern *k, const char *bpf_dir, const struct kern_progs *ready,
+		       struct buf *error)
 {
 	struct stat st;
 	int r;
 
 	kern_pin_sweep(bpf_dir);
-	if (!stat(k->dir, &st))
+	if (ready)
+		r = attach_ready(k, ready, error);
+	else if (!stat(k->dir, &st))
 		r = load_into(k, k->dir, true, error);
 	else
 		r = load_new(k, bpf_dir, error);
@@ -271,6 +310,7 @@ static int check_btf(const char *path, struct buf *error)
 
 int kern_load(const struct kern_paths *paths, struct kern **ret, struct buf *error)
 {
+	const struct kern_progs *ready = paths->progs && paths->progs->n ? paths->progs : NULL;
 	struct kern *k = kern_new();
 	libbpf_print_fn_t print;
 	int r, lock;
@@ -283,14 +323,14 @@ int kern_load(const struct kern_paths *paths, struct kern **ret, struct buf *err
 	r = kern_path(k->dir, sizeof(k->dir), "%s/%s", paths->bpf_dir, TG_ABI_VERSION);
 	if (!r)
 		r = kern_cgroup_find(k, paths->cgroup_root, error);
-	if (!r)
+	if (!r && !ready)
 		r = check_btf(paths->btf, error);
 	if (!r)
 		r = kern_pin_parent(paths->bpf_dir, error);
 	if (!r) {
 		r = lock = kern_pin_lock(paths->bpf_dir);
 		if (lock >= 0) {
-			r = load_locked(k, paths->bpf_dir, error);
+			r = load_locked(k, paths->bpf_dir, ready, error);
 			(void)close(lock);
 		}
 	}
@@ -306,24 +346,43 @@ int kern_load(const struct kern_paths *paths, struct kern **ret, struct buf *err
 	return 0;
 }
 
-static int try_load(struct kern *k, struct buf *error)
+/* A map that was made for now is nobody's afterwards: its programs would look at another one. */
+static bool all_pinned(const struct kern *k, struct bpf_object *obj)
+{
+	for (size_t i = 0; i < KM_COUNT; i++) {
+		const struct bpf_map *m = bpf_object__find_map_by_name(obj, kern_map_names[i]);
+
+		if (!m || (bpf_map__autocreate(m) && !bpf_map__is_pinned(m)))
+			return false;
+	}
+	return true;
+}
+
+static int try_load(struct kern *k, struct kern_progs *ret, struct buf *error)
 {
 	struct tidegate_bpf *skel = NULL;
 	int r = load_what_goes(k, k->dir, false, &skel);
 
-	if (r)
+	if (r) {
 		say_load(r, true, error);
-	else
-		tidegate_bpf__destroy(skel);
+		return r;
+	}
+	if (all_pinned(k, skel->obj) && kern_progs_of(skel->obj, ret) == 0) {
+		ret->refused = k->refused;
+		(void)snprintf(ret->accel_why, sizeof(ret->accel_why), "%s", k->accel_why);
+		r = kern_progs_dup(ret);
+	}
+	tidegate_bpf__destroy(skel);
 	return r;
 }
 
-int kern_try(const struct kern_paths *paths, struct buf *error)
+int kern_try(const struct kern_paths *paths, struct kern_progs *ret, struct buf *error)
 {
 	struct kern *k = kern_new();
 	libbpf_print_fn_t print;
 	int r;
 
+	ret->n = 0;
 	if (!k)
 		return -ENOMEM;
 	last_warning[0] = '\0';
@@ -335,7 +394,7 @@ int kern_try(const struct kern_paths *paths, struct buf *error)
 	if (!r)
 		r = check_btf(paths->btf, error);
 	if (!r)
-		r = try_load(k, error);
+		r = try_load(k, ret, error);
 	(void)libbpf_set_print(print);
 	kern_close(k);
 	return r;

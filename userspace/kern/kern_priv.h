@@ -103,7 +103,12 @@ bool kern_has_connect_unix(void);
 bool kern_has_sock_destroy(void);
 struct tidegate_bpf;
 /* Attaches or updates all programs and pins them below @base. */
-int kern_attach_all(const struct kern *k, struct bpf_object *obj, const char *base,
+/* Descriptors stay those of @obj. */
+int kern_progs_of(struct bpf_object *obj, struct kern_progs *ret);
+int kern_progs_dup(struct kern_progs *s);
+/* -ENOENT: it was not loaded. */
+int kern_progs_fd(const struct kern_progs *s, const char *name);
+int kern_attach_all(const struct kern *k, const struct kern_progs *progs, const char *base,
 		    struct buf *error);
 /* A program that sits on the root by a pinned link of its name. */
 struct kern_attach_row {
@@ -197,7 +202,7 @@ extern bool kern_accel_refused;
 /* Leaves the accelerator out of @skel where a copy could not be loaded; says so in @k. */
 int kern_accel_prepare(struct kern *k, struct tidegate_bpf *skel);
 /* The program for what is enrolled from here on. */
-int kern_accel_attach(const struct kern *k, const struct tidegate_bpf *skel);
+int kern_accel_attach(const struct kern *k, int msg_fd, int map_fd);
 
 /* --- kern_agent.c: kern_agent_self without the check. */
 int kern_agent_tell_self(struct kern *k, const uint32_t *uids, size_t n);
