@@ -25,6 +25,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "e2e"))
 import harness  # noqa: E402
+import bench_approval  # noqa: E402
 
 MASKS = ["{ column: pgbench_tellers.filler, as: redact }", "{ detect: [card, email], as: redact }"]
 CATALOG = "catalog: { user: tidegate_catalog, password_file: $DIR/catalog.password }\n"
@@ -67,6 +68,7 @@ GOALS = {  # (hop, row): {figure: (relation, limit)}
     ("tidegate-accel", "simple64"): {"ratio": at_least(0.92)},
     ("tidegate-accel", "prepared8"): {"ratio": at_least(0.78)},
     ("idle", "idle"): {"session_bytes": at_most(2048)},
+    ("approval", "approval"): {"cached_added_us": at_most(5), "idp_added_us": at_most(1000)},
     ("kern-others", "few-connect"): {"cpu_ratio": at_most(1.02), "p50_added_us": at_most(0.5)},
     ("kern-others", "few-bulk"): {"cpu_ratio": at_most(1.02)},
     ("kern-others", "uids-bulk"): {"cpu_ratio": at_most(1.02)},
@@ -377,7 +379,7 @@ def main():
     ap.add_argument("--pairs", type=int, default=5)
     ap.add_argument("--seconds", type=int, default=3)
     ap.add_argument("--rows", default="latency,simple1,simple8,simple64,prepared1,prepared8,"
-                    "prepared64,wide,connects,idle,units,kernel")
+                    "prepared64,wide,connects,approval,idle,units,kernel")
     ap.add_argument("--hops", default="tidegate,tidegate-socket,tidegate-accel,pgbouncer,haproxy")
     ap.add_argument("--json")
     args = ap.parse_args()
@@ -399,8 +401,9 @@ def main():
             "haproxy": lambda: Process(pg, "haproxy", ["haproxy", "-f"], HAPROXY),
         }
         direct, results = Direct(pg), []
-        rows = [r for r in args.rows.split(",") if r not in ("units", "idle", "kernel")]
-        for name, run in (("units", units), ("idle", idle), ("kernel", kernel)):
+        rows = [r for r in args.rows.split(",") if r not in ("units", "idle", "kernel", "approval")]
+        for name, run in (("units", units), ("idle", idle), ("kernel", kernel),
+                          ("approval", lambda: bench_approval.run(pg))):
             if name in args.rows.split(","):
                 results += run()
                 print(*results[-1:], flush=True)
@@ -411,7 +414,7 @@ def main():
             for h in hops:
                 h.stop()
             hops = []
-            for name in group:
+            for name in group if rows else []:
                 hops.append(makers[name]())
             for row in rows if hops else []:
                 results += measure(row, direct, hops, args)
