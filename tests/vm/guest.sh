@@ -175,6 +175,7 @@ waiting()
 	within 120 is $daemon SubState start-pre || return 1
 	printf 'SELECT 40 + 2\n' >/run/vm-query
 	systemctl start --no-block vm-agent.service
+	within 60 is vm-agent.service SubState start || return 1
 	sleep 2
 	is $daemon SubState start-pre && is vm-agent.service SubState start && [ ! -s /run/vm-answer ]
 	local r=$?
