@@ -156,6 +156,11 @@ def works(d, pg=None):
         return False
 
 
+def answered(out, value="42"):
+    """What psql said is that value: a line of its own, not a part of a port number."""
+    return value in out.split("\n")
+
+
 def refused(conn, sql):
     try:
         conn.cursor().execute(sql)

@@ -160,6 +160,7 @@ def test_no_connect_slips_through(daemon):
             server.accept()
     # A listener that is closed within a handshake resets it before connect() has returned.
     resets = seen.pop("ECONNRESET", 0)
+    resets += seen.pop("EAGAIN", 0)  # nor is one that got no answer in time through
     assert set(seen) == {"ok", "ECONNREFUSED"}, seen
     assert resets < 20 < min(seen.values()), (resets, seen)
     assert d.ctl("status")["integrity"]["faults"] == []
@@ -188,7 +189,7 @@ def test_foreign_changes(daemon, pg):
     began = time.monotonic()
     detach(path)
     wait_for("the link", lambda: d.ctl("status")["integrity"]["changes"] == 1, 3)
-    assert time.monotonic() - began < 1.6
+    assert time.monotonic() - began < 1.6 * harness.SLOW
     assert psql(d, pg) == "42\n" and d.ctl("status")["kernel"]["steered"] == 1
     os.unlink(f"{pins(d)}/maps/tg_targets")
     wait_for("the pin", lambda: os.path.exists(f"{pins(d)}/maps/tg_targets"), 3)

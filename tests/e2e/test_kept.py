@@ -149,7 +149,7 @@ def test_ids(kept, pg, manager):
     os.unlink(f"{kept.dir}/state/agents.json")
     before = kept.log()
     kept.start()
-    assert "42" not in answer(agent)
+    assert answer(agent) != "42"
     assert kept.counters()["unknown_agent"] == 1, kept.log()[len(before):]
     assert kept.psql(pg.port, "-At", "-c", "SELECT 1").strip() == "1"
 
@@ -204,7 +204,7 @@ def test_wrong(kept, pg, manager, instead, why):
     log = kept.log()
     assert f"cut off: {why}" in log and '"stored", which nobody here needs' in log, log
     assert '"gateway-1", which nobody here needs' in log
-    assert "42" not in answer(agent)
+    assert answer(agent) != "42"
     wait_for("the new ones to be kept", lambda: kinds(manager) == sorted(KINDS + ["gateway"]))
     assert listeners(kept) != before
     assert kept.psql(pg.port, "-At", "-c", "SELECT 1").strip() == "1"
