@@ -5,11 +5,11 @@
 #include <string.h>
 
 /* The first chunk is small: most flows need little, and there are many of them. */
-enum { FIRST_CHUNK = 544, CHUNK_SIZE = 1024, ALIGN = 16 };
+enum { FIRST_CHUNK = 512, CHUNK_SIZE = 1024, ALIGN = 16 };
 
 struct arena_chunk {
 	struct arena_chunk *next;
-	size_t used, cap;
+	uint32_t used, cap;
 	_Alignas(ALIGN) uint8_t mem[];
 };
 
@@ -36,12 +36,12 @@ static struct arena_chunk *chunk_new(struct arena *a, size_t n)
 	size_t total = cap + sizeof(struct arena_chunk);
 	struct arena_chunk *c;
 
-	if (total < cap || total > a->budget || a->used > a->budget - total)
+	if (total < cap || total > UINT32_MAX || total > a->budget || a->used > a->budget - total)
 		return NULL;
 	c = calloc(1, total);
 	if (!c)
 		return NULL;
-	c->cap = cap;
+	c->cap = (uint32_t)cap;
 	c->next = a->chunks;
 	a->chunks = c;
 	a->used += total;
@@ -61,7 +61,7 @@ void *arena_alloc(struct arena *a, size_t n)
 	if (!c)
 		return NULL;
 	p = c->mem + c->used;
-	c->used += n;
+	c->used += (uint32_t)n;
 	return p;
 }
 

@@ -32,6 +32,11 @@ void uuid_new(uint64_t wall_ns, struct uuid *ret)
 	ret->b[8] = (uint8_t)((ret->b[8] & 0x3f) | 0x80); /* variant */
 }
 
+uint64_t uuid_wall_ns(const struct uuid *u)
+{
+	return ((uint64_t)load_be16(u->b) << 32 | load_be32(u->b + 2)) * 1000000;
+}
+
 void uuid_format(const struct uuid *u, char dst[UUID_TEXT])
 {
 	static const uint8_t groups[] = {4, 2, 2, 2, 6};

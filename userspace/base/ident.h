@@ -14,6 +14,8 @@ struct uuid {
 enum { UUID_TEXT = 37 }; /* with the NUL */
 
 void uuid_new(uint64_t wall_ns, struct uuid *ret);
+/* When it was made, to the millisecond. */
+uint64_t uuid_wall_ns(const struct uuid *u);
 void uuid_format(const struct uuid *u, char dst[UUID_TEXT]);
 /* 0 or -EINVAL; accepts lower and upper case. */
 MUST_CHECK int uuid_parse(struct slice s, struct uuid *ret);

@@ -244,8 +244,7 @@ static struct session *session_alloc(struct worker *w)
 	s->w = w;
 	s->upstream_fd[0] = s->upstream_fd[1] = -1;
 	s->conf = wconf_ref(w->conf);
-	s->opened_wall_ns = clock_wall_ns();
-	uuid_new(s->opened_wall_ns, &s->uuid);
+	uuid_new(clock_wall_ns(), &s->uuid);
 	leg_init(&s->leg[0]);
 	leg_init(&s->leg[1]);
 	arena_init(&s->arena, FLOW_BUDGET);

@@ -68,7 +68,7 @@ struct session {
 	struct list link;
 	struct session *hash_next; /* of the worker's table by uuid */
 	struct uuid uuid;
-	enum session_state state;
+	enum session_state state : 8;
 	bool in_turn, doomed; /* ended inside its own turn: acted on at the end of it */
 	bool dirty;	      /* numbers changed since they were reported */
 	bool waiting[2];      /* a question of this direction is open */
@@ -125,7 +125,6 @@ struct session {
 	uint64_t commands, bytes[2], masked;
 	uint64_t result_at, result_masked; /* of what is to be the next RESULT */
 	struct plan_memo *plans; /* session_facts.c */
-	uint64_t opened_wall_ns;
 };
 
 /* Ends of the two sides are passed on one by one: see struct inspector. */

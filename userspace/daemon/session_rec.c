@@ -59,7 +59,7 @@ static void begin_head(const struct session *s, struct jsonw *j)
 	jsonw_init(j, &s->w->json, false);
 	jsonw_object(j);
 	jsonw_kv_string(j, "session", session_id(s).text);
-	text_time(s->opened_wall_ns, when, sizeof(when));
+	text_time(uuid_wall_ns(&s->uuid), when, sizeof(when));
 	jsonw_kv_string(j, "time", when);
 }
 

@@ -198,14 +198,14 @@ struct pg_rows {
 	struct pg_acol *col;
 	uint32_t cap, last; /* columns from @last on need nothing */
 	uint32_t plan;	    /* insp_shape.id, till its result ends */
-	uint64_t values, hits, over_cap;
 	uint32_t detectors;	/* a row over the cap, value by value */
+	uint64_t values, hits, over_cap;
 	uint32_t fill_col;
 	size_t fill_left; /* bytes of the value */
 	size_t fill_at;	  /* offset in the value */
+	struct buf hold, plain; /* a value that is scanned whole; bytes of bytea values */
 	uint8_t fill_kind, stage;
 	bool fill_hex;
-	struct buf hold, plain; /* a value that is scanned whole; bytes of bytea values */
 	uint8_t part_n, part[4]; /* of a length that was cut */
 };
 
@@ -217,12 +217,12 @@ struct pg {
 	uint32_t lexer;
 	uint64_t seq[2]; /* last event of each direction */
 	uint64_t asked;	 /* c2s: seq of the open question */
+	struct pg_proof *own; /* the login is ours, not the client's */
 	uint16_t why;	 /* of PG_BAD and PG_END */
 
 	bool ssl_asked, gss_asked, said_terminate;
 	bool auth_seen, auth_due, auth_ok; /* the server asked; the client's answer is due */
 	bool defined, unsettled; /* definitions changed, or may have: others may not see it yet */
-	struct pg_proof *own;	   /* the login is ours, not the client's */
 	bool skip, copy_in; /* client's messages up to Sync are void; the server takes CopyData */
 	bool sync_in_hand; /* a Sync in COPY: goes on only if the COPY fails */
 	bool await_copy;   /* the entry `await` will tell whether COPY begins */
