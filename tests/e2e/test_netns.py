@@ -108,9 +108,9 @@ def test_named_namespace_is_let_go(d, pg):
             done = d.run(["ip", "netns", "exec", name, *psql_words(pg)])
             assert done.stdout == "42\n"
             none_left(d)
-            out = subprocess.run(["ip", "netns", "exec", name, "ss", "-Htln"], text=True,
-                                 capture_output=True).stdout
-            assert out == ""
+            wait_for("each process to close them", lambda: subprocess.run(
+                ["ip", "netns", "exec", name, "ss", "-Htln"], text=True,
+                capture_output=True).stdout == "")
     finally:
         subprocess.run(["ip", "netns", "del", name], check=True)
 
