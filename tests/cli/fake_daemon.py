@@ -114,6 +114,12 @@ def status(args):
              "ok": True},
             {"name": "own", "by": "saml", "issuer": "https://idp.example.com/saml", "ok": False,
              "detail": "its certificate_file cannot be used"}],
+        "token_issuers": [
+            {"agents": ["autogen", "ci"], "issuer": "https://kubernetes.example.com", "state": "up",
+             "ok": True, "since": when(-60), "keys": 2, "keys_age_ms": 42000},
+            {"agents": ["coder"], "issuer": "https://spire.example.com", "state": "down", "ok": False,
+             "since": "2026-01-02T03:04:05.000Z",
+             "detail": "the provider's keys: HTTP 503: see the provider's own log"}],
         "roles": {"roles": [{"role": "tg_autogen_k7x2m4q6s5t3u2v4w6y7z2a4bc", "state": "ready"},
                             {"role": "tg_ci_a2b3c4d5e6f7g2h3i4j5k6l7mn", "state": "dropping"}],
                   "unswept": [], "made": 5, "dropped": 3, "failed": 0, "left_behind": 1},

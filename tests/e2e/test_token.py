@@ -6,6 +6,7 @@ import http.server
 import json
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
 import threading
@@ -453,3 +454,43 @@ def test_statement_without_a_token(asking, pg, idp, place):
     out = d.psql(pg.port, "-c", "SELECT 1", "-c", "CREATE TABLE without_token (a int)")
     assert "no workload token" in out and "CREATE TABLE" in out, out
     assert "it is not there" in d.log()
+
+
+def test_status_and_metrics_tell_about_issuers(daemon, pg, place):
+    """One that answers and then does not, one that nobody has asked yet: since when, what to do."""
+    issuer = Issuer()
+    text = config(pg, token_at(issuer, f"file: {place}/token"), entry(when=BOT)).replace(
+        "agents:\n", "agents:\n  idle: { uid: [64998], token: { file: /x, issuer: 'http://127.0.0.1:9', "
+        "audience: x, allow_http: true } }\n", 1)
+    d = daemon(text, workers=1)
+
+    def issuers():
+        return {o["issuer"]: o for o in d.ctl("status")["token_issuers"]}
+
+    def metrics():
+        with socket.socket(socket.AF_UNIX) as s:
+            s.connect(f"{d.dir}/run/metrics.sock")
+            s.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+            return b"".join(iter(lambda: s.recv(65536), b"")).decode()
+    one = wait_for("status", lambda: issuers().get(issuer.url))
+    assert "ok" not in one and one["agents"] == ["bot"], one
+    assert issuers()["http://127.0.0.1:9"]["agents"] == ["idle"]
+    assert 'kind="token"' not in metrics(), "nobody has asked: neither up nor down"
+    write(f"{place}/token", issuer.token())
+    assert d.psql(pg.port, *SELECT) == "7\n"
+    one = wait_for("its keys", lambda: issuers()[issuer.url].get("keys") and issuers()[issuer.url])
+    assert one["keys"] == 1 and one["keys_age_ms"] < 60_000 and one["ok"] and one["since"], one
+    assert 'tidegate_service_up{kind="token",name="bot"} 1' in metrics()
+    assert 'tidegate_service_keys_age_seconds{kind="token",name="bot"} ' in metrics()
+    # It is gone when a key that is not known makes the set be fetched anew.
+    issuer.server.shutdown()
+    issuer.server.server_close()
+    issuer.new_key("two")
+    write(f"{place}/token", issuer.token())
+    assert "no workload token" in d.psql(pg.port, *SELECT)
+    one = wait_for("the error", lambda: issuers()[issuer.url].get("last_error") and issuers()[issuer.url])
+    assert "the provider's keys" in one["detail"] and one["todo"] and one["last_error_at"], one
+    out = subprocess.run([f"{harness.BUILD}/tidegate", "-s", f"{d.dir}/run/control.sock", "status"],
+                         capture_output=True, text=True, check=True).stdout
+    assert f"bot by {issuer.url}: ok, 1 keys, fetched " in out and "idle by http://127.0.0.1:9\n" in out
+    assert "last error: the provider's keys: " in out and "check that the provider runs" in out, out

@@ -121,6 +121,44 @@ static void print_ways(const json_t *list)
 	}
 }
 
+/* Whose agents' own tokens are: without its keys none can be verified. */
+static void print_issuers(const json_t *list)
+{
+	const json_t *one, *ok, *agents, *age;
+	size_t i, k;
+
+	json_array_foreach((json_t *)(uintptr_t)list, i, one)
+	{
+		label(i ? "" : "tokens of");
+		agents = json_object_get(one, "agents");
+		for (k = 0; k < json_array_size(agents); k++) {
+			(void)fputs(k ? ", " : "", stdout);
+			put(json_array_get(agents, k));
+		}
+		(void)fputs(" by ", stdout);
+		put(json_object_get(one, "issuer"));
+		ok = json_object_get(one, "ok");
+		age = json_object_get(one, "keys_age_ms");
+		if (json_is_boolean(ok))
+			(void)fputs(json_is_true(ok) ? ": ok" : ": NOT USABLE", stdout);
+		if (!json_is_true(ok) && json_is_string(json_object_get(one, "since"))) {
+			(void)fputs(" since ", stdout);
+			put(json_object_get(one, "since"));
+		}
+		if (age) {
+			(void)printf(", %lld keys, fetched ",
+				     (long long)json_integer_value(json_object_get(one, "keys")));
+			duration(age);
+			(void)fputs(" ago", stdout);
+		}
+		if (json_is_string(json_object_get(one, "detail"))) {
+			(void)fputs(", last error: ", stdout);
+			put(json_object_get(one, "detail"));
+		}
+		(void)putchar('\n');
+	}
+}
+
 /* Which key signs what is decided; it lies beside the recordings under this name. */
 static void print_receipts(const json_t *key)
 {
@@ -365,6 +403,7 @@ static void print_status(const json_t *s)
 	print_workers(json_object_get(s, "workers"));
 	print_idp(json_object_get(s, "idp"));
 	print_ways(json_object_get(s, "approvals"));
+	print_issuers(json_object_get(s, "token_issuers"));
 	print_receipts(json_object_get(s, "receipt_key"));
 	print_roles(json_object_get(s, "roles"));
 	print_namespaces(json_object_get(s, "namespaces"));

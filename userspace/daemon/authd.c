@@ -396,6 +396,22 @@ static void idp_state(struct authd *a, struct ipc_msg *m)
 	buf_done(&out);
 }
 
+static void issuer_state(struct authd *a, struct ipc_msg *m)
+{
+	struct buf out;
+	struct jsonw w;
+
+	if (!ipc_end(m))
+		return;
+	buf_init(&out, 2 * STATE_MAX - 8192);
+	jsonw_init(&w, &out, false);
+	token_checks_describe(a->tokens, &w);
+	ipc_begin(a->ipc, IPC_ISSUER_STATE, m->id);
+	ipc_put_slice(a->ipc, jsonw_end(&w) ? slice_str("[]") : buf_slice(&out));
+	ipc_send(a->ipc);
+	buf_done(&out);
+}
+
 /* ------------------------------------------------------------ configuration */
 
 static void need_credential(void *ctx, uint64_t id, const char *audience)
@@ -676,6 +692,8 @@ static void on_message(void *ctx, struct ipc *ipc, struct ipc_msg *m)
 		idp_cancel(a, m);
 	else if (m->type == IPC_IDP_STATE)
 		idp_state(a, m);
+	else if (m->type == IPC_ISSUER_STATE)
+		issuer_state(a, m);
 	else if (m->type == IPC_EVENTS)
 		take_events(a, m);
 	else if (m->type == IPC_KEY_CLIENT || m->type == IPC_KEY_DPOP)

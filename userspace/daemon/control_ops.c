@@ -562,9 +562,9 @@ static json_t *idp_json(struct parent *p)
 	return judged(p, o);
 }
 
-static json_t *ways_json(struct parent *p)
+static json_t *list_json(struct parent *p, const char *state)
 {
-	json_t *list = p->ways_state ? json_loads(p->ways_state, 0, NULL) : NULL;
+	json_t *list = state ? json_loads(state, 0, NULL) : NULL;
 
 	for (size_t i = 0; i < json_array_size(list); i++)
 		(void)judged(p, json_array_get(list, i));
@@ -589,7 +589,7 @@ static json_t *op_status(struct call *c)
 	}
 	if (p->cfg->idp)
 		idp = idp_json(p);
-	return json_pack("{s:s, s:i, s:o, s:I, s:o, s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:s, s:i, s:o, s:o, s:o}", "version",
+	return json_pack("{s:s, s:i, s:o, s:I, s:o, s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:s, s:i, s:o, s:o, s:o}", "version",
 			 TIDEGATE_VERSION, "pid", (int)getpid(), "since", when(p->since_wall_ns),
 			 "uptime_ms",
 			 (json_int_t)((clock_wall_ns() - p->since_wall_ns) / 1000000), "workers",
@@ -597,7 +597,8 @@ static json_t *op_status(struct call *c)
 			 p->kern ? "on" : p->bpf_why, "counters", counters, "namespaces",
 			 netns_json(p), "warnings",
 			 warnings_json(p), "gaps", gaps_json(p), "targets_off", off, "accelerator", accel_json(p),
-			 "integrity", integrity_json(p), "approvals", ways_json(p), "receipt_key",
+			 "integrity", integrity_json(p), "approvals", list_json(p, p->ways_state),
+			 "token_issuers", list_json(p, p->issuers_state), "receipt_key",
 			 p->receipt_key, "upgrades", (int)p->upgrades, "upgraded",
 			 when(p->upgraded_wall_ns), "pending", reload_pending_json(p), "roles",
 			 roles_json(p));

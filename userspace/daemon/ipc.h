@@ -129,7 +129,8 @@ enum {
 	X(ROLE_KEY, "P>K id, u64 number, str role, u64 ttl_ms -> K>P id, u32 error, "              \
 		    "bytes verifier: the password itself is kept as a grant's token is")           \
 	X(ROLE_JOB, "P>O id, see role_job.h -> O>P id, u32 error, str sqlstate, str words, "       \
-		    "str upstream that was asked, u32 n, n * str role")
+		    "str upstream that was asked, u32 n, n * str role")     \
+	X(ISSUER_STATE, "P>A id -> A>P id, str json: those of agents' tokens")
 
 enum ipc_type {
 #define X(name, fields) IPC_##name,

@@ -141,6 +141,45 @@ static void put_rechecks(struct buf *b)
 			  n->active, n->ended, n->failed);
 }
 
+/* Names are those of the configuration, which need no escaping; "unknown" is neither up nor down. */
+static void put_service(struct buf *b, const char *kind, const char *name, const json_t *o)
+{
+	const char *state = json_string_value(json_object_get(o, "state"));
+	const json_t *age = json_object_get(o, "keys_age_ms");
+
+	if (!name || !state)
+		return;
+	if (strcmp(state, "unknown") != 0)
+		(void)!buf_printf(b, "tidegate_service_up{kind=\"%s\",name=\"%s\"} %d\n", kind, name,
+				  strcmp(state, "up") == 0);
+	if (age)
+		(void)!buf_printf(b, "tidegate_service_keys_age_seconds{kind=\"%s\",name=\"%s\"} %lld\n", kind,
+				  name, (long long)json_integer_value(age) / 1000);
+}
+
+/* Whom authd asks: as of the last second. */
+static void put_services(const struct parent *p, struct buf *b)
+{
+	json_t *idp = p->cfg->idp && p->idp_state ? json_loads(p->idp_state, 0, NULL) : NULL;
+	json_t *ways = p->ways_state ? json_loads(p->ways_state, 0, NULL) : NULL;
+	json_t *issuers = p->issuers_state ? json_loads(p->issuers_state, 0, NULL) : NULL, *o;
+	size_t i;
+
+	(void)!buf_printf(b, "# HELP tidegate_service_up whether who approves or issues tokens can be used\n"
+			     "# TYPE tidegate_service_up gauge\n"
+			     "# HELP tidegate_service_keys_age_seconds since its keys were fetched\n"
+			     "# TYPE tidegate_service_keys_age_seconds gauge\n");
+	put_service(b, "idp", "idp", idp);
+	json_array_foreach(ways, i, o)
+		put_service(b, "approval", json_string_value(json_object_get(o, "name")), o);
+	json_array_foreach(issuers, i, o)
+		put_service(b, "token",
+			    json_string_value(json_array_get(json_object_get(o, "agents"), 0)), o);
+	json_decref(idp);
+	json_decref(ways);
+	json_decref(issuers);
+}
+
 static void put_targets(const struct parent *p, struct buf *b)
 {
 	(void)!buf_printf(b, "# HELP tidegate_target_sessions sessions by target\n# TYPE "
@@ -204,6 +243,7 @@ static void answer(struct scraper *s)
 	put_integrity(s->p, &b);
 	put_targets(s->p, &b);
 	put_rechecks(&b);
+	put_services(s->p, &b);
 	(void)!send(s->fd, buf_data(&b), b.n, MSG_NOSIGNAL | MSG_DONTWAIT);
 	(void)shutdown(s->fd, SHUT_WR);
 	buf_done(&b);

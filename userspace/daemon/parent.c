@@ -177,6 +177,8 @@ static void on_tick(uv_timer_t *t)
 	if (p->authd.ipc && p->authd.ready) {
 		ipc_begin(p->authd.ipc, IPC_IDP_STATE, 0);
 		ipc_send(p->authd.ipc);
+		ipc_begin(p->authd.ipc, IPC_ISSUER_STATE, 0);
+		ipc_send(p->authd.ipc);
 	}
 }
 

@@ -162,7 +162,7 @@ struct parent {
 	uint32_t napprovals;
 	uint64_t next_id;
 	uint64_t reason[TG_R_COUNT]; /* counted here */
-	char *idp_state, *ways_state; /* JSON of authd, as of the last second */
+	char *idp_state, *ways_state, *issuers_state; /* JSON of authd, as of the last second */
 	struct audit *audit;	     /* NULL: could not be opened */
 	uint64_t audit_lost;	     /* events that are not in it */
 	struct integrity *integrity; /* NULL: no BPF */

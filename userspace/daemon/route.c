@@ -657,6 +657,15 @@ static void from_authd(struct parent *p, struct child *c, struct ipc_msg *m)
 		p->ways_state = strndup((const char *)ways.p, ways.n);
 		break;
 	}
+	case IPC_ISSUER_STATE: {
+		struct slice json = ipc_get_str(m);
+
+		if (c->retired || !ipc_end(m))
+			break;
+		free(p->issuers_state);
+		p->issuers_state = strndup((const char *)json.p, json.n);
+		break;
+	}
 	default:
 		m->bad = true;
 	}

@@ -253,3 +253,36 @@ bool token_checks_config(struct token_checks *t, const struct config *cfg, struc
 	list_each(it, &t->checks) verify(container_of(it, struct check, link));
 	return ok;
 }
+
+/* ---------------------------------------------------------------- status */
+
+static void describe(const struct token_checks *t, uint32_t i, struct jsonw *w)
+{
+	const struct issuer *one = &t->issuers[i];
+
+	jsonw_object(w);
+	jsonw_name(w, "agents");
+	jsonw_array(w);
+	for (uint32_t k = i; k < t->nissuers; k++)
+		if (k == i || (t->issuers[k].shared && t->issuers[k].oidc == one->oidc))
+			jsonw_string(w, t->cfg->agents[k].name);
+	jsonw_array_end(w);
+	if (one->oidc) {
+		oidc_describe_into(one->oidc, w);
+	} else {
+		jsonw_kv_string(w, "issuer", one->cfg->issuer);
+		jsonw_kv_string(w, "state", "down");
+		jsonw_kv_string(w, "last_error", "it cannot be used");
+		jsonw_kv_string(w, "todo", "see the journal of tidegated");
+	}
+	jsonw_object_end(w);
+}
+
+void token_checks_describe(const struct token_checks *t, struct jsonw *w)
+{
+	jsonw_array(w);
+	for (uint32_t i = 0; i < t->nissuers; i++)
+		if (t->issuers[i].cfg && !t->issuers[i].shared)
+			describe(t, i, w);
+	jsonw_array_end(w);
+}

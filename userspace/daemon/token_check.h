@@ -21,5 +21,7 @@ MUST_CHECK bool token_checks_config(struct token_checks *t, const struct config 
 				    struct oidc *idp);
 /* IPC_TOKEN_CHECK. */
 void token_checks_ask(struct token_checks *t, struct ipc_msg *m);
+/* An array: the issuers, as oidc_describe(), and whose tokens are theirs. */
+void token_checks_describe(const struct token_checks *t, struct jsonw *w);
 
 #endif

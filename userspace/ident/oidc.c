@@ -404,9 +404,15 @@ void oidc_credential(struct oidc *o, uint64_t id, struct slice credential, int e
 
 void oidc_describe(const struct oidc *o, struct jsonw *w)
 {
+	jsonw_object(w);
+	oidc_describe_into(o, w);
+	jsonw_object_end(w);
+}
+
+void oidc_describe_into(const struct oidc *o, struct jsonw *w)
+{
 	uint64_t now = oidc_now_ms();
 
-	jsonw_object(w);
 	jsonw_kv_string(w, "issuer", o->cfg.issuer);
 	health_describe(&o->health, now, w);
 	if (o->discovery_doc.have && !o->cfg.keys_only)
@@ -430,7 +436,6 @@ void oidc_describe(const struct oidc *o, struct jsonw *w)
 	jsonw_kv_u64(w, "pings", o->counts.pings);
 	jsonw_kv_u64(w, "introspection_calls", o->counts.introspection_calls);
 	jsonw_kv_u64(w, "rechecked", o->counts.rechecked);
-	jsonw_object_end(w);
 }
 
 static bool copy_text(struct arena *a, const char **text)

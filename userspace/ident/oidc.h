@@ -166,5 +166,7 @@ MUST_CHECK int oidc_event(struct oidc *o, struct slice token, const char *audien
 			  struct oidc_event_error *ret_error);
 /* State for `status`, an object: up or down, since when, last error, what to do, keys, counts. */
 void oidc_describe(const struct oidc *o, struct jsonw *w);
+/* The same, as members of an object that is open. */
+void oidc_describe_into(const struct oidc *o, struct jsonw *w);
 
 #endif

@@ -120,6 +120,9 @@ static void on_keys(void *ctx, const struct http_response *r)
 	jwks_free(o->keys);
 	o->keys = keys;
 	doc_arrived(&o->keys_doc);
+	/* Of a provider that is asked for more its answers say whether it works. */
+	if (o->cfg.keys_only)
+		health_good(&o->health, clock_wall_ns());
 	list_each(it, &o->grants)
 	{
 		struct oidc_grant *g = container_of(it, struct oidc_grant, in_oidc);
