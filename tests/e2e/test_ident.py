@@ -123,6 +123,14 @@ def authenticates_in_each_way(idp):
             expect(p.get("db.write"), "none")  # a second assertion: jti must differ
     with Probe(idp.issuer, assertion_audience=idp.issuer, **rows[2]) as p:
         expect(p.get(), "none")
+    # The endpoint that is called: of an opaque token there are two.
+    with Probe(idp.issuer, "opaque", assertion_audience="endpoint", **rows[2]) as p:
+        expect(p.get(), "none")
+        assert idp.admin_call("/audiences")[-2:] == [
+            idp.issuer + "/token", idp.issuer + "/token/introspection"]
+    with Probe(idp.issuer, "opaque", **rows[2]) as p:
+        expect(p.get(), "none")
+        assert idp.admin_call("/audiences")[-2:] == [idp.issuer + "/token"] * 2
     with Probe(idp.issuer, assertion_audience="https://other.example", **rows[2]) as p:
         expect(p.get(), "idp_denied", "invalid_client")
 

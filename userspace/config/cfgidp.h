@@ -35,7 +35,7 @@ struct cfg_idp {
 	const char *details_type; /* of authorization_details that name the agent, or NULL */
 	const char *ca_file;	 /* NULL: the system's */
 	const char *const *extra_origins; /* of endpoints besides the issuer's; NULL-terminated or NULL */
-	const char *assertion_audience; /* of client assertions; NULL: the token endpoint */
+	const char *assertion_audience; /* of client assertions; NULL: the token endpoint; "endpoint": the one that is called */
 	const char *const *algorithms; /* allow-list for token signatures, NULL-terminated */
 	const char *events; /* address on which the provider's events are taken, or NULL */
 	const char *events_audience; /* expected `aud` of events; NULL: client_id */

@@ -34,7 +34,7 @@ struct oidc_config {
 	const char *details_type;
 	const char *const *algorithms;	  /* NULL-terminated; NULL: RS256 PS256 ES256 EdDSA */
 	const char *const *extra_origins; /* where endpoints may lie besides the issuer's origin */
-	const char *assertion_audience;	  /* NULL: the token endpoint */
+	const char *assertion_audience;	  /* NULL: the token endpoint; "endpoint": the one that is called */
 	enum oidc_dpop dpop;		  /* ON: a token that is not bound is no approval */
 	bool keys_only;			  /* of the issuer of workload tokens: OIDC_VERIFY, no more */
 	bool secret_post;		  /* else basic */

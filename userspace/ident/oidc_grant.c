@@ -212,14 +212,23 @@ void grant_want_credential(struct oidc_grant *g)
 		grant_want_secret(g);
 }
 
+/* Providers want their token endpoint there, their issuer, or just the endpoint that is called. */
+static const char *assertion_audience(const struct oidc_grant *g)
+{
+	const char *set = g->o->cfg.assertion_audience;
+
+	if (!set)
+		return g->o->discovery.token_endpoint;
+	return strcmp(set, "endpoint") == 0 ? grant_endpoint(g) : set;
+}
+
 void grant_want_secret(struct oidc_grant *g)
 {
 	struct oidc *o = g->o;
 	const char *audience = NULL;
 
 	if (o->cfg.private_key_jwt)
-		audience = o->cfg.assertion_audience ? o->cfg.assertion_audience
-						     : o->discovery.token_endpoint;
+		audience = assertion_audience(g);
 	o->ops.need_credential(o->ctx, g->id, audience);
 }
 

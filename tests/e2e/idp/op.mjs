@@ -21,6 +21,7 @@
 //   POST /device/CODE/approve|deny      {"account"}
 //   POST /token {"account", "scope", "resource", "ttl", "details"}   an access token of that person
 //   POST /revoke {"token"}
+//   GET  /audiences                     `aud` of the client assertions that came
 //   GET  /stats                         calls by path
 //   POST /renew                         a new key and certificate for the client tls-self
 //   POST /stop
@@ -249,9 +250,12 @@ class Store {
   async revokeByGrantId(id) { for (const [k, r] of rows) if (r.grantId === id) rows.delete(k); }
 }
 
+const audiences = []; // of client assertions
 // The interval, and slow_down where the test asks for it: the library says neither.
 async function tell(ctx, next) {
   await next();
+  const assertion = ctx.oidc?.params?.client_assertion;
+  if (assertion) audiences.push(JSON.parse(Buffer.from(assertion.split('.')[1], 'base64url')).aud);
   if (ctx.body?.auth_req_id || ctx.body?.device_code) ctx.body.interval = config.interval;
   if (ctx.body?.error === 'authorization_pending' && config.slow_down > 0) {
     config.slow_down -= 1;
@@ -402,6 +406,7 @@ async function admin(req, res) {
       case 'POST /config': Object.assign(config, body); if ('mtls' in body || 'dpop' in body || 'ping' in body) build(); reply(200, config); break;
       case 'POST /renew': makeClientCertificate('tls-self', false); build(); reply(200, {}); break;
       case 'GET /stats': reply(200, stats); break;
+      case 'GET /audiences': reply(200, audiences); break;
       case 'GET /requests': reply(200, [...pending.values()]); break;
       case 'POST /token': reply(200, await tokenFor(body)); break;
       case 'POST /sign': reply(200, { token: signAny(body) }); break;
