@@ -235,6 +235,8 @@ int gateway_kept(struct parent *p, const struct sockaddr_storage *ss)
 			return fdstore_claim(p->store, name);
 		log_warning("%s, which the service manager kept, is not what it was: not used",
 			    name);
+		/* The service manager closes its copy some time later: until then it must not listen. */
+		(void)shutdown(fd, SHUT_RDWR);
 		fdstore_drop(p->store, name);
 		name = NULL;
 	}
