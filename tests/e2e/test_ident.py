@@ -309,7 +309,8 @@ def garbage_from_the_token_endpoint(idp):
     ok = {"access_token": token, "token_type": "Bearer"}
     rows = [("", "JSON"), ("<html>", "JSON"), ("{}", "no access_token"),
             ({"error": "invalid_scope"}, "invalid_scope"), ({**ok, "access_token": 7}, "no access_token"),
-            ({"access_token": token}, "not Bearer"), ({**ok, "token_type": "DPoP"}, "not Bearer"),
+            ({"access_token": token}, "neither Bearer nor DPoP"),
+            ({**ok, "token_type": "DPoP"}, "no proof was sent"),
             ({**ok, "expires_in": "soon"}, "expires_in"), ({**ok, "expires_in": -1}, "expires_in"),
             ({**ok, "expires_in": 0}, "no time left"),
             ('{"access_token":"a.b.c","access_token":"%s","token_type":"Bearer"}' % token, "twice"),
