@@ -65,6 +65,7 @@ static void fill(struct parent *p)
 	(void)snprintf(a->target, sizeof(a->target), "db");
 	a->min = 2;
 	list_init(&a->waiters);
+	list_init(&a->rechecks);
 	list_add_tail(&p->approvals, &a->link);
 	p->napprovals = 1;
 	container_of(p->agents.next, struct pagent, link)->approvals = 1;

@@ -29,6 +29,8 @@ static int teardown(void **state)
 	(void)unlink(path);
 	(void)snprintf(path, sizeof(path), "%s/" STATE_TOGGLES, dir);
 	(void)unlink(path);
+	(void)snprintf(path, sizeof(path), "%s/" STATE_AGENTS, dir);
+	(void)unlink(path);
 	return rmdir(dir);
 }
 
