@@ -11,6 +11,7 @@
 #include "daemon/parent.h"
 #include "daemon/receipts.h"
 #include "daemon/registry.h"
+#include "daemon/roles.h"
 #include "tidegate_ctl.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -42,7 +43,10 @@ static struct parent *make_parent(void)
 	list_init(&p.clients);
 	t = calloc(1, sizeof(*t));
 	a = calloc(1, sizeof(*a));
-	BUG_ON(!t || !a);
+	p.roles = calloc(1, sizeof(*p.roles));
+	BUG_ON(!t || !a || !p.roles);
+	list_init(&p.roles->all);
+	list_init(&p.roles->places);
 	t->id = a->id = 1;
 	t->cfg = &p.cfg->targets[0];
 	a->cfg = &p.cfg->agents[0];
