@@ -165,8 +165,12 @@ def test_no_connect_slips_through(daemon):
     assert resets < 20 < min(seen.values()), (resets, seen)
     assert d.ctl("status")["integrity"]["faults"] == []
     d.stop_process()
-    # Of connections that were cut before they said anything.
-    assert d.recordings() == []
+    # None of connections that were cut before they said anything; of those that were one too many, few.
+    refused = d.recordings()
+    assert len(refused) < 20 * 30, len(refused)
+    for path in refused:
+        out = subprocess.run([f"{BUILD}/tidegate", "recording", "export", path], capture_output=True, text=True)
+        assert '"refused":"overload"' in out.stdout, out
 
 
 def test_stopped_as_soon_as_it_is_up(daemon, pg):

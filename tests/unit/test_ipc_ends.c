@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <cmocka.h>
 
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -54,15 +55,14 @@ static void speak(int fd)
 	_exit(ipc_flushed(ipc, 1000) ? 0 : 2);
 }
 
-static void test_last_words(void **state)
+/* A process that has spoken and ended; @unread: with something of ours that it did not read. */
+static void last_words(struct heard *h, uv_loop_t *loop, bool unread, struct ipc **ret)
 {
-	struct heard h = {0};
-	struct ipc *ipc;
-	uv_loop_t loop;
 	int fds[2], status;
 	pid_t pid;
 
 	assert_int_equal(ipc_pair(fds), 0);
+	assert_true(!unread || send(fds[0], "x", 1, 0) == 1);
 	pid = fork();
 	assert_true(pid >= 0);
 	if (pid == 0) {
@@ -70,17 +70,47 @@ static void test_last_words(void **state)
 		speak(fds[1]);
 	}
 	(void)close(fds[1]);
-	assert_int_equal(uv_loop_init(&loop), 0);
-	assert_int_equal(ipc_new(&loop, fds[0], &ops, &h, &ipc), 0);
+	assert_int_equal(uv_loop_init(loop), 0);
+	assert_int_equal(ipc_new(loop, fds[0], &ops, h, ret), 0);
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	assert_int_equal(status, 0);
-	assert_int_equal(h.messages, 0);
-	ipc_finish(ipc);
-	assert_int_equal(h.messages, WORDS);
-	assert_int_equal(h.closed, 1);
-	assert_false(h.bad);
-	assert_int_equal(uv_run(&loop, UV_RUN_DEFAULT), 0);
-	assert_int_equal(uv_loop_close(&loop), 0);
+	assert_int_equal(h->messages, 0);
+}
+
+static void all_heard(const struct heard *h, uv_loop_t *loop)
+{
+	assert_int_equal(uv_run(loop, UV_RUN_DEFAULT), 0);
+	assert_int_equal(h->messages, WORDS);
+	assert_int_equal(h->closed, 1);
+	assert_false(h->bad);
+	assert_int_equal(uv_loop_close(loop), 0);
+}
+
+static void test_last_words(void **state)
+{
+	for (int unread = 0; unread < 2; unread++) {
+		struct heard h = {0};
+		struct ipc *ipc;
+		uv_loop_t loop;
+
+		last_words(&h, &loop, unread, &ipc);
+		ipc_finish(ipc);
+		assert_int_equal(h.messages, WORDS);
+		all_heard(&h, &loop);
+	}
+}
+
+/* The same when the loop finds out first. */
+static void test_last_words_in_the_loop(void **state)
+{
+	for (int unread = 0; unread < 2; unread++) {
+		struct heard h = {0};
+		struct ipc *ipc;
+		uv_loop_t loop;
+
+		last_words(&h, &loop, unread, &ipc);
+		all_heard(&h, &loop);
+	}
 }
 
 /* Nothing to hear, and nobody gone: there is no end to wait for. */
@@ -106,6 +136,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_last_words),
+		cmocka_unit_test(test_last_words_in_the_loop),
 		cmocka_unit_test(test_nothing_said),
 	};
 

@@ -188,6 +188,9 @@ static ssize_t read_packet(struct ipc *ipc, uint8_t *dst, struct ipc_msg *m, boo
 			    .msg_controllen = sizeof(control.mem)};
 	ssize_t n = recvmsg(ipc->fd, &mh, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 
+	/* It ended without having read all: said once, and behind it is all that it had sent. */
+	if (n < 0 && errno == ECONNRESET)
+		n = recvmsg(ipc->fd, &mh, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 	if (n <= 0)
 		return n < 0 ? -errno : 0;
 	m->nfds = take_fds(&mh, m->fds);
@@ -520,7 +523,9 @@ static void on_poll(uv_poll_t *h, int status, int events)
 {
 	struct ipc *ipc = container_of(h, struct ipc, poll);
 
+	/* libuv does not go on watching: all that is there is read now. */
 	if (status < 0) {
+		ipc_finish(ipc);
 		gone(ipc, false);
 		return;
 	}

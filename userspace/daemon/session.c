@@ -378,14 +378,11 @@ static void identified(struct session *s, struct slice agent, struct slice targe
 static void refused(struct session *s, struct slice agent, struct slice target, int fd,
 		    uint16_t reason)
 {
-	struct worker *w = s->w;
-	const struct uuid u = s->uuid;
-
 	if (fd >= 0 && !srec_refused(s, agent, target, reason))
 		reason = TG_R_RECORD_FAILED;
-	session_end(s, reason, NULL);
 	if (fd >= 0)
-		journal_file(w->journal, &u, fd, 0);
+		journal_file(s->w->journal, &s->uuid, fd, 0);
+	session_end(s, reason, NULL);
 }
 
 void session_facts(struct session *s, struct ipc_msg *m)

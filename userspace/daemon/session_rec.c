@@ -91,24 +91,6 @@ bool srec_open(struct session *s)
 	return end_head(s, &j);
 }
 
-bool srec_refused(struct session *s, struct slice agent, struct slice target, uint16_t reason)
-{
-	const struct cfg_target *t = config_target(s->conf->cfg, target);
-	struct jsonw j;
-
-	begin_head(s, &j);
-	if (agent.n)
-		jsonw_kv_slice(&j, "agent", agent);
-	if (target.n)
-		jsonw_kv_slice(&j, "target", target);
-	if (t)
-		jsonw_kv_string(&j, "protocol", t->protocol);
-	put_origin(s, &j);
-	jsonw_kv_string(&j, "policy", policy_digest(s->conf->cfg->policy));
-	jsonw_kv_string(&j, "refused", reason_label(reason));
-	return end_head(s, &j);
-}
-
 /* Something is to be recorded: behind who it is. */
 static int begin_rec(struct session *s)
 {
@@ -120,6 +102,28 @@ static int begin_rec(struct session *s)
 	free(s->head);
 	s->head = NULL;
 	return rc;
+}
+
+bool srec_refused(struct session *s, struct slice agent, struct slice target, uint16_t reason)
+{
+	const struct cfg_target *t = config_target(s->conf->cfg, target);
+	struct jsonw j;
+	int rc;
+
+	begin_head(s, &j);
+	if (agent.n)
+		jsonw_kv_slice(&j, "agent", agent);
+	if (target.n)
+		jsonw_kv_slice(&j, "target", target);
+	if (t)
+		jsonw_kv_string(&j, "protocol", t->protocol);
+	put_origin(s, &j);
+	jsonw_kv_string(&j, "policy", policy_digest(s->conf->cfg->policy));
+	jsonw_kv_string(&j, "refused", reason_label(reason));
+	if (!end_head(s, &j))
+		return false;
+	rc = begin_rec(s);
+	return rc ? failed(s, rc) : true;
 }
 
 bool srec_json(struct session *s, enum tg_rec_type type, struct slice json)
