@@ -249,6 +249,12 @@ static int set_up(void **state)
 	return far_key_init();
 }
 
+static int tear_down(void **state)
+{
+	far_key_done();
+	return 0;
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -258,5 +264,5 @@ int main(void)
 		cmocka_unit_test(test_others_are_as_before),
 	};
 
-	return cmocka_run_group_tests(tests, set_up, NULL);
+	return cmocka_run_group_tests(tests, set_up, tear_down);
 }

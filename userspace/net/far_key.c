@@ -304,14 +304,22 @@ static int init(const OSSL_CORE_HANDLE *handle, const OSSL_DISPATCH *in, const O
 	return 1;
 }
 
+static OSSL_PROVIDER *loaded;
+
+void far_key_done(void)
+{
+	(void)OSSL_PROVIDER_unload(loaded);
+	loaded = NULL;
+}
+
 int far_key_init(void)
 {
 	/* The usual one first: with equal names and no properties asked for, the first is taken. */
 	if (OSSL_PROVIDER_available(NULL, "default") != 1 ||
-	    OSSL_PROVIDER_add_builtin(NULL, PROVIDER, init) != 1 ||
-	    !OSSL_PROVIDER_try_load(NULL, PROVIDER, 1))
+	    OSSL_PROVIDER_add_builtin(NULL, PROVIDER, init) != 1)
 		return -EOPNOTSUPP;
-	return 0;
+	loaded = OSSL_PROVIDER_try_load(NULL, PROVIDER, 1);
+	return loaded ? 0 : -EOPNOTSUPP;
 }
 
 EVP_PKEY *far_key_new(X509 *certificate, far_sign_fn *sign, void *ctx)

@@ -28,6 +28,8 @@ typedef int far_sign_fn(void *ctx, const struct far_ask *q, uint8_t sig[FAR_SIG_
 
 /* Makes OpenSSL know such keys: once a process, before its sandbox. 0 or -EOPNOTSUPP. */
 MUST_CHECK int far_key_init(void);
+/* When all keys are gone. */
+void far_key_done(void);
 
 /* NULL: the certificate's key is neither EC nor RSA, or no memory. @ctx outlives the key. */
 EVP_PKEY *far_key_new(X509 *certificate, far_sign_fn *sign, void *ctx);
