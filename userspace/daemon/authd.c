@@ -706,17 +706,9 @@ static void on_message(void *ctx, struct ipc *ipc, struct ipc_msg *m)
 		m->bad = true;
 }
 
-/* Without a parent nobody wants an answer. */
-static void on_parent_gone(void *ctx, struct ipc *ipc, bool bad)
-{
-	if (bad)
-		log_error("a message of the parent could not be read");
-	_exit(bad ? 1 : 0);
-}
-
 int authd_main(void)
 {
-	static const struct ipc_ops ops = {.message = on_message, .closed = on_parent_gone};
+	static const struct ipc_ops ops = {.message = on_message, .closed = ipc_parent_gone};
 	static struct authd a;
 
 	list_init(&a.questions);

@@ -62,7 +62,7 @@ static uint64_t arg_ms(const struct call *c, const char *name)
 	return v <= 0 ? 0 : v < YEAR_MS ? (uint64_t)v : YEAR_MS;
 }
 
-static json_t *when(uint64_t wall_ns)
+json_t *time_json(uint64_t wall_ns)
 {
 	char text[32];
 
@@ -89,7 +89,7 @@ static json_t *target_json(struct parent *p, const struct ptarget *t)
 	if (t->toggled) {
 		(void)snprintf(by, sizeof(by), "uid %u", t->by_uid);
 		off = json_pack("{s:s, s:s, s:o, s:o}", "reason", t->reason, "by", by, "since",
-				when(t->since_wall_ns), "until", when(t->until_wall_ns));
+				time_json(t->since_wall_ns), "until", time_json(t->until_wall_ns));
 	}
 	(void)json_object_set_new(o, "id", json_integer(t->id));
 	(void)json_object_set_new(o, "name", json_string(t->name));
@@ -409,7 +409,7 @@ static json_t *op_daemon_upgrade(struct call *c)
 static json_t *op_policy_show(struct call *c)
 {
 	return json_pack("{s:s, s:s, s:o}", "file", c->p->config_path, "digest",
-			 policy_digest(c->p->cfg->policy), "loaded", when(c->p->loaded_wall_ns));
+			 policy_digest(c->p->cfg->policy), "loaded", time_json(c->p->loaded_wall_ns));
 }
 
 /* ------------------------------------------------------------------ names */
@@ -590,7 +590,7 @@ static json_t *op_status(struct call *c)
 	if (p->cfg->idp)
 		idp = idp_json(p);
 	return json_pack("{s:s, s:i, s:o, s:I, s:o, s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:s, s:i, s:o, s:o, s:o}", "version",
-			 TIDEGATE_VERSION, "pid", (int)getpid(), "since", when(p->since_wall_ns),
+			 TIDEGATE_VERSION, "pid", (int)getpid(), "since", time_json(p->since_wall_ns),
 			 "uptime_ms",
 			 (json_int_t)((clock_wall_ns() - p->since_wall_ns) / 1000000), "workers",
 			 workers_json(p), "idp", idp, "kernel", kernel_json(p), "bpf",
@@ -600,7 +600,7 @@ static json_t *op_status(struct call *c)
 			 "integrity", integrity_json(p), "approvals", list_json(p, p->ways_state),
 			 "token_issuers", list_json(p, p->issuers_state), "receipt_key",
 			 p->receipt_key, "upgrades", (int)p->upgrades, "upgraded",
-			 when(p->upgraded_wall_ns), "pending", reload_pending_json(p), "roles",
+			 time_json(p->upgraded_wall_ns), "pending", reload_pending_json(p), "roles",
 			 roles_json(p));
 }
 

@@ -728,14 +728,6 @@ void grants_tick(struct parent *p)
 
 /* -------------------------------------------------------------------- JSON */
 
-static json_t *when_json(uint64_t wall_ns)
-{
-	char text[32];
-
-	text_time(wall_ns, text, sizeof(text));
-	return json_string(text);
-}
-
 static json_t *text_or_null(const char *s)
 {
 	return s && *s ? json_string(s) : json_null();
@@ -752,8 +744,8 @@ json_t *grant_json(struct parent *p, const struct grant *g)
 	return json_pack("{s:s, s:s, s:s, s:o, s:o, s:s, s:s, s:s, s:o, s:o, s:i, s:o, s:o, s:o}", "id", g->id,
 			 "agent", g->agent, "target", g->target, "user", text_or_null(g->user),
 			 "database", text_or_null(g->database), "scope", g->scope, "via", g->via, "by",
-			 g->by, "since", when_json(g->since_wall_ns), "until",
-			 when_json(g->until_wall_ns), "sessions", (int)n, "reason",
+			 g->by, "since", time_json(g->since_wall_ns), "until",
+			 time_json(g->until_wall_ns), "sessions", (int)n, "reason",
 			 text_or_null(g->reason), "rechecks", rechecks_json(&g->rechecks), "role",
 			 text_or_null(r ? r->name : NULL));
 }
@@ -782,8 +774,8 @@ json_t *approval_json(const struct approval *a)
 			 "session", session, "text", text_or_null(a->text), "digest",
 			 text_or_null(digest), "effect", text_or_null(a->effect), "rule", a->rule,
 			 "approvers", approvers, "min_approvals", (int)a->min, "approved_by", by,
-			 "since", when_json(a->since_wall_ns), "until",
-			 when_json(a->until_wall_ns), "in_transaction", a->in_transaction, "ways",
+			 "since", time_json(a->since_wall_ns), "until",
+			 time_json(a->until_wall_ns), "in_transaction", a->in_transaction, "ways",
 			 text_or_null(a->ways), "asked", text_or_null(a->asked), "code",
 			 text_or_null(a->code), "uri", text_or_null(a->uri));
 }

@@ -172,16 +172,6 @@ static bool standing(const struct integrity *in, const struct fault *f)
 	return f->f.stays && f->round == in->round;
 }
 
-static json_t *when(uint64_t wall_ns)
-{
-	char text[32];
-
-	if (!wall_ns)
-		return json_null();
-	text_time(wall_ns, text, sizeof(text));
-	return json_string(text);
-}
-
 json_t *integrity_json(const struct parent *p)
 {
 	const struct integrity *in = p->integrity;
@@ -197,10 +187,10 @@ json_t *integrity_json(const struct parent *p)
 			(void)json_array_append_new(
 				list, json_pack("{s:s, s:s, s:s, s:o}", "fault",
 						kern_fault_label(f->f.fault), "where", f->f.what,
-						"text", f->f.text, "since", when(f->since_wall_ns)));
+						"text", f->f.text, "since", time_json(f->since_wall_ns)));
 	}
 	return json_pack("{s:I, s:I, s:o, s:o}", "changes", (json_int_t)in->changes, "repaired",
-			 (json_int_t)in->repaired, "last", when(in->last_wall_ns), "faults", list);
+			 (json_int_t)in->repaired, "last", time_json(in->last_wall_ns), "faults", list);
 }
 
 void integrity_warnings(const struct parent *p, json_t *list)

@@ -9,6 +9,7 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/list.h"
+#include "base/log.h"
 #include "base/text.h"
 
 enum { IPC_BUFFER = 1 << 20 };
@@ -593,6 +594,13 @@ int ipc_call(struct ipc *ipc, int ms, ipc_take_fn *take, void *ctx)
 	} while ((rc == -EAGAIN || rc == -EINTR) && now < end);
 	update_poll(ipc);
 	return rc == -EAGAIN || rc == -EINTR ? -ETIMEDOUT : rc;
+}
+
+void ipc_parent_gone(void *ctx, struct ipc *ipc, bool bad)
+{
+	if (bad)
+		log_error("a message of the parent could not be read");
+	_exit(bad ? 1 : 0);
 }
 
 void ipc_finish(struct ipc *ipc)

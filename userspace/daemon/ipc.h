@@ -168,6 +168,8 @@ struct ipc_ops {
 /* Takes over @fd. */
 MUST_CHECK int ipc_new(uv_loop_t *loop, int fd, const struct ipc_ops *ops, void *ctx,
 		       struct ipc **ret);
+/* closed() of a child: nobody wants its answers any more, and the process ends. */
+void ipc_parent_gone(void *ctx, struct ipc *ipc, bool bad);
 /* Safe inside a callback. */
 void ipc_free(struct ipc *ipc);
 /* What a process that is gone has said before: each message, then closed(). */

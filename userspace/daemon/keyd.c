@@ -665,13 +665,11 @@ static void on_parent_gone(void *ctx, struct ipc *ipc, bool bad)
 {
 	struct keyd *k = ctx;
 
-	if (bad)
-		log_error("a message of the parent could not be read");
 	vault_free(&k->secrets);
 	signer_done(&k->signer);
 	plugcred_free(k->plugins);
 	granted_done(&k->granted);
-	_exit(bad ? 1 : 0);
+	ipc_parent_gone(ctx, ipc, bad);
 }
 
 int keyd_main(void)

@@ -535,14 +535,6 @@ void learned_message(struct parent *p, struct child *c, struct ipc_msg *m)
 
 /* ------------------------------------------------------------------ shown */
 
-static json_t *when(uint64_t wall_ns)
-{
-	char text[32];
-
-	text_time(wall_ns, text, sizeof(text));
-	return json_string(text);
-}
-
 /* The row of a name on a target, or a new one. */
 static json_t *row_of(json_t *list, const struct learned *e, const struct ptarget *t)
 {
@@ -555,8 +547,8 @@ static json_t *row_of(json_t *list, const struct learned *e, const struct ptarge
 			return o;
 	o = json_pack("{s:s, s:s, s:s, s:o, s:i, s:o, s:o, s:o, s:I}", "name", e->name, "host",
 		      e->host, "target", t->name, "addresses", json_array(), "ttl_s", (int)e->ttl_s,
-		      "since", when(e->since_wall_ns), "seen", when(e->seen_wall_ns), "until",
-		      when(e->until_wall_ns), "sessions", (json_int_t)0);
+		      "since", time_json(e->since_wall_ns), "seen", time_json(e->seen_wall_ns), "until",
+		      time_json(e->until_wall_ns), "sessions", (json_int_t)0);
 	if (o)
 		(void)json_array_append_new(list, o);
 	return o;

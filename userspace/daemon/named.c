@@ -271,13 +271,6 @@ static void on_message(void *ctx, struct ipc *ipc, struct ipc_msg *m)
 		m->bad = true;
 }
 
-static void on_parent_gone(void *ctx, struct ipc *ipc, bool bad)
-{
-	if (bad)
-		log_error("a message of the parent could not be read");
-	_exit(bad ? 1 : 0);
-}
-
 static void on_tick(uv_timer_t *t)
 {
 	struct named *n = t->data;
@@ -288,7 +281,7 @@ static void on_tick(uv_timer_t *t)
 
 int named_main(void)
 {
-	static const struct ipc_ops ops = {.message = on_message, .closed = on_parent_gone};
+	static const struct ipc_ops ops = {.message = on_message, .closed = ipc_parent_gone};
 	static struct named n = {.record_map = -1, .asker_map = -1, .log_fd = -1};
 
 	list_init(&n.agents);

@@ -295,16 +295,6 @@ void recheck_answer(struct parent *p, struct ipc_msg *m)
 
 /* ------------------------------------------------------- told, and handed on */
 
-static json_t *when(uint64_t wall_ns)
-{
-	char text[32];
-
-	if (!wall_ns)
-		return json_null();
-	text_time(wall_ns, text, sizeof(text));
-	return json_string(text);
-}
-
 json_t *rechecks_json(const struct list *l)
 {
 	json_t *list = json_array();
@@ -315,7 +305,7 @@ json_t *rechecks_json(const struct list *l)
 
 		(void)json_array_append_new(
 			list, json_pack("{s:s, s:o, s:o, s:o}", "way", r->way, "good",
-					when(r->good_wall_ns), "failing_since", when(r->failing_wall_ns),
+					time_json(r->good_wall_ns), "failing_since", time_json(r->failing_wall_ns),
 					"why", r->why[0] ? json_string(r->why) : json_null()));
 	}
 	return list;

@@ -60,16 +60,9 @@ static void on_message(void *ctx, struct ipc *ipc, struct ipc_msg *m)
 	}
 }
 
-static void on_parent_gone(void *ctx, struct ipc *ipc, bool bad)
-{
-	if (bad)
-		log_error("a message of the parent could not be read");
-	_exit(bad ? 1 : 0);
-}
-
 int roled_main(void)
 {
-	static const struct ipc_ops ops = {.message = on_message, .closed = on_parent_gone};
+	static const struct ipc_ops ops = {.message = on_message, .closed = ipc_parent_gone};
 	static struct roled o;
 
 	list_init(&o.jobs);

@@ -511,14 +511,6 @@ static void take_toggle(struct ptarget *t, const struct state_toggle *g)
 		    target_mode_name(t->mode), t->by_uid, t->reason);
 }
 
-static json_t *until_json(uint64_t wall_ns)
-{
-	char text[32];
-
-	text_time(wall_ns, text, sizeof(text));
-	return wall_ns ? json_string(text) : json_null();
-}
-
 static void record_past(struct parent *p, const struct state_toggle *t)
 {
 	const char *mode = t->reset ? "reset" : target_mode_name(t->mode);
@@ -529,7 +521,7 @@ static void record_past(struct parent *p, const struct state_toggle *t)
 		    t->reset ? "its configuration" : mode, t->reason);
 	(void)audit_write(p, AUDIT_SYNC, "target.set", "{s:s, s:s, s:I, s:s, s:s, s:o, s:b}",
 			  "target", t->name, "mode", mode, "uid", (json_int_t)t->by_uid, "reason",
-			  t->reason, "since", since, "until", until_json(t->until_wall_ns),
+			  t->reason, "since", since, "until", time_json(t->until_wall_ns),
 			  "while_down", 1);
 }
 
@@ -582,7 +574,7 @@ int target_switch(struct parent *p, struct ptarget *t, int mode, const char *rea
 	int rc = audit_write(p, AUDIT_SYNC, "target.set", "{s:s, s:s, s:I, s:s, s:o}", "target",
 			     t->name, "mode", g.reset ? "reset" : target_mode_name(g.mode), "uid",
 			     (json_int_t)uid, "reason", g.reason, "until",
-			     until_json(g.until_wall_ns));
+			     time_json(g.until_wall_ns));
 
 	if (rc && g.mode == TARGET_OFF && !g.reset) {
 		(void)!buf_printf(error, "it would not be on record: the audit log cannot be written");

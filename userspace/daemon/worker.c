@@ -725,16 +725,9 @@ static void on_message(void *ctx, struct ipc *ipc, struct ipc_msg *m)
 }
 
 /* Without a parent nothing may be decided: the end. */
-static void on_parent_gone(void *ctx, struct ipc *ipc, bool bad)
-{
-	if (bad)
-		log_error("a message of the parent could not be read");
-	_exit(bad ? 1 : 0);
-}
-
 int worker_main(void)
 {
-	static const struct ipc_ops ops = {.message = on_message, .closed = on_parent_gone};
+	static const struct ipc_ops ops = {.message = on_message, .closed = ipc_parent_gone};
 	static struct worker w = {.record_map = -1};
 
 	list_init(&w.listeners);
