@@ -174,7 +174,7 @@ void child_send_config(struct child *c)
 		learned_tell(c);
 }
 
-int child_start(struct child *c)
+static int start(struct child *c)
 {
 	int fds[2], rc;
 	uid_t uid;
@@ -219,7 +219,7 @@ static void on_restart(uv_timer_t *t)
 
 	if (c->p->stopping)
 		return;
-	if (child_start(c)) {
+	if (start(c)) {
 		log_error("%s cannot be started", c->name);
 		(void)uv_timer_start(&c->restart, on_restart, RESTART_MAX_MS, 0);
 	}
@@ -427,15 +427,15 @@ void children_config(struct parent *p)
 	child_send_config(&p->keyd);
 	if (p->authd.ipc)
 		child_send_config(&p->authd);
-	else if (wants_authd(p->cfg) && !p->authd.pid && child_start(&p->authd))
+	else if (wants_authd(p->cfg) && !p->authd.pid && start(&p->authd))
 		log_error("authd cannot be started");
 	if (p->named.ipc)
 		child_send_config(&p->named);
-	else if (learned_needed(p) && !p->named.pid && child_start(&p->named))
+	else if (learned_needed(p) && !p->named.pid && start(&p->named))
 		log_error("named cannot be started");
 	if (p->roled.ipc)
 		child_send_config(&p->roled);
-	else if (roles_wanted(p->cfg) && !p->roled.pid && child_start(&p->roled))
+	else if (roles_wanted(p->cfg) && !p->roled.pid && start(&p->roled))
 		log_error("roled cannot be started");
 }
 
@@ -472,20 +472,20 @@ bool children_flushed(struct parent *p)
 
 int children_start_new(struct parent *p)
 {
-	int rc = child_start(&p->keyd);
+	int rc = start(&p->keyd);
 
 	if (!rc && wants_authd(p->cfg))
-		rc = child_start(&p->authd);
+		rc = start(&p->authd);
 	if (!rc && learned_needed(p))
-		rc = child_start(&p->named);
+		rc = start(&p->named);
 	if (!rc && roles_wanted(p->cfg))
-		rc = child_start(&p->roled);
+		rc = start(&p->roled);
 	for (uint32_t i = 0; !rc && i < p->nworkers; i++) {
 		struct child *c = &p->workers[i];
 
 		c->next = false;
 		if (!c->pid && c->journal_fd >= 0)
-			rc = child_start(c);
+			rc = start(c);
 	}
 	return rc;
 }

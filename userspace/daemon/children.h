@@ -22,7 +22,6 @@ void child_init(struct parent *p, struct child *c, enum role role, uint32_t inde
 /* The same, with the memory that it counts in. */
 MUST_CHECK int child_prepare(struct parent *p, struct child *c, enum role role, uint32_t index);
 MUST_CHECK int child_map_stats(struct child *c);
-MUST_CHECK int child_start(struct child *c);
 /* If it cannot be started, that is said, and tried again. */
 void child_start_late(struct child *c);
 /* --- for upgrades */

@@ -175,8 +175,6 @@ void leg_options(int fd);
 void leg_update(struct session *s);
 /* No event of it any more, until it is updated. */
 void leg_stop(struct session *s, enum insp_dir side);
-/* Reads, feeds and sends what can go on in @dir. */
-void session_pump(struct session *s, enum insp_dir dir);
 /* Sends what the inspector has put into the outputs of the worker. */
 void session_send_outputs(struct session *s);
 void session_flush(struct session *s, enum insp_to to);

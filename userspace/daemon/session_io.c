@@ -513,7 +513,8 @@ static bool cut_to_limit(const struct session *s, size_t n, struct slice *in)
 	return true;
 }
 
-void session_pump(struct session *s, enum insp_dir dir)
+/* Reads, feeds and sends what can go on in @dir. */
+static void pump(struct session *s, enum insp_dir dir)
 {
 	struct leg *l = &s->leg[dir];
 	struct slice in;
@@ -633,7 +634,7 @@ static void on_leg(struct session *s, enum insp_dir side, uint32_t events)
 		if (!failed && (events & EPOLLOUT) && l->out.n)
 			session_flush(s, side == INSP_C2S ? INSP_TO_CLIENT : INSP_TO_SERVER);
 		if ((events & EPOLLIN) || failed)
-			session_pump(s, side);
+			pump(s, side);
 		else if (events & EPOLLRDHUP)
 			client_closed(s);
 		/* Its urgent byte is not carried, and would be told again and again. */

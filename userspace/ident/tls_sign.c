@@ -113,24 +113,14 @@ int tls_chain_read(struct slice pem, const EVP_PKEY *key, struct buf *ret, const
 	return -EINVAL;
 }
 
-X509 *tls_chain_next(struct slice *chain)
-{
-	const uint8_t *p = chain->p;
-	X509 *x = chain->n ? d2i_X509(NULL, &p, (long)chain->n) : NULL;
-
-	if (x)
-		*chain = slice_from(*chain, (size_t)(p - chain->p));
-	return x;
-}
-
 int tls_chain_thumb(struct slice chain, uint8_t ret[TLS_THUMB])
 {
-	struct slice rest = chain;
-	X509 *x = tls_chain_next(&rest);
+	const uint8_t *end = chain.p;
+	X509 *x = chain.n ? d2i_X509(NULL, &end, (long)chain.n) : NULL;
 
 	if (!x)
 		return -EINVAL;
 	X509_free(x);
-	(void)SHA256(chain.p, chain.n - rest.n, ret);
+	(void)SHA256(chain.p, (size_t)(end - chain.p), ret);
 	return 0;
 }

@@ -27,8 +27,6 @@ MUST_CHECK int tls_sign(EVP_PKEY *key, const struct far_ask *q, uint8_t sig[FAR_
  */
 MUST_CHECK int tls_chain_read(struct slice pem, const EVP_PKEY *key, struct buf *ret,
 			      const char **ret_why);
-/* The next certificate of what tls_chain_read() made; NULL: its end, or not readable. */
-X509 *tls_chain_next(struct slice *chain);
 /* SHA-256 of the first one, which is what `x5t#S256` says (RFC 8705 section 3). */
 MUST_CHECK int tls_chain_thumb(struct slice chain, uint8_t ret[TLS_THUMB]);
 
