@@ -62,6 +62,11 @@ static uint64_t arg_ms(const struct call *c, const char *name)
 	return v <= 0 ? 0 : v < YEAR_MS ? (uint64_t)v : YEAR_MS;
 }
 
+json_t *text_json(const char *s)
+{
+	return s && *s ? json_string(s) : json_null();
+}
+
 json_t *time_json(uint64_t wall_ns)
 {
 	char text[32];

@@ -728,11 +728,6 @@ void grants_tick(struct parent *p)
 
 /* -------------------------------------------------------------------- JSON */
 
-static json_t *text_or_null(const char *s)
-{
-	return s && *s ? json_string(s) : json_null();
-}
-
 json_t *grant_json(struct parent *p, const struct grant *g)
 {
 	const struct prole *r = roles_of(p, g->id);
@@ -742,12 +737,12 @@ json_t *grant_json(struct parent *p, const struct grant *g)
 	HASH_ITER(hh, p->sessions, s, tmp)
 		n += strcmp(s->grant, g->id) == 0;
 	return json_pack("{s:s, s:s, s:s, s:o, s:o, s:s, s:s, s:s, s:o, s:o, s:i, s:o, s:o, s:o}", "id", g->id,
-			 "agent", g->agent, "target", g->target, "user", text_or_null(g->user),
-			 "database", text_or_null(g->database), "scope", g->scope, "via", g->via, "by",
+			 "agent", g->agent, "target", g->target, "user", text_json(g->user),
+			 "database", text_json(g->database), "scope", g->scope, "via", g->via, "by",
 			 g->by, "since", time_json(g->since_wall_ns), "until",
 			 time_json(g->until_wall_ns), "sessions", (int)n, "reason",
-			 text_or_null(g->reason), "rechecks", rechecks_json(&g->rechecks), "role",
-			 text_or_null(r ? r->name : NULL));
+			 text_json(g->reason), "rechecks", rechecks_json(&g->rechecks), "role",
+			 text_json(r ? r->name : NULL));
 }
 
 json_t *approval_json(const struct approval *a)
@@ -771,11 +766,11 @@ json_t *approval_json(const struct approval *a)
 			 "s:o, s:o, s:b, s:o, s:o, s:o, s:o}",
 			 "id", a->id, "kind", a->statement ? "statement" : "access", "agent",
 			 a->agent, "target", a->target, "user", a->user, "database", a->database,
-			 "session", session, "text", text_or_null(a->text), "digest",
-			 text_or_null(digest), "effect", text_or_null(a->effect), "rule", a->rule,
+			 "session", session, "text", text_json(a->text), "digest",
+			 text_json(digest), "effect", text_json(a->effect), "rule", a->rule,
 			 "approvers", approvers, "min_approvals", (int)a->min, "approved_by", by,
 			 "since", time_json(a->since_wall_ns), "until",
 			 time_json(a->until_wall_ns), "in_transaction", a->in_transaction, "ways",
-			 text_or_null(a->ways), "asked", text_or_null(a->asked), "code",
-			 text_or_null(a->code), "uri", text_or_null(a->uri));
+			 text_json(a->ways), "asked", text_json(a->asked), "code",
+			 text_json(a->code), "uri", text_json(a->uri));
 }

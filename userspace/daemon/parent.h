@@ -231,7 +231,7 @@ void control_stop(struct parent *p);
 void control_event(struct parent *p, struct slice json);
 /* The answer to who asked for the upgrade: @o is taken over, or NULL and @e. */
 void control_upgraded(struct parent *p, json_t *o, const struct ctl_error *e);
-json_t *time_json(uint64_t wall_ns); /* null for 0 */
+json_t *text_json(const char *s), *time_json(uint64_t wall_ns); /* null for NULL, "", 0 */
 void control_session_shown(struct parent *p, uint64_t id, struct slice json);
 MUST_CHECK int metrics_start(struct parent *p);
 /* Sums of the workers' counters and the parent's own. */

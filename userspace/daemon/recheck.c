@@ -287,10 +287,10 @@ void recheck_answer(struct parent *p, struct ipc_msg *m)
 	else
 		good(g, r, now, ttl_ms);
 	every_ms = interval(p->cfg, r->way, &tolerance_ms);
-	if (every_ms)
-		set_due(r, now, every_ms);
-	if (every_ms)
-		(void)given_up(p, g, r, now, tolerance_ms);
+	if (!every_ms)
+		return;
+	set_due(r, now, every_ms);
+	(void)given_up(p, g, r, now, tolerance_ms);
 }
 
 /* ------------------------------------------------------- told, and handed on */
@@ -306,7 +306,7 @@ json_t *rechecks_json(const struct list *l)
 		(void)json_array_append_new(
 			list, json_pack("{s:s, s:o, s:o, s:o}", "way", r->way, "good",
 					time_json(r->good_wall_ns), "failing_since", time_json(r->failing_wall_ns),
-					"why", r->why[0] ? json_string(r->why) : json_null()));
+					"why", text_json(r->why)));
 	}
 	return list;
 }

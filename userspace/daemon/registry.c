@@ -122,11 +122,6 @@ uint32_t registry_kill(struct parent *p, const struct uuid *u, const char *agent
 	return n;
 }
 
-static json_t *text(const char *s)
-{
-	return s && *s ? json_string(s) : json_null();
-}
-
 static json_t *number(uint64_t n)
 {
 	return n ? json_integer((json_int_t)n) : json_null();
@@ -139,8 +134,8 @@ static json_t *token_json(const struct psession *s)
 
 	if (!s->token_claims && !s->token_why)
 		return json_null();
-	return json_pack("{s:o, s:o, s:o}", "sha256", text(s->token_sha256), "claims",
-			 claims ? claims : json_null(), "refused", text(s->token_why));
+	return json_pack("{s:o, s:o, s:o}", "sha256", text_json(s->token_sha256), "claims",
+			 claims ? claims : json_null(), "refused", text_json(s->token_why));
 }
 
 void registry_json(const struct psession *s, json_t *o)
@@ -149,38 +144,38 @@ void registry_json(const struct psession *s, json_t *o)
 
 	text_time(s->since_wall_ns, when, sizeof(when));
 	(void)json_object_set_new(o, "id", json_string(s->id));
-	(void)json_object_set_new(o, "agent", text(s->agent ? s->agent->name : NULL));
-	(void)json_object_set_new(o, "target", text(s->target ? s->target->name : NULL));
-	(void)json_object_set_new(o, "user", text(s->user));
-	(void)json_object_set_new(o, "login_as", text(s->login_as));
-	(void)json_object_set_new(o, "database", text(s->database));
-	(void)json_object_set_new(o, "application", text(s->application));
-	(void)json_object_set_new(o, "state", text(s->state));
+	(void)json_object_set_new(o, "agent", text_json(s->agent ? s->agent->name : NULL));
+	(void)json_object_set_new(o, "target", text_json(s->target ? s->target->name : NULL));
+	(void)json_object_set_new(o, "user", text_json(s->user));
+	(void)json_object_set_new(o, "login_as", text_json(s->login_as));
+	(void)json_object_set_new(o, "database", text_json(s->database));
+	(void)json_object_set_new(o, "application", text_json(s->application));
+	(void)json_object_set_new(o, "state", text_json(s->state));
 	(void)json_object_set_new(o, "pid", s->pid ? json_integer(s->pid) : json_null());
 	(void)json_object_set_new(o, "uid", json_integer((int)s->uid));
-	(void)json_object_set_new(o, "exe", text(s->exe));
+	(void)json_object_set_new(o, "exe", text_json(s->exe));
 	(void)json_object_set_new(o, "exe_inode", number(s->exe_stat.inode));
-	(void)json_object_set_new(o, "exe_sha256", text(s->exe_sha256));
+	(void)json_object_set_new(o, "exe_sha256", text_json(s->exe_sha256));
 	(void)json_object_set_new(o, "started_boot_ns", number(s->started_boot_ns));
 	(void)json_object_set_new(o, "token", token_json(s));
-	(void)json_object_set_new(o, "comm", text(s->comm));
-	(void)json_object_set_new(o, "cgroup", text(s->cgroup));
-	(void)json_object_set_new(o, "container", text(s->container.id));
-	(void)json_object_set_new(o, "runtime", text(s->container.runtime));
-	(void)json_object_set_new(o, "pod", text(s->container.pod));
-	(void)json_object_set_new(o, "image", text(s->container.image));
+	(void)json_object_set_new(o, "comm", text_json(s->comm));
+	(void)json_object_set_new(o, "cgroup", text_json(s->cgroup));
+	(void)json_object_set_new(o, "container", text_json(s->container.id));
+	(void)json_object_set_new(o, "runtime", text_json(s->container.runtime));
+	(void)json_object_set_new(o, "pod", text_json(s->container.pod));
+	(void)json_object_set_new(o, "image", text_json(s->container.image));
 	(void)json_object_set_new(o, "netns_cookie",
 				  s->netns_cookie ? json_integer((json_int_t)s->netns_cookie)
 						  : json_null());
-	(void)json_object_set_new(o, "peer", text(s->peer));
-	(void)json_object_set_new(o, "upstream", text(s->upstream));
+	(void)json_object_set_new(o, "peer", text_json(s->peer));
+	(void)json_object_set_new(o, "upstream", text_json(s->upstream));
 	(void)json_object_set_new(o, "since", json_string(when));
 	(void)json_object_set_new(o, "worker", json_integer(s->worker->index));
 	(void)json_object_set_new(o, "commands", json_integer((json_int_t)s->commands));
 	(void)json_object_set_new(o, "bytes_in", json_integer((json_int_t)s->in));
 	(void)json_object_set_new(o, "bytes_out", json_integer((json_int_t)s->out));
 	(void)json_object_set_new(o, "masked", json_integer((json_int_t)s->masked));
-	(void)json_object_set_new(o, "grant", text(s->grant));
+	(void)json_object_set_new(o, "grant", text_json(s->grant));
 }
 
 /* ---------------------------------------------------------------- upgrades */

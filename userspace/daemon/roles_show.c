@@ -32,16 +32,13 @@ int roles_start(struct parent *p)
 
 static json_t *role_json(const struct prole *r)
 {
-	char until[32];
-
-	text_time(r->until_wall_ns, until, sizeof(until));
 	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:o, s:i, s:o}", "role", r->name, "target", r->target,
 			 "server", r->upstream, "owner", r->owner, "state",
 			 r->state < PROLE_READY	   ? "making"
 			 : r->state < PROLE_ENDING ? "ready"
 						   : "dropping",
-			 "until", r->until_wall_ns ? json_string(until) : json_null(), "tries",
-			 (int)r->tries, "why", r->why[0] ? json_string(r->why) : json_null());
+			 "until", time_json(r->until_wall_ns), "tries",
+			 (int)r->tries, "why", text_json(r->why));
 }
 
 json_t *roles_json(const struct parent *p)
