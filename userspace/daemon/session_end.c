@@ -44,10 +44,12 @@ void session_expire(struct session *s, uint16_t reason, const char *words)
 	if (s->view)
 		policy_access(s->view->view, &d);
 	if (!d.grace_ms || s->state != SESSION_RUN || !s->insp->idle || s->insp->idle(s->st) ||
-	    !begin_grace(s, d.grace_ms, reason, words))
+	    !begin_grace(s, d.grace_ms, reason, words)) {
 		session_end(s, reason, words);
-	else
-		session_resume(s);
+		return;
+	}
+	session_arm(s);
+	session_resume(s);
 }
 
 /* What was closed with the process is on its way: that end is an ordinary one. */
