@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# tier: long
+# tier: full
 # What an agent can tell of a daemon between it and its target: test_fidelity.py. With
 # TIDEGATE_FULL=1 also streams of more than 4 GiB.
 #   O=build tests/e2e/fidelity.sh

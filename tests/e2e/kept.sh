@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 # Listeners that a service manager keeps while no daemon runs: test_kept.py.
-# tier: long
+# tier: full
 #   O=build tests/e2e/kept.sh
 cd "$(dirname "$0")/../.." || exit 1
 . tests/e2e/lib-pytest.sh

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# tier: long
+# tier: full
 # Grants that the identity provider takes back, or can not confirm: test_recheck.py.
 #   O=build tests/e2e/recheck.sh
 cd "$(dirname "$0")/../.." || exit 1

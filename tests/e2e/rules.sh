@@ -1,5 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
+# tier: long
 # End to end with a real PostgreSQL and a real daemon: test_rules.py.
 #   O=build tests/e2e/rules.sh
 cd "$(dirname "$0")/../.." || exit 1

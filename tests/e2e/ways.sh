@@ -1,5 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
+# tier: long
 # Approvals by people and decision points elsewhere, as a user of psql lives them: test_ways.py.
 #   O=build tests/e2e/ways.sh
 cd "$(dirname "$0")/../.." || exit 1
