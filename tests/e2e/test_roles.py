@@ -13,7 +13,7 @@ import time
 import harness
 import psycopg2
 import pytest
-from harness import policy, wait_for
+from harness import policy, reload_with, wait_for
 from test_creds import memory_has, secret_file, secrets  # noqa: F401: a fixture
 
 ADMIN = "tide-adm1n-2c90b6"
@@ -261,6 +261,108 @@ def test_what_it_made_goes_to_somebody_or_away(gate, server):
                           db="shop") == left
         server.sql("DROP TABLE IF EXISTS for_whom", db="shop")
     server.sql("REVOKE agent FROM tide_admin")
+
+
+def stuck(d, server, words):
+    """The role is there and of no use to anybody; what is said about it."""
+    status = wait_for("the warning", lambda: [w for w in d.ctl("status")["warnings"] if words in w])
+    (role,) = roles(server)
+    assert server.sql(f"SELECT rolcanlogin FROM pg_roles WHERE rolname = '{role}'") == "f\n"
+    return status
+
+
+@pytest.fixture
+def no_code(server):
+    yield
+    server.sql("DROP FUNCTION IF EXISTS public.trap(), public.trap(oid, regclass) CASCADE;"
+               "DROP TABLE IF EXISTS kept CASCADE; DROP ROLE IF EXISTS by_an_agent", db="shop")
+
+
+TRAP = """
+CREATE FUNCTION public.trap() RETURNS text LANGUAGE plpgsql SECURITY DEFINER AS $$
+BEGIN CREATE ROLE by_an_agent; RETURN current_user; END $$"""
+
+
+def test_what_it_made_does_not_run_as_the_administrator(no_code, gate, server):
+    server.sql("GRANT CREATE ON SCHEMA public TO public; GRANT CREATE ON SCHEMA public TO tide_admin",
+               db="shop")
+    d = gate(workers=1)
+    g = grant(d)
+    assert psql(d, server, TRAP) == "CREATE FUNCTION"
+    d.ctl("grant.revoke", id=g)
+    status = stuck(d, server, "function public.trap()")
+    assert "`owner`" in status[0] and "`drop_owned`" in status[0], status
+    grant(d)
+    assert "permission denied" in psql(d, server, "SELECT public.trap()")
+    assert server.sql("SELECT count(*) FROM pg_roles WHERE rolname = 'by_an_agent'") == "0\n"
+
+
+CODE = {
+    "view": ("CREATE VIEW kept AS SELECT * FROM customers", "view public.kept"),
+    "rule": ("CREATE TABLE kept (a int); CREATE RULE r AS ON INSERT TO kept DO ALSO NOTHING",
+             "table public.kept"),
+    "cascade": ("CREATE TABLE kept (a int PRIMARY KEY, b int DEFAULT 0 REFERENCES kept "
+                "ON DELETE SET DEFAULT)", "table public.kept"),
+    "domain": ("CREATE DOMAIN kept AS int CHECK (VALUE > 0)", "type public.kept"),
+}
+
+
+@pytest.mark.parametrize("name", CODE)
+def test_what_else_it_made_that_is_code(no_code, gate, server, name):
+    sql, words = CODE[name]
+    server.sql("GRANT CREATE ON SCHEMA public TO public", db="shop")
+    d = gate(workers=1)
+    g = grant(d)
+    assert "ERROR" not in psql(d, server, sql)
+    d.ctl("grant.revoke", id=g)
+    stuck(d, server, words)
+    reload_with(d, "sweep: 10m", "sweep: 10m, drop_owned: true")
+    gone(server, 20)
+
+
+def test_data_is_kept(no_code, gate, server):
+    server.sql("GRANT CREATE ON SCHEMA public TO public", db="shop")
+    d = gate(workers=1)
+    g = grant(d)
+    assert "ERROR" not in psql(d, server, "CREATE TABLE kept (id serial PRIMARY KEY, b text UNIQUE, "
+                               "up int REFERENCES kept, CHECK (id > 0)); CREATE INDEX ON kept (lower(b))")
+    d.ctl("grant.revoke", id=g)
+    gone(server)
+    assert server.sql("SELECT tableowner FROM pg_tables WHERE tablename = 'kept'",
+                      db="shop") == "tide_admin\n"
+
+
+def test_an_owner_that_is_too_powerful(no_code, gate, server):
+    server.sql("GRANT CREATE ON SCHEMA public TO public;"
+               "DO $$ BEGIN CREATE ROLE mighty CREATEROLE; EXCEPTION WHEN duplicate_object THEN END $$",
+               db="shop")
+    for owner in "mighty", "postgres", "tide_admin":
+        d = gate(extra=f", owner: {owner}", workers=1)
+        g = grant(d)
+        psql(d, server, "CREATE VIEW kept AS SELECT 1")
+        d.ctl("grant.revoke", id=g)
+        stuck(d, server, "`owner`")
+        server.sql("DROP VIEW kept", db="shop")
+        reload_with(d, f", owner: {owner}", "")
+        gone(server, 20)
+        d.stop_process()
+
+
+def test_an_operator_in_the_way_is_not_asked(no_code, gate, server):
+    """Without search_path an equal sign of theirs would run as the administrator."""
+    server.sql("GRANT CREATE ON SCHEMA public TO public", db="shop")
+    d = gate(extra=", drop_owned: true, database: shop", workers=1)
+    g = grant(d)
+    assert psql(d, server, "CREATE TABLE far_away (a int)", db="other") == "CREATE TABLE"
+    out = psql(d, server, """
+        CREATE FUNCTION public.trap(oid, regclass) RETURNS bool LANGUAGE plpgsql COST 0.0001 AS $$
+        BEGIN IF current_user LIKE '%admin' AND NOT EXISTS (SELECT FROM pg_roles WHERE
+          rolname = 'by_an_agent') THEN CREATE ROLE by_an_agent; END IF; RETURN true; END $$;
+        CREATE OPERATOR public.= (LEFTARG = oid, RIGHTARG = regclass, FUNCTION = public.trap)""")
+    assert "ERROR" not in out, out
+    d.ctl("grant.revoke", id=g)
+    gone(server)
+    assert server.sql("SELECT count(*) FROM pg_roles WHERE rolname = 'by_an_agent'") == "0\n"
 
 
 def test_a_role_for_each_session_without_a_grant(gate, server):

@@ -99,6 +99,32 @@ static void test_make(void **state)
 	buf_done(&b);
 }
 
+/* In all that compares something: an operator of somebody else's could fit better than the server's. */
+static void test_search_path(void **state)
+{
+	static const char head[] = "SET LOCAL search_path = pg_catalog;\nSELECT ";
+	struct buf b[7];
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(b); i++)
+		buf_init(&b[i], ROLE_SQL_MAX);
+	assert_int_equal(role_sql_clock(&b[0], 5), 0);
+	assert_int_equal(role_sql_look(&b[1], "r", "o'o"), 0);
+	assert_int_equal(role_sql_terminate(&b[2], "r", false, 150000), 0);
+	assert_int_equal(role_sql_terminate(&b[3], "r", true, 150000), 0);
+	assert_int_equal(role_sql_databases(&b[4], "r"), 0);
+	assert_int_equal(role_sql_code(&b[5], "it's"), 0);
+	assert_int_equal(role_sql_left(&b[6], "m"), 0);
+	for (size_t i = 0; i < ARRAY_SIZE(b); i++) {
+		assert_int_equal(buf_append(&b[i], "", 1), 0);
+		assert_memory_equal(buf_data(&b[i]), head, sizeof(head) - 1);
+	}
+	assert_non_null(strstr((const char *)buf_data(&b[1]), "o.rolname = 'o''o' AND"));
+	assert_non_null(strstr((const char *)buf_data(&b[5]), "WHERE rolname = 'it''s')"));
+	for (size_t i = 0; i < ARRAY_SIZE(b); i++)
+		buf_done(&b[i]);
+}
+
 static void test_end(void **state)
 {
 	struct buf b;
@@ -128,6 +154,7 @@ int main(void)
 		cmocka_unit_test(test_names),
 		cmocka_unit_test(test_quotes),
 		cmocka_unit_test(test_make),
+		cmocka_unit_test(test_search_path),
 		cmocka_unit_test(test_end),
 	};
 

@@ -76,10 +76,16 @@ static int put(struct buf *b, const char *fmt, const char *const *args)
 
 #define PUT(b, fmt, ...) put(b, fmt, (const char *const[]){__VA_ARGS__, NULL})
 
+/*
+ * Who may create in a schema of search_path can define an operator that fits better than the server's
+ * own, and whoever compares runs it. SET LOCAL: for this message, whatever is in between.
+ */
+#define SAFELY "SET LOCAL search_path = pg_catalog;\n"
+
 int role_sql_clock(struct buf *b, uint64_t ms)
 {
 	return buf_printf(b,
-			  "SELECT pg_catalog.current_setting('server_version_num'), "
+			  SAFELY "SELECT pg_catalog.current_setting('server_version_num'), "
 			  "pg_catalog.to_char((pg_catalog.clock_timestamp() + interval '%llu "
 			  "milliseconds') AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.MS') || '+00'",
 			  (unsigned long long)ms);
@@ -150,13 +156,19 @@ int role_sql_rekey(struct buf *b, const char *role, const char *verifier)
 	return PUT(b, "ALTER ROLE %I PASSWORD %L", role, verifier);
 }
 
-int role_sql_look(struct buf *b, const char *role)
+int role_sql_look(struct buf *b, const char *role, const char *owner)
 {
 	return PUT(b,
+		   SAFELY
 		   "SELECT pg_catalog.current_setting('server_version_num'), r.rolname, "
-		   "pg_catalog.shobj_description(r.oid, 'pg_authid') FROM (SELECT 1) one "
+		   "pg_catalog.shobj_description(r.oid, 'pg_authid'), EXISTS (SELECT FROM "
+		   "pg_catalog.pg_roles o JOIN pg_catalog.pg_roles x ON x.oid = o.oid OR "
+		   "pg_catalog.pg_has_role(o.oid, x.oid, 'MEMBER') WHERE o.rolname = %L AND "
+		   "(x.rolsuper OR x.rolcreaterole OR x.rolreplication OR x.rolbypassrls OR "
+		   "x.rolname = CURRENT_USER OR x.rolname IN ('pg_execute_server_program', "
+		   "'pg_write_server_files', 'pg_read_server_files'))) FROM (SELECT 1) one "
 		   "LEFT JOIN pg_catalog.pg_roles r ON r.rolname = %L",
-		   role);
+		   owner ? owner : "", role);
 }
 
 int role_sql_shut(struct buf *b, const char *role)
@@ -176,9 +188,9 @@ int role_sql_terminate(struct buf *b, const char *role, bool wait, uint32_t serv
 	if (wait && server_version < V14)
 		return buf_printf(b, "SELECT pg_catalog.pg_sleep(0.5)");
 	return PUT(b,
-		   wait ? "SELECT pg_catalog.pg_terminate_backend(pid, 2000) FROM "
-			  "pg_catalog.pg_stat_activity WHERE usename = %L"
-			: "SELECT pg_catalog.pg_terminate_backend(pid) FROM "
+		   wait ? SAFELY "SELECT pg_catalog.pg_terminate_backend(pid, 2000) FROM "
+				 "pg_catalog.pg_stat_activity WHERE usename = %L"
+			: SAFELY "SELECT pg_catalog.pg_terminate_backend(pid) FROM "
 			  "pg_catalog.pg_stat_activity WHERE usename = %L",
 		   role);
 }
@@ -186,11 +198,42 @@ int role_sql_terminate(struct buf *b, const char *role, bool wait, uint32_t serv
 int role_sql_databases(struct buf *b, const char *role)
 {
 	return PUT(b,
-		   "SELECT DISTINCT d.datname FROM pg_catalog.pg_shdepend s JOIN "
+		   SAFELY "SELECT DISTINCT d.datname FROM pg_catalog.pg_shdepend s JOIN "
 		   "pg_catalog.pg_database d ON d.oid = s.dbid WHERE d.datallowconn AND s.refclassid "
 		   "= 'pg_catalog.pg_authid'::pg_catalog.regclass AND s.refobjid = (SELECT oid FROM "
 		   "pg_catalog.pg_roles WHERE rolname = %L) AND d.datname <> "
 		   "pg_catalog.current_database()",
+		   role);
+}
+
+#define CLASS(name) "'pg_catalog." name "'::pg_catalog.regclass"
+
+/*
+ * Tables, sequences and schemas are data. All else is, or may be, code that the server runs with the
+ * rights of its owner: functions and views when they are used, rules, expressions of indexes when
+ * autovacuum looks at them, defaults and checks when a cascade changes a row.
+ */
+int role_sql_code(struct buf *b, const char *role)
+{
+	return PUT(b,
+		   SAFELY
+		   "SELECT pg_catalog.pg_describe_object(s.classid, s.objid, 0) FROM "
+		   "pg_catalog.pg_shdepend s LEFT JOIN pg_catalog.pg_class c ON s.classid = " CLASS(
+			   "pg_class") " AND c.oid = s.objid LEFT JOIN pg_catalog.pg_type y ON s.classid = "
+		   CLASS("pg_type") " AND y.oid = s.objid WHERE s.dbid = (SELECT oid FROM "
+		   "pg_catalog.pg_database WHERE datname = pg_catalog.current_database()) AND "
+		   "s.deptype = 'o' AND s.refclassid = " CLASS("pg_authid") " AND s.refobjid = (SELECT "
+		   "oid FROM pg_catalog.pg_roles WHERE rolname = %L) AND s.classid NOT IN (" CLASS(
+			   "pg_namespace") ", " CLASS("pg_largeobject") ") AND NOT COALESCE(y.typtype IN "
+		   "('e', 'c'), c.relkind IN ('r', 'p', 'S') AND NOT EXISTS (SELECT FROM "
+		   "pg_catalog.pg_rewrite w WHERE w.ev_class = c.oid) AND NOT EXISTS (SELECT FROM "
+		   "pg_catalog.pg_trigger g WHERE g.tgrelid = c.oid AND NOT g.tgisinternal) AND NOT "
+		   "EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.contype = 'f' AND k.conrelid "
+		   "= c.oid AND (k.confdeltype NOT IN ('a', 'r') OR k.confupdtype NOT IN ('a', 'r'))) "
+		   "AND NOT EXISTS (SELECT FROM pg_catalog.pg_index i JOIN pg_catalog.pg_depend d ON "
+		   "d.classid = " CLASS("pg_class") " AND d.objid = i.indexrelid WHERE i.indrelid = "
+		   "c.oid AND d.refobjid >= 16384 AND d.refclassid NOT IN (" CLASS("pg_class") ", " CLASS(
+			   "pg_constraint") ")), false) ORDER BY 1 LIMIT 1",
 		   role);
 }
 
@@ -243,7 +286,7 @@ int role_sql_drop(struct buf *b, const char *role, const char *owner, bool drop)
 int role_sql_left(struct buf *b, const char *marker)
 {
 	return PUT(b,
-		   "SELECT rolname FROM pg_catalog.pg_roles WHERE pg_catalog.starts_with("
+		   SAFELY "SELECT rolname FROM pg_catalog.pg_roles WHERE pg_catalog.starts_with("
 		   "pg_catalog.shobj_description(oid, 'pg_authid'), %L) LIMIT 200",
 		   marker);
 }

@@ -31,8 +31,11 @@ MUST_CHECK int role_sql_clock(struct buf *b, uint64_t ms);
 /* Begins a transaction with the role and all that it may; whoever sends it ends that. */
 MUST_CHECK int role_sql_make(struct buf *b, const struct role_spec *r);
 MUST_CHECK int role_sql_rekey(struct buf *b, const char *role, const char *verifier);
-/* One row: server_version_num, the role's name and its comment, NULL if there is none. */
-MUST_CHECK int role_sql_look(struct buf *b, const char *role);
+/*
+ * One row: server_version_num, the role's name and its comment, NULL if there is none, and whether
+ * @owner (may be NULL) is so mighty that nothing of an agent's making may run as it.
+ */
+MUST_CHECK int role_sql_look(struct buf *b, const char *role, const char *owner);
 /* Nobody logs in as it any more. */
 MUST_CHECK int role_sql_shut(struct buf *b, const char *role);
 /* What it has is the administrator's to dispose of: a superuser needs no such thing. */
@@ -41,6 +44,8 @@ MUST_CHECK int role_sql_join(struct buf *b, const char *role, uint32_t server_ve
 MUST_CHECK int role_sql_terminate(struct buf *b, const char *role, bool wait, uint32_t server_version);
 /* Rows: databases in which something is the role's, or granted to it. */
 MUST_CHECK int role_sql_databases(struct buf *b, const char *role);
+/* One row, or none: what of the role's in this database would run with the rights of its next owner. */
+MUST_CHECK int role_sql_code(struct buf *b, const char *role);
 /* Takes back what GRANT statement @grant has given; nothing if it is a role's name. */
 MUST_CHECK int role_sql_revoke(struct buf *b, const char *role, const char *database, const char *grant);
 /* What it has in this database goes to @owner (NULL: who says it), or is dropped. */

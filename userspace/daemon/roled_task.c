@@ -39,6 +39,8 @@ struct task {
 	bool spoke; /* the server has been asked something: no other address is tried */
 	bool doing; /* and that may have had an effect */
 	bool absent, foreign, fallback;
+	bool mighty;	/* `owner` is */
+	char code[128]; /* it has made this, which would run with the next owner's rights */
 	bool partly; /* less was granted than was said: the server warns only */
 	uint32_t server_version;
 	char until[64];
@@ -146,7 +148,15 @@ static bool say_revoke(struct task *t, const struct cfg_credential *c, unsigned 
 	return true;
 }
 
-enum { DROP_LOOK, DROP_SHUT, DROP_JOIN, DROP_END, DROP_WAIT, DROP_DATABASES, DROP_REVOKE };
+enum { DROP_LOOK, DROP_SHUT, DROP_JOIN, DROP_END, DROP_WAIT, DROP_DATABASES, DROP_CODE, DROP_REVOKE };
+
+/* Whose rights it gets without a word of the configuration: nobody could want that. */
+static int say_code(struct task *t, const struct cfg_credential *c)
+{
+	if (c->role.drop_owned || (c->role.owner && !t->mighty))
+		return buf_printf(&t->sql, "SELECT");
+	return role_sql_code(&t->sql, t->role);
+}
 
 static int say_first(struct task *t, const struct cfg_credential *c, unsigned i)
 {
@@ -154,7 +164,7 @@ static int say_first(struct task *t, const struct cfg_credential *c, unsigned i)
 
 	switch (i) {
 	case DROP_LOOK:
-		return role_sql_look(&t->sql, t->role);
+		return role_sql_look(&t->sql, t->role, c->role.owner);
 	case DROP_SHUT:
 		return role_sql_shut(&t->sql, t->role);
 	case DROP_JOIN:
@@ -165,6 +175,8 @@ static int say_first(struct task *t, const struct cfg_credential *c, unsigned i)
 		return role_sql_terminate(&t->sql, t->role, true, t->server_version);
 	case DROP_DATABASES:
 		return role_sql_databases(&t->sql, t->role);
+	case DROP_CODE:
+		return say_code(t, c);
 	}
 	if (say_revoke(t, c, i - DROP_REVOKE, &rc))
 		return rc;
@@ -179,11 +191,15 @@ static int say_drop(struct task *t, unsigned i)
 
 	if (!c)
 		return -ENODATA;
+	if (t->code[0])
+		return 0;
 	switch (t->phase) {
 	case PHASE_FIRST:
 		return i && (t->absent || t->foreign) ? 0 : say_first(t, c, i);
 	case PHASE_OTHERS:
-		if (say_revoke(t, c, i, &rc))
+		if (i == 0)
+			return say_code(t, c);
+		if (say_revoke(t, c, --i, &rc))
 			return rc;
 		return i > count_grants(c)
 			       ? 0
@@ -204,7 +220,7 @@ static bool may_fail(void *ctx, unsigned i)
 		return false;
 	if (t->phase == PHASE_FIRST)
 		return i == DROP_JOIN || (i >= DROP_REVOKE && i < DROP_REVOKE + count_grants(c));
-	return t->phase == PHASE_OTHERS && i < count_grants(c);
+	return t->phase == PHASE_OTHERS && i && i <= count_grants(c);
 }
 
 static void on_notice(void *ctx, unsigned i, struct slice sqlstate)
@@ -272,11 +288,22 @@ static int take_look(struct task *t, const struct slice *v, unsigned n)
 {
 	struct slice mark = slice_str(t->mark);
 
-	if (n != 3 || take_version(t, v[0]))
+	if (n != 4 || take_version(t, v[0]))
 		return -EBADMSG;
+	t->mighty = slice_eq_str(v[3], "t");
 	t->absent = !v[1].p;
 	t->foreign = !t->absent && (!v[2].p || v[2].n < mark.n ||
 				    !slice_eq(slice_of(v[2].p, mark.n), mark));
+	return 0;
+}
+
+/* The name is the agent's choice. */
+static int take_code(struct task *t, const struct slice *v, unsigned n)
+{
+	if (n > 1)
+		return -EBADMSG;
+	if (n && v[0].p && text_escape(v[0], t->code, sizeof(t->code)) == 0)
+		(void)snprintf(t->code, sizeof(t->code), "something");
 	return 0;
 }
 
@@ -292,6 +319,9 @@ static int take_row(void *ctx, unsigned i, const struct slice *v, unsigned n)
 		return n == 1 ? take_name(t, v[0]) : -EBADMSG;
 	if (t->kind == ROLE_JOB_DROP && t->phase == PHASE_FIRST && i == DROP_LOOK)
 		return take_look(t, v, n);
+	if (t->kind == ROLE_JOB_DROP && (t->phase == PHASE_FIRST ? i == DROP_CODE
+								     : t->phase == PHASE_OTHERS && !i))
+		return take_code(t, v, n);
 	if (t->kind == ROLE_JOB_DROP && t->phase == PHASE_FIRST && i == DROP_DATABASES)
 		return n == 1 ? take_name(t, v[0]) : -EBADMSG;
 	return 0; /* of functions that are called for what they do */
@@ -337,6 +367,7 @@ static void again(struct task *t)
 	t->phase = PHASE_FIRST;
 	t->doing = t->partly = false;
 	t->nnames = t->name = 0;
+	t->code[0] = '\0';
 	random_bytes(&random, sizeof(random));
 	(void)uv_timer_start(&t->retry, on_again, 20 + random, 0);
 }
@@ -362,6 +393,17 @@ static void failed(struct task *t, const char *error, const char *sqlstate)
 	}
 }
 
+static void finish_code(struct task *t)
+{
+	const struct cfg_credential *c = credential_of(t);
+	char words[256];
+
+	(void)snprintf(words, sizeof(words), "%.60s in database %.30s would run with the rights of %.30s: "
+		       "set `owner` to a role that may do nothing, or `drop_owned`", t->code, database_of(t),
+		       c && c->role.owner ? c->role.owner : "the administrator");
+	finish(t, ROLE_REFUSED, "", words);
+}
+
 static void done(void *ctx, const char *error, const char *sqlstate)
 {
 	struct task *t = ctx;
@@ -377,6 +419,10 @@ static void done(void *ctx, const char *error, const char *sqlstate)
 	}
 	if (t->foreign) {
 		finish(t, ROLE_NOT_OURS, "", "a role of that name is there, and has not our mark");
+		return;
+	}
+	if (t->code[0]) {
+		finish_code(t);
 		return;
 	}
 	if (t->kind == ROLE_JOB_DROP && t->phase == PHASE_FIRST && !t->absent && t->nnames) {
