@@ -678,3 +678,20 @@ def test_binary_copy_keeps_its_types(shop):
             "1", "0", "2000-01-01", '"***"', "00000000-0000-0000-0000-000000000000", "***", "\\N", "0"]
     finally:
         d.stop()
+
+
+def test_an_operator_of_their_own_hides_no_mask(shop):
+    """It fits better than the server's, so a comparison in our own look-ups would be theirs."""
+    fresh(shop)
+    shop.sql("CREATE VIEW seen AS SELECT id, ssn AS x FROM customers;"
+             "CREATE FUNCTION trap(oid, regclass) RETURNS bool LANGUAGE plpgsql COST 0.0001 AS "
+             "$$ BEGIN RETURN false; END $$;"
+             "CREATE OPERATOR public.= (LEFTARG = oid, RIGHTARG = regclass, FUNCTION = trap);"
+             "GRANT USAGE ON SCHEMA public TO public", db="evade", user="agent")
+    d, port = make_gate(shop)
+    try:
+        out = psql(port, "SELECT * FROM seen;")
+        assert "(2 rows)" in out and not LEAKS.search(out), out
+    finally:
+        shop.sql("DROP FUNCTION trap(oid, regclass) CASCADE", db="evade", user="agent")
+        d.stop()

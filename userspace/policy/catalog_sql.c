@@ -2,7 +2,8 @@
 /*
  * The catalog queries. They start from names, by index, and follow pg_inherits
  * and pg_depend, so that their cost goes with what the rules concern and not
- * with the size of the database. All names are qualified: search_path does not matter.
+ * with the size of the database. All names are qualified, and
+ * search_path is the server's own schema.
  */
 #include "policy/catalog_sql.h"
 
@@ -13,6 +14,12 @@
 #include "policy/mask_set.h"
 
 enum { QUERY_MAX = 4 << 20 };
+
+/*
+ * Operators cannot be named so and stay readable: without this one that somebody has made in a schema
+ * of search_path, and that fits better than the server's own, would run as us and say what is masked.
+ */
+static const char safely[] = "SET LOCAL search_path = pg_catalog;\n";
 
 #define CLASS(name) "'pg_catalog." name "'::pg_catalog.regclass"
 
@@ -299,7 +306,9 @@ int catalog_sql_make(const struct mask_set *m, char ***ret)
 		struct buf b;
 
 		buf_init(&b, QUERY_MAX);
-		rc = add_query(&b, m, i);
+		rc = add(&b, safely);
+		if (!rc)
+			rc = add_query(&b, m, i);
 		if (!rc)
 			rc = buf_append(&b, "", 1);
 		if (!rc && !(queries[i] = strdup((const char *)buf_data(&b))))
