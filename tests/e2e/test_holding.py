@@ -196,3 +196,64 @@ def test_a_statement_in_a_transaction_is_held_for_30_seconds(daemon, pg):
     assert a["in_transaction"]
     out = p.communicate(timeout=60 * harness.SLOW)[0]
     assert "open transaction" in out and 29 < float(out.split()[-1]) < 30 + 5 * harness.SLOW, out
+
+
+ASKS = ["{ effect: [read, transaction, session], do: allow }", "{ effect: any, do: approve }"]
+PARSE = """
+def parse(name, sql):
+    return message(b'P', name + b'\\0' + sql + b'\\0\\0\\0')
+def bind(portal, name, value):
+    return message(b'B', portal + b'\\0' + name + b'\\0\\0\\0\\0\\1' + len(value).to_bytes(4, 'big') + value +
+                   b'\\0\\0')
+r = Raw(int(sys.argv[1]), timeout=60)
+def ask(*parts):
+    r.send(*parts)
+    print(r.until(b'Z'), flush=True)
+SYNC = message(b'S')
+"""
+# What an approver must see, and not only a name for it; @ stands for 77 and for 78.
+UNSEEN = {
+    "prepared": ("ask(parse(b'x', b'DELETE FROM notes WHERE id = @'), SYNC)\nr.query('EXECUTE x')\n",
+                 ["EXECUTE x", "DELETE FROM notes WHERE id = 77"]),
+    "named in SQL": ("ask(parse(b'x', b'DELETE FROM notes WHERE id = @'), SYNC)\n"
+                     "r.send(parse(b'', b'EXECUTE x'), message(b'B', b'\\0' * 8), message(b'E', b'\\0' * 5), "
+                     "SYNC)\n", ["EXECUTE x", "DELETE FROM notes WHERE id = 77"]),
+    "cursor": ("ask(message(b'Q', b'BEGIN\\0'))\n"
+               "ask(parse(b'', b'DELETE FROM notes WHERE id = $1 RETURNING id'), bind(b'c', b'', b'@'), SYNC)\n"
+               "r.query('FETCH ALL FROM c')\n",
+               ["FETCH ALL FROM c", "DELETE FROM notes WHERE id = $1", "$1 = '77'"]),
+    "function": ("r.send(message(b'F', (871).to_bytes(4, 'big') + b'\\0\\0\\0\\1\\0\\0\\0\\x02@\\0\\0'))\n",
+                 ["FunctionCall 871", "$1 = '77'"]),
+    "quotes": ("""r.send(parse(b'', b'DELETE FROM notes WHERE body = $1'), bind(b'', b'', b"@', $2 = 'x"),
+                  message(b'E', b'\\0' * 5), SYNC)\n""", ["$1 = '77'', $2 = ''x'"]),
+}
+
+
+@pytest.mark.parametrize("name", UNSEEN)
+def test_an_approver_sees_what_will_run(daemon, pg, name):
+    code, words = UNSEEN[name]
+    d = daemon(policy(pg.port, commands=ASKS), workers=1)
+    seen = []
+    for value in "77", "78":
+        p = agent(d, PARSE + code.replace("@", value) + "print(r.until(b'Z'), flush=True)\n", pg.port)
+        a = d.approval()
+        for word in words:
+            assert word.replace("77", value) in a["text"], a["text"]
+        seen.append(a["digest"])
+        d.ctl("approval.deny", id=a["id"])
+        assert "42501" in p.communicate(timeout=20 * harness.SLOW)[0]
+    assert seen[0] != seen[1]  # what was approved is this, and nothing else
+
+
+def test_what_is_not_shown_is_said_to_be_there(daemon, pg):
+    d = daemon(policy(pg.port, commands=ASKS), workers=1)
+    n = 300
+    sql = "INSERT INTO notes(body) VALUES " + ", ".join(f"(${i + 1})" for i in range(n))
+    values = b"".join(len(v).to_bytes(4, "big") + v for v in (b"v%d" % i for i in range(n)))
+    p = agent(d, PARSE + f"ask(parse(b'', {sql.encode()!r}), message(b'B', b'\\0\\0\\0\\0' + "
+              f"({n}).to_bytes(2, 'big') + {values!r} + b'\\0\\0'), message(b'E', b'\\0' * 5), SYNC)\n",
+              pg.port)
+    a = d.approval()
+    assert re.search(r", and \d\d\d more that are not shown", a["text"]), a["text"]
+    d.ctl("approval.deny", id=a["id"])
+    p.communicate(timeout=20 * harness.SLOW)

@@ -225,6 +225,31 @@ static struct slice shown_copy(struct session *s, const struct event *ev, const 
 	return buf_slice(b);
 }
 
+/* What it names, where it names another, behind what shown_copy() has made. */
+static struct slice shown_named(struct session *s, const struct event *ev, struct slice text)
+{
+	static const char behind[] = "\n-- which is: ";
+	const struct sql_info *info = ev->statement.named_info;
+	struct buf *b = &s->w->scratch;
+	size_t at;
+
+	if (!text.p || !ev->statement.named.n)
+		return text;
+	if (buf_append(b, behind, sizeof(behind) - 1))
+		return (struct slice){.p = NULL, .n = 0};
+	at = b->n;
+	if (buf_append_slice(b, ev->statement.named))
+		return (struct slice){.p = NULL, .n = 0};
+	for (unsigned i = 0; info && i < info->nsecrets; i++) {
+		size_t off = at + info->secrets[i].off;
+
+		if (off < b->n)
+			memset(buf_data(b) + off, '*', min_size(info->secrets[i].n, b->n - off));
+	}
+	(void)masker_hide_secrets(s->w->masker, buf_data(b) + at, b->n - at);
+	return buf_slice(b);
+}
+
 /* The same, or the text itself if there is nothing to hide. */
 static struct slice shown_text(struct session *s, const struct event *ev, const char *behind)
 {
@@ -243,7 +268,7 @@ static struct slice shown_text(struct session *s, const struct event *ev, const 
 /* Who approves must see that he does not see all: harmless lines may be in front of others. */
 void srec_put_text(struct session *s, struct ipc *ipc, const struct event *ev)
 {
-	struct slice text = shown_copy(s, ev, "\n-- parameters: ");
+	struct slice text = shown_named(s, ev, shown_copy(s, ev, "\n-- parameters: "));
 	size_t n = STATEMENT_SHOWN - CUT_WORDS;
 	char *at;
 
@@ -380,6 +405,18 @@ static void begin(struct session *s, struct jsonw *j)
 	jsonw_object(j);
 }
 
+/* Of an EXECUTE the text is that of its statement, which stands in a COMMAND. */
+static void put_text(struct session *s, struct jsonw *j, const struct event *ev)
+{
+	struct slice all = shown_text(s, ev, "");
+	size_t n = min_size(ev->statement.text.n, all.n);
+
+	if (ev->kind != EV_EXECUTE)
+		jsonw_kv_slice(j, "text", slice_of(all.p, n));
+	if (ev->statement.params.n)
+		jsonw_kv_slice(j, "parameters", slice_from(all, n));
+}
+
 bool srec_command(struct session *s, const struct event *ev, const char *verdict, const char *rule,
 		  uint16_t reason)
 {
@@ -388,13 +425,11 @@ bool srec_command(struct session *s, const struct event *ev, const char *verdict
 
 	begin(s, &j);
 	jsonw_kv_u64(&j, "seq", ev->seq);
-	if (ev->kind == EV_EXECUTE) {
+	if (ev->kind == EV_EXECUTE)
 		jsonw_kv_u64(&j, "statement", ev->statement.statement_seq);
-		if (ev->statement.params.n)
-			jsonw_kv_slice(&j, "parameters",
-				       slice_from(shown_text(s, ev, ""), ev->statement.text.n));
-	} else {
-		jsonw_kv_slice(&j, "text", shown_text(s, ev, ""));
+	if (ev->kind == EV_EXECUTE ? ev->statement.params.n : true)
+		put_text(s, &j, ev);
+	if (ev->kind != EV_EXECUTE) {
 		put_info(s, &j, info);
 		/* The question is put off to each execution. */
 		if (!ev->statement.simple && strcmp(verdict, "approve") == 0)

@@ -43,10 +43,13 @@ struct event {
 			/* To be referenced only if it has a shape: else it may be a combination. */
 			const struct sql_info *info;
 			struct slice text;
-			struct slice params; /* EV_EXECUTE: for people, cut to a line or so */
+			struct slice params; /* for people, cut to a line or so */
+			/* The text behind a name (EXECUTE x, FETCH c), if that is what will run. */
+			struct slice named;
+			const struct sql_info *named_info;
 			uint64_t statement_seq; /* EV_EXECUTE: seq of its EV_STATEMENT */
-			uint8_t digest[32];	/* EV_EXECUTE: SHA-256 over text, parameters, types */
-			bool has_digest;	/* always with EV_EXECUTE, never with EV_STATEMENT */
+			uint8_t digest[32]; /* SHA-256 over text, parameters, types, and what is named */
+			bool has_digest; /* always with EV_EXECUTE; else where the text is not all */
 			bool in_transaction;	/* holding it keeps locks */
 			bool simple; /* simple protocol: this question is also the EV_EXECUTE */
 		} statement;

@@ -159,7 +159,9 @@ static enum pg_step query(struct pg *st, const struct pg_msg *m)
 	if (step != PG_OK)
 		return step;
 	report_secrets(st, info, text);
-	stmt = pg_stmt_new(st, info, (struct slice){0}, (struct slice){0});
+	/* What is given a name is shown to who has to approve of running it. */
+	stmt = pg_stmt_new(st, info, info->flags & (SQL_F_PREPARE | SQL_F_DECLARE) ? text : (struct slice){0},
+			   (struct slice){0});
 	pg_info_unref(info);
 	if (!stmt && st->q.n)
 		return pg_stall(st); /* what is in flight holds statements too */
@@ -251,6 +253,19 @@ static enum pg_step parse(struct pg *st, const struct pg_msg *m)
 	step = judge_parse(st, m, stmt, name, text);
 	pg_obj_unref(st, &stmt->obj);
 	return step;
+}
+
+/* A function call is its number and its arguments, as sent. */
+static bool call_digest(struct slice body, uint8_t ret[32])
+{
+	static const char label[] = "tidegate-call-1";
+	EVP_MD_CTX *ctx = EVP_MD_CTX_new();
+	bool ok = ctx && EVP_DigestInit_ex(ctx, EVP_sha256(), NULL) &&
+		  EVP_DigestUpdate(ctx, label, sizeof(label)) &&
+		  EVP_DigestUpdate(ctx, body.p, body.n) && EVP_DigestFinal_ex(ctx, ret, NULL);
+
+	EVP_MD_CTX_free(ctx);
+	return ok;
 }
 
 /* SHA-256 over the text, the parameters' types and, as sent, their formats and values. */
@@ -569,7 +584,8 @@ static enum pg_step function_call(struct pg *st, const struct pg_msg *m)
 		.nstatements = 1,
 	};
 	struct event ev = {.kind = EV_STATEMENT};
-	char text[48];
+	enum insp_verdict v;
+	char text[48], *arguments;
 	int n;
 
 	if (m->total - PG_HEAD > pg_message_max(st)) {
@@ -587,7 +603,15 @@ static enum pg_step function_call(struct pg *st, const struct pg_msg *m)
 	ev.statement.text = slice_of(text, (size_t)n);
 	ev.statement.simple = true;
 	ev.statement.in_transaction = st->status != PG_STATUS_IDLE || st->begins || st->batch_runs;
-	switch (pg_ask(st, &ev, &a)) {
+	ev.statement.has_digest = true;
+	if (!call_digest(m->body, ev.statement.digest))
+		return pg_bad(st, TG_R_NO_MEMORY);
+	/* Formats and values stand as in Bind. */
+	arguments = pg_params_preview(slice_from(m->body, 4));
+	ev.statement.params = slice_str(arguments);
+	v = pg_ask(st, &ev, &a);
+	free(arguments);
+	switch (v) {
 	case INSP_V_WAIT:
 		return PG_WAIT;
 	case INSP_V_DENY:

@@ -14,6 +14,7 @@
  */
 #include "inspect/pg.h"
 
+#include <openssl/evp.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -196,6 +197,58 @@ static const struct sql_info *other_info(const struct pg_stmt *stmt)
 	return NULL;
 }
 
+/* The portal that FETCH names, with parameters that it was bound to; NULL: there are none. */
+static const struct pg_portal *named_portal(const struct pg *st, const struct pg_stmt *stmt)
+{
+	const struct pg_slot *slot;
+	const struct pg_portal *p;
+
+	if (!(stmt->info->flags & SQL_F_FETCH))
+		return NULL;
+	slot = pg_name_find(&st->portals, stmt->info->handle);
+	p = (const struct pg_portal *)pg_name_cur(st, &st->portals, slot);
+	return p && p->bound && p->stmt == stmt->via ? p : NULL;
+}
+
+/* As make_digest(), over all that the name stands for besides. */
+static bool named_digest(struct slice text, const struct pg_stmt *via, const struct pg_portal *own,
+			 const struct pg_portal *named, uint8_t ret[32])
+{
+	static const char label[] = "tidegate-named-1";
+	static const uint8_t none[32];
+	EVP_MD_CTX *ctx = EVP_MD_CTX_new();
+	uint8_t n[12];
+	bool ok;
+
+	store_be32(n, (uint32_t)text.n);
+	store_be32(n + 4, via->text_n);
+	store_be32(n + 8, via->types_n);
+	ok = ctx && EVP_DigestInit_ex(ctx, EVP_sha256(), NULL) &&
+	     EVP_DigestUpdate(ctx, label, sizeof(label)) && EVP_DigestUpdate(ctx, n, sizeof(n)) &&
+	     EVP_DigestUpdate(ctx, text.p, text.n) &&
+	     EVP_DigestUpdate(ctx, via->bytes, (size_t)via->text_n + via->types_n) &&
+	     EVP_DigestUpdate(ctx, own ? own->digest : none, sizeof(none)) &&
+	     EVP_DigestUpdate(ctx, named ? named->digest : none, sizeof(none)) &&
+	     EVP_DigestFinal_ex(ctx, ret, NULL);
+	EVP_MD_CTX_free(ctx);
+	return ok;
+}
+
+/* Who decides about "EXECUTE x" decides about x: its text is shown, and is in the digest. */
+static bool tell_named(struct pg *st, const struct pg_stmt *stmt, const struct pg_portal *own,
+		       struct event *ev)
+{
+	const struct pg_portal *named = named_portal(st, stmt);
+	const struct pg_stmt *via = stmt->via;
+
+	ev->statement.named = slice_of(via->bytes, via->text_n);
+	ev->statement.named_info = via->info;
+	if (named && !ev->statement.params.n)
+		ev->statement.params = slice_str(named->params);
+	ev->statement.has_digest = true;
+	return named_digest(ev->statement.text, via, own, named, ev->statement.digest);
+}
+
 enum insp_verdict pg_ask_statement(struct pg *st, enum event_kind kind, struct slice text,
 				   struct pg_stmt *stmt, const struct pg_portal *portal,
 				   bool simple, struct insp_answer *ret)
@@ -215,6 +268,13 @@ enum insp_verdict pg_ask_statement(struct pg *st, enum event_kind kind, struct s
 		ev.statement.has_digest = true;
 		ev.statement.params = slice_str(portal->params);
 		memcpy(ev.statement.digest, portal->digest, sizeof(ev.statement.digest));
+	}
+	if (other && stmt->via && !tell_named(st, stmt, portal, &ev)) {
+		free(both);
+		*ret = (struct insp_answer){.verdict = INSP_V_DENY,
+					    .reason = TG_R_NO_MEMORY,
+					    .message = slice_str(reason_what(TG_R_NO_MEMORY))};
+		return INSP_V_DENY;
 	}
 	v = pg_ask(st, &ev, ret);
 	if (kind == EV_STATEMENT)

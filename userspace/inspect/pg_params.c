@@ -7,14 +7,23 @@
 #include "base/cursor.h"
 #include "base/text.h"
 
-enum { PREVIEW_BYTES = 1024, VALUE_BYTES = 64 };
+/* A value takes eight times its bytes at most, and who began before PREVIEW_BYTES has room. */
+enum { PREVIEW_BYTES = 1024, VALUE_BYTES = 64, PREVIEW_ROOM = 8 * VALUE_BYTES + 128 };
 
+/* Quoted as SQL does: no value can look like the end of itself and the next one. */
 static int put_text(struct buf *b, struct slice v)
 {
 	char text[4 * VALUE_BYTES + 1];
 	size_t n = text_escape(slice_of(v.p, min_size(v.n, VALUE_BYTES)), text, sizeof(text));
+	int rc = buf_append(b, "'", 1);
 
-	return buf_printf(b, "'%.*s'%s", (int)n, text, v.n > VALUE_BYTES ? "..." : "");
+	for (size_t i = 0; i < n && !rc; i++) {
+		if (text[i] == '\'')
+			rc = buf_append(b, "'", 1);
+		if (!rc)
+			rc = buf_append(b, &text[i], 1);
+	}
+	return rc ? rc : buf_printf(b, "'%s", v.n > VALUE_BYTES ? "..." : "");
 }
 
 static int put_binary(struct buf *b, struct slice v)
@@ -42,10 +51,14 @@ char *pg_params_preview(struct slice params)
 	struct buf b;
 	int rc = 0;
 
-	buf_init(&b, PREVIEW_BYTES);
+	buf_init(&b, PREVIEW_BYTES + PREVIEW_ROOM);
 	for (uint16_t i = 0; i < n && !c.bad && !rc; i++) {
 		uint32_t length = cur_be32(&c);
 
+		if (b.n >= PREVIEW_BYTES) {
+			rc = buf_printf(&b, ", and %u more that are not shown", n - i);
+			break;
+		}
 		rc = buf_printf(&b, "%s$%u = ", i ? ", " : "", i + 1u);
 		if (!rc && length == UINT32_MAX)
 			rc = buf_printf(&b, "NULL");
