@@ -79,6 +79,7 @@ GOALS = {  # (hop, row): {figure: (relation, limit)}
     ("kern-agent", "filled-target-loopback"): {"p50_added_us": at_most(20)},
     ("detect", "dense"): {"gb_per_s": at_least(0.8)},
     ("detect", "sparse"): {"gb_per_s": at_least(1.5)},
+    ("grant", "known"): {"known_us": at_most(5)},
     ("sql", "pgbench"): {"known_us": at_most(0.3), "unseen_us": at_most(3)},
 }
 
@@ -268,7 +269,8 @@ def units():
             if r["bench"] == "detect_bulk" and r["engine"] != "portable"]
     return rows + [{"row": r["case"], "hop": "sql", "known_us": r["known_us"],
                     "unseen_us": r["unseen_us"]}
-                   for r in run("bench_sql") if r["case"] == "pgbench"]
+                   for r in run("bench_sql") if r["case"] == "pgbench"] + [
+                       {"row": "known", "hop": "grant", **r} for r in run("bench_grant")]
 
 
 def kernel():

@@ -247,12 +247,12 @@ def log_in(port, n):
 class Raw:
     """A client of the protocol as bytes."""
 
-    def __init__(self, port, login=True, timeout=20, rcvbuf=0):
-        self.s = socket.socket()
+    def __init__(self, port, login=True, timeout=20, rcvbuf=0, host="127.0.0.1"):
+        self.s = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
         if rcvbuf:
             self.s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, rcvbuf)
         self.s.settimeout(timeout * SLOW)
-        self.s.connect(("127.0.0.1", port))
+        self.s.connect((host, port))
         self.buf = b""
         if login:
             self.send(startup())
@@ -314,6 +314,14 @@ def private_kib(pid):
 
 def limit_files(n):
     return (lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (n, n))) if n else None
+
+
+def metric(d, name):
+    with socket.socket(socket.AF_UNIX) as s:
+        s.connect(f"{d.dir}/run/metrics.sock")
+        s.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+        text = b"".join(iter(lambda: s.recv(65536), b"")).decode()
+    return [int(line.split()[-1]) for line in text.splitlines() if line.startswith(name)][0]
 
 
 class Refused(Exception):

@@ -185,6 +185,32 @@ def test_break_glass_has_a_receipt(daemon, pg):
     assert verify(path)[1] == 0
 
 
+def test_a_grant_that_a_worker_knows_ends_like_any(daemon, pg):
+    """The first session asks the parent, later ones do not: each has its receipt, all end."""
+    d = daemon(policy(pg.port, access="builtin"), workers=1)
+    g = d.ctl("grant.create", agent="bot", target="shop", for_ms=600000, reason="on fire")["id"]
+    argv = ["psql", "-X", "-A", "-t", "-h", "127.0.0.1", "-p", str(pg.port), "-U", "agent", "-d",
+            "shop"]
+    clients = []
+    for n in range(1, 6):
+        clients.append(d.popen(argv, stdin=subprocess.PIPE))
+        wait_for("the session", lambda: len(d.ctl("session.list")) == n)
+    wait_for("the parent to know", lambda: [s["grant"] for s in d.ctl("session.list")] == [g] * 5)
+    assert harness.metric(d, "tidegate_held_total") == 1
+    d.ctl("grant.revoke", id=g)
+    wait_for("the sessions to be over", lambda: not d.ctl("session.list"), 1)
+    for c in clients:
+        out, _ = c.communicate("SELECT 40 + 2;\n")
+        assert "42" not in out.split("\n"), out
+    later = d.psql_later(pg.port, "-c", "SELECT 1")
+    asked = d.approval()  # anew
+    d.ctl("approval.deny", id=asked["id"])
+    assert "denied" in later.communicate()[0]
+    mine = [p for p in finished(d, 6) if receipts(p)[0][1]["what"] == "grant"]
+    assert len(mine) == 5
+    assert verify(*mine)[1] == 0
+
+
 # ---------------------------------------------------------------- events
 
 EVENTS = """idp:

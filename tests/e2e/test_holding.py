@@ -10,7 +10,7 @@ import pytest
 from harness import Raw, message, policy, startup, wait_for
 from idp_stub import Stub, respond, section
 from test_lease import agent
-from test_recheck import ACCESS, metric, secret  # noqa: F401
+from test_recheck import ACCESS, secret  # noqa: F401
 
 FULL = os.environ.get("TIDEGATE_TIER") == "full"
 PEOPLE = "approvals:\n  boss: {{ by: ciba, scope: openid, login_hint: boss, poll: {poll}{more} }}\n"
@@ -145,7 +145,7 @@ def test_thousands_wait_and_one_question_is_asked(gateway, pg, secret):  # noqa:
             c.send(startup())
             conns.append(c)
         # Not `session.list`: its answer is larger than what is measured.
-        wait_for("all of them", lambda: metric(d, "tidegate_held_total") == want, 120, 0.5)
+        wait_for("all of them", lambda: harness.metric(d, "tidegate_held_total") == want, 120, 0.5)
     conns = []
     wait_with(conns)
     before = [harness.private_kib(pid) for pid in watched]

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Grants that the identity provider takes back: introspection while they last."""
 import os
-import socket
 import tempfile
 import time
 
@@ -49,17 +48,6 @@ def rechecks(d):
     return d.ctl("grant.list")[0]["rechecks"]
 
 
-def metric(d, name):
-
-    with socket.socket(socket.AF_UNIX) as s:
-        s.connect(f"{d.dir}/run/metrics.sock")
-        s.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
-        text = b""
-        while part := s.recv(65536):
-            text += part
-    return [int(line.split()[-1]) for line in text.decode().splitlines() if line.startswith(name)][0]
-
-
 @pytest.mark.parametrize("opaque", [True, False])
 def test_taken_back(checked, pg, opaque):
     d = checked(opaque=opaque)
@@ -75,8 +63,8 @@ def test_taken_back(checked, pg, opaque):
     assert "has taken the grant back" in out and "57P01" in out, out
     ended_by(d, "idp_revoked")
     assert d.ctl("grant.list") == []
-    assert metric(d, 'tidegate_rechecks_total{answer="ended"}') == 1
-    assert metric(d, 'tidegate_rechecks_total{answer="active"}') >= 1
+    assert harness.metric(d, 'tidegate_rechecks_total{answer="ended"}') == 1
+    assert harness.metric(d, 'tidegate_rechecks_total{answer="active"}') >= 1
 
 
 def test_a_scope_that_is_lost(checked, pg):

@@ -15,6 +15,7 @@ struct answer {
 	uint16_t reason;
 	const char *by, *request, *detail, *receipt;
 	const struct grant *grant;
+	bool shared;
 };
 
 static void answer(struct parent *p, struct child *c, uint64_t ask, const struct uuid *session,
@@ -36,15 +37,17 @@ static void answer(struct parent *p, struct child *c, uint64_t ask, const struct
 	ipc_put_u64(c->ipc, v->grant ? v->grant->until_boot_ns : 0);
 	ipc_put_str(c->ipc, v->detail);
 	ipc_put_bytes(c->ipc, slice_str(v->receipt ? v->receipt : ""));
+	ipc_put_u32(c->ipc, v->shared);
 	ipc_send(c->ipc);
 }
 
 void decision_of_grant(struct parent *p, struct child *c, uint64_t ask, const struct uuid *session,
-		       const struct grant *g)
+		       const struct grant *g, bool shared)
 {
 	answer(p, c, ask, session,
 	       &(struct answer){.v = INSP_V_ALLOW, .by = g->by, .request = "", .detail = "",
-				.receipt = g->receipt, .grant = g});
+				.receipt = g->receipt, .grant = g,
+				.shared = shared});
 }
 
 void decision_refuse(struct parent *p, struct child *c, uint64_t ask, const struct uuid *session,

@@ -23,9 +23,10 @@ struct decision {
 void decide(struct parent *p, struct approval *a, const struct decision *d);
 /* @a is access that @g gives, whose receipt is still being signed. */
 void decision_join(struct approval *a, const struct grant *g);
-/* At once: by a grant that there is; by Tidegate, because nobody can be asked. */
+/* At once: by a grant that there is, @shared with all who ask the same; by Tidegate, because
+ * nobody can be asked. */
 void decision_of_grant(struct parent *p, struct child *c, uint64_t ask, const struct uuid *session,
-		       const struct grant *g);
+		       const struct grant *g, bool shared);
 void decision_refuse(struct parent *p, struct child *c, uint64_t ask, const struct uuid *session,
 		     uint16_t reason);
 /* A grant without anybody's approval. */

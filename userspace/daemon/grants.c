@@ -276,6 +276,32 @@ static bool too_many(const struct parent *p, const struct psession *s)
 	return p->napprovals > APPROVALS_MAX || s->agent->approvals > APPROVALS_AGENT;
 }
 
+/*
+ * Who asks the same gets the same: not where it depends on the agent's token, which may be
+ * another, or on one that keyd has and may lose.
+ */
+static bool holds_for_all(const struct grant *g, const struct approval *a)
+{
+	return !g->kept && (strcmp(g->scope, "*") == 0 || !a->needs_token);
+}
+
+void grant_used(struct parent *p, struct psession *s, struct ipc_msg *m)
+{
+	struct slice id = ipc_get_str(m);
+
+	if (!ipc_end(m) || !s->open) {
+		m->bad = true;
+		return;
+	}
+	list_each(it, &p->grants) {
+		const struct grant *g = container_of(it, struct grant, link);
+
+		if (slice_eq_str(id, g->id) && !g->kept && strcmp(g->agent, s->agent->name) == 0 &&
+		    strcmp(g->target, s->target->name) == 0)
+			memcpy(s->grant, g->id, sizeof(s->grant));
+	}
+}
+
 void access_ask(struct parent *p, struct child *c, struct ipc_msg *m)
 {
 	struct uuid u = ipc_get_uuid(m);
@@ -302,8 +328,8 @@ void access_ask(struct parent *p, struct child *c, struct ipc_msg *m)
 	set_times(a, hold_ms);
 	g = grant_for(p, a);
 	if (g && g->receipt) {
+		decision_of_grant(p, c, m->id, &u, g, holds_for_all(g, a));
 		approval_free(p, a);
-		decision_of_grant(p, c, m->id, &u, g);
 		return;
 	}
 	same = g ? NULL : same_access(p, a);
@@ -724,53 +750,4 @@ void grants_tick(struct parent *p)
 									     : TG_R_APPROVAL_EXPIRED,
 						 .by = "tidegate", .request = a->id, .detail = ""});
 	}
-}
-
-/* -------------------------------------------------------------------- JSON */
-
-json_t *grant_json(struct parent *p, const struct grant *g)
-{
-	const struct prole *r = roles_of(p, g->id);
-	struct psession *s, *tmp;
-	uint32_t n = 0;
-
-	HASH_ITER(hh, p->sessions, s, tmp)
-		n += strcmp(s->grant, g->id) == 0;
-	return json_pack("{s:s, s:s, s:s, s:o, s:o, s:s, s:s, s:s, s:o, s:o, s:i, s:o, s:o, s:o}", "id", g->id,
-			 "agent", g->agent, "target", g->target, "user", text_json(g->user),
-			 "database", text_json(g->database), "scope", g->scope, "via", g->via, "by",
-			 g->by, "since", time_json(g->since_wall_ns), "until",
-			 time_json(g->until_wall_ns), "sessions", (int)n, "reason",
-			 text_json(g->reason), "rechecks", rechecks_json(&g->rechecks), "role",
-			 text_json(r ? r->name : NULL));
-}
-
-json_t *approval_json(const struct approval *a)
-{
-	json_t *approvers = json_array(), *by = json_array();
-	char session[UUID_TEXT] = "", digest[65] = "";
-
-	if (a->statement)
-		text_hex(a->digest, sizeof(a->digest), digest);
-	for (uint32_t i = 0; i < a->napprovers; i++)
-		(void)json_array_append_new(approvers, json_string(a->approvers[i]));
-	for (uint32_t i = 0; i < a->nby; i++) {
-		char who[64];
-
-		who_is(a->by[i], who);
-		(void)json_array_append_new(by, json_string(who));
-	}
-	if (!list_empty(&a->waiters))
-		uuid_format(&container_of(a->waiters.next, struct waiter, link)->session, session);
-	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:s, s:o, s:i, s:o, "
-			 "s:o, s:o, s:b, s:o, s:o, s:o, s:o}",
-			 "id", a->id, "kind", a->statement ? "statement" : "access", "agent",
-			 a->agent, "target", a->target, "user", a->user, "database", a->database,
-			 "session", session, "text", text_json(a->text), "digest",
-			 text_json(digest), "effect", text_json(a->effect), "rule", a->rule,
-			 "approvers", approvers, "min_approvals", (int)a->min, "approved_by", by,
-			 "since", time_json(a->since_wall_ns), "until",
-			 time_json(a->until_wall_ns), "in_transaction", a->in_transaction, "ways",
-			 text_json(a->ways), "asked", text_json(a->asked), "code",
-			 text_json(a->code), "uri", text_json(a->uri));
 }

@@ -72,6 +72,8 @@ struct approval {
 };
 
 void access_ask(struct parent *p, struct child *c, struct ipc_msg *m);
+/* The session was let in by a grant that its worker knew. */
+void grant_used(struct parent *p, struct psession *s, struct ipc_msg *m);
 void statement_ask(struct parent *p, struct child *c, struct ipc_msg *m);
 void ask_cancel(struct parent *p, struct child *c, struct ipc_msg *m);
 void idp_answer(struct parent *p, struct ipc_msg *m);

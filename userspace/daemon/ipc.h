@@ -62,7 +62,7 @@ enum {
 			 "n * str approver")                                                       \
 	X(ASK_CANCEL, "W>P id, uuid")                                                              \
 	X(ANSWER, "P>W id, uuid, u32 verdict, u32 reason, str by, str request, str grant, "        \
-		  "u64 until_boot_ns, str detail, bytes receipt")                                  \
+		  "u64 until_boot_ns, str detail, bytes receipt, u32 it holds for all who ask the same")                                  \
 	X(PENDING, "P>W id, uuid, str request, str words: a person is being waited for")           \
 	X(GRANT_END, "P>W str grant, u32 reason, str words")                                       \
 	X(CANCEL_ASK, "W>P u32 pid, u32 key, str agent")                                           \
@@ -130,7 +130,8 @@ enum {
 		    "bytes verifier: the password itself is kept as a grant's token is")           \
 	X(ROLE_JOB, "P>O id, see role_job.h -> O>P id, u32 error, str sqlstate, str words, "       \
 		    "str upstream that was asked, u32 n, n * str role")     \
-	X(ISSUER_STATE, "P>A id -> A>P id, str json: those of agents' tokens")
+	X(ISSUER_STATE, "P>A id -> A>P id, str json: those of agents' tokens")                     \
+	X(GRANT_USED, "W>P uuid, str grant: that holds for all who ask the same")
 
 enum ipc_type {
 #define X(name, fields) IPC_##name,

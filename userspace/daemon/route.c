@@ -439,6 +439,9 @@ static void session_message(struct parent *p, struct child *c, struct ipc_msg *m
 	case IPC_SESSION_KEY:
 		session_key(s, m);
 		break;
+	case IPC_GRANT_USED:
+		grant_used(p, s, m);
+		break;
 	case IPC_SESSION_STATS:
 		session_stats(s, m);
 		break;

@@ -203,6 +203,7 @@ static void on_timer_closed(uv_handle_t *h)
 		buf_wipe(&s->leg[i].out);
 	}
 	free(s->ask.answer);
+	free(s->ask.asked);
 	free(s->ask.texts);
 	srec_facts_free(s);
 	free(s->late);

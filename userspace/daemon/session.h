@@ -50,11 +50,13 @@ struct ask {
 	uint64_t until_boot_ns;
 	struct insp_answer *answer; /* owned; there while somebody else is asked */
 	char *texts;		    /* what the answer's slices point to */
+	char *asked;		    /* ASK_ACCESS: what grants_known.h keeps the answer by; or NULL */
 };
 
 /* An answer, of the parent or of our own (a denial); kept while the journal has no room for it. */
 struct verdict {
 	bool own;
+	bool shared; /* the grant holds for all who ask the same */
 	uint32_t verdict;
 	uint16_t reason;
 	uint64_t until_boot_ns; /* of the grant */
@@ -80,6 +82,7 @@ struct session {
 	bool steered;
 	bool in_netns; /* the sockets of upstream_fd and no others, if they are -1: none */
 	bool login_due; /* the parent does not know yet who has logged in */
+	bool grant_due; /* nor which grant has let it in */
 	bool let_in;	/* access was given */
 	bool recorded;	/* there was a recording, which is the journal's now */
 	bool server_first; /* of both sides it was the server that ended first */

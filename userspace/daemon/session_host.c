@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "daemon/grants_known.h"
 #include "daemon/session_end.h"
 #include "daemon/session_rec.h"
 #include "daemon/session_login.h"
@@ -117,6 +118,13 @@ void session_tell_login(struct session *s)
 	ipc_put_u32(s->w->ipc, s->pid);
 	ipc_put_u32(s->w->ipc, s->key);
 	ipc_send(s->w->ipc);
+	if (!s->grant_due)
+		return;
+	s->grant_due = false;
+	ipc_begin(s->w->ipc, IPC_GRANT_USED, 0);
+	ipc_put_uuid(s->w->ipc, &s->uuid);
+	ipc_put_str(s->w->ipc, s->grant);
+	ipc_send(s->w->ipc);
 }
 
 /* In one piece: each would be rounded up. */
@@ -148,6 +156,8 @@ static void ask_access(struct session *s, const struct access_decision *d)
 	struct ipc *ipc = s->w->ipc;
 
 	session_tell_login(s);
+	free(s->ask.asked);
+	s->ask.asked = grants_known_asked(s, d);
 	s->ask.id = ++s->w->next_ask;
 	ipc_begin(ipc, IPC_ACCESS_ASK, s->ask.id);
 	ipc_put_uuid(ipc, &s->uuid);
@@ -214,6 +224,26 @@ static enum insp_verdict let_in(struct session *s, uint64_t seq, struct insp_ans
 	return INSP_V_ALLOW;
 }
 
+static void take_grant(struct session *s, const struct verdict *v)
+{
+	(void)snprintf(s->grant, sizeof(s->grant), "%s", v->grant);
+	s->grant_until_boot_ns = v->until_boot_ns;
+}
+
+/* By a grant that the parent has told of; it hears with the login who used it. */
+static bool let_in_by_known(struct session *s, const struct access_decision *d)
+{
+	struct verdict v;
+
+	if (!worker_has_room(s->w) || !grants_known_find(s, d, &v))
+		return false;
+	if (!srec_decision(s, "access", "allow", &v))
+		s->fatal = TG_R_RECORD_FAILED;
+	take_grant(s, &v);
+	s->grant_due = true;
+	return true;
+}
+
 static enum insp_verdict on_login(struct session *s, const struct event *ev,
 				  struct insp_answer *ret)
 {
@@ -243,6 +273,8 @@ static enum insp_verdict on_login(struct session *s, const struct event *ev,
 			s->fatal = TG_R_RECORD_FAILED;
 		return let_in(s, ev->seq, ret);
 	}
+	if (let_in_by_known(s, &d))
+		return let_in(s, ev->seq, ret);
 	v = wait_for(s, ASK_ACCESS, ev->seq, ret);
 	if (v != INSP_V_WAIT)
 		return v;
@@ -577,12 +609,6 @@ void session_go_on(struct session *s)
 		session_arm(s);
 }
 
-static void take_grant(struct session *s, const struct verdict *v)
-{
-	(void)snprintf(s->grant, sizeof(s->grant), "%s", v->grant);
-	s->grant_until_boot_ns = v->until_boot_ns;
-}
-
 static void refuse_by(struct session *s, const struct verdict *v, bool access)
 {
 	char words[768];
@@ -609,9 +635,13 @@ static void act_on(struct session *s, const struct verdict *v)
 		(void)allow(s->ask.answer);
 		if (access)
 			take_grant(s, v);
+		if (access && v->shared && s->ask.asked)
+			grants_known_keep(s->w, s->ask.asked, v);
 	} else {
 		refuse_by(s, v, access);
 	}
+	free(s->ask.asked);
+	s->ask.asked = NULL;
 	s->ask.answered = true;
 	session_go_on(s);
 }
@@ -691,6 +721,7 @@ void session_answer(struct session *s, struct ipc_msg *m)
 	v.until_boot_ns = ipc_get_u64(m);
 	copy(v.detail, sizeof(v.detail), ipc_get_str(m));
 	v.receipt = ipc_get_bytes(m);
+	v.shared = ipc_get_u32(m) != 0;
 	if (ipc_end(m) && s->ask.id == m->id && is_open(s))
 		act_when_recorded(s, &v);
 }

@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "daemon/address.h"
 #include "daemon/childconf.h"
+#include "daemon/grants_known.h"
 #include "daemon/sandbox.h"
 #include "daemon/session.h"
 #include "daemon/session_end.h"
@@ -554,10 +555,12 @@ static void grant_end(struct worker *w, struct ipc_msg *m)
 	char text[256];
 
 	(void)snprintf(text, sizeof(text), "%.*s", (int)words.n, (const char *)words.p);
+	grants_known_forget(w, grant);
 	list_each(it, &w->sessions) {
 		struct session *s = container_of(it, struct session, link);
 
-		if (slice_eq_str(grant, s->grant))
+		/* Also of one that has still to be let in by it. */
+		if (slice_eq_str(grant, s->grant) || (s->late && slice_eq_str(grant, s->late->grant)))
 			end_granted(s, (uint16_t)reason, text);
 	}
 }

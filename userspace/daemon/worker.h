@@ -18,6 +18,7 @@
 #include "policy/mask.h"
 #include "record/journal.h"
 
+struct known_grant;
 struct session;
 struct sql;
 
@@ -65,6 +66,7 @@ struct worker {
 	struct session *by_uuid[WORKER_BUCKETS]; /* chains by hash_next */
 	struct list catalogs;
 	struct list logins; /* struct slogin, in session_login.c */
+	struct known_grant *known; /* grants_known.h, by what was asked */
 	uint64_t next_ask; /* id of the next question to the parent */
 	bool draining, retired, follow;
 	uint64_t drain_boot_ns;
