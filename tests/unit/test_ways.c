@@ -18,25 +18,60 @@ static const struct idp_ask base = {
 static void test_expand(void **state)
 {
 	static const struct {
-		const char *template, *want;
+		const char *template, *want, *user; /* user NULL: "u" */
+		int err;
 	} rows[] = {
-		{"", ""},
-		{"dba", "dba"},
-		{"{agent}", "coder"},
-		{"{\"sub\":\"{agent}\"}", "{\"sub\":\"coder\"}"},
-		{"{agent}@{target}/{database}?{user}#{request}", "coder@orders-db/shop?u#k7f3q2mx"},
-		{"{nothing} {", "{nothing} {"},
-		{"{{agent}}", "{coder}"},
+		{"", .want = ""},
+		{"dba", .want = "dba"},
+		{"{agent}", .want = "coder"},
+		{"{agent}@{target}/{database}?{user}#{request}", .want = "coder@orders-db/shop?u#k7f3q2mx"},
+		{"{nothing} {", .want = "{nothing} {"},
+		{"{{agent}}", .want = "{coder}"},
+		{"{ agent}", .want = "{ agent}"},
+		/* What a value says is not looked into again. */
+		{"{user}", .want = "{target}", .user = "{target}"},
+		{"{user}@x", .want = NULL, .user = "a\nb", .err = -EILSEQ},
+		{"{user}@x", .want = NULL, .user = "a\x7f", .err = -EILSEQ},
+		{"{user}@x", .want = NULL, .user = "\x1b[2J", .err = -EILSEQ},
+		{"{user}@x", .want = "\"a\\@x", .user = "\"a\\"},
+		/* JSON: whatever a value holds, it stays one string. */
+		{"{\"sub\":\"{agent}\"}", .want = "{\"sub\":\"coder\"}"},
+		{" { \"sub\" : \"{user}@x\", \"n\": 1 }", .want = "{\"sub\":\"u@x\",\"n\":1}"},
+		{"{\"sub\":\"{user}\"}", .want = "{\"sub\":\"\\\",\\\"sub\\\":\\\"boss\"}",
+		 .user = "\",\"sub\":\"boss"},
+		{"{\"sub\":\"{user}\"}", .want = "{\"sub\":\"a\\\\\"}", .user = "a\\"},
+		{"{\"sub\":\"{user}\"}", .want = "{\"sub\":\"a\\nb\\u001B\x7f\"}", .user = "a\nb\x1b\x7f"},
+		{"{\"sub\":\"{user}\"}", .want = "{\"sub\":\"\\u00E9\"}", .user = "\xc3\xa9"},
+		{"{\"sub\":\"{user}\"}", .want = "{\"sub\":\"{agent}\"}", .user = "{agent}"},
+		{"{\"sub\":\"{user}\"}", .want = NULL, .user = "\xff", .err = -EILSEQ},
+		{"[\"{user}\",{\"a\":[\"{agent}\"]}]", .want = "[\"u\",{\"a\":[\"coder\"]}]"},
+		{"\"{user}\"", .want = "\"\\\"\"", .user = "\""},
+		/* None of these is accepted in a configuration either. */
+		{"{\"sub\":{user}}", .want = NULL, .err = -ENOTSUP},
+		{"{\"sub\":\"{user}\"", .want = NULL, .err = -ENOTSUP},
+		{"{\"{user}\":1}", .want = NULL, .err = -ENOTSUP},
+		{"{\"a\":{\"{user}\":1}}", .want = NULL, .err = -ENOTSUP},
+		{"[{\"{user}\":1}]", .want = NULL, .err = -ENOTSUP},
+		{"{\"a\":\"{user}\",\"a\":1}", .want = NULL, .err = -ENOTSUP},
+		{"[{user}]", .want = NULL, .err = -ENOTSUP},
 	};
 	char dst[64];
 
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
-		assert_true(ways_expand(rows[i].template, &base, dst, sizeof(dst)));
-		assert_string_equal(dst, rows[i].want);
+		struct idp_ask q = base;
+		int err;
+
+		if (rows[i].user)
+			q.user = rows[i].user;
+		err = ways_expand(rows[i].template, &q, dst, sizeof(dst));
+		if (err != rows[i].err || (!err && strcmp(dst, rows[i].want) != 0))
+			fail_msg("%s: %d %s", rows[i].template, err, err ? "" : dst);
 	}
-	assert_false(ways_expand("{agent}", &base, dst, 5));
-	assert_true(ways_expand("{agent}", &base, dst, 6));
-	assert_false(ways_expand("123456", &base, dst, 6));
+	assert_int_equal(ways_expand("{agent}", &base, dst, 5), -EMSGSIZE);
+	assert_int_equal(ways_expand("{agent}", &base, dst, 6), 0);
+	assert_int_equal(ways_expand("123456", &base, dst, 6), -EMSGSIZE);
+	assert_int_equal(ways_expand("{\"a\":\"{agent}\"}", &base, dst, 13), -EMSGSIZE);
+	assert_int_equal(ways_expand("{\"a\":\"{agent}\"}", &base, dst, 14), 0);
 }
 
 static void test_binding(void **state)

@@ -161,7 +161,11 @@
 	X(ROLE_FAILED, "role_failed", "no role could be made on the target for this access",       \
 	  "see the journal of tidegated, and ephemeral_role in tidegate.yaml(5)")                  \
 	X(ROLE_LEFT, "role_left", "a role that is over could not be dropped, and will be tried again", \
-	  "see `tidegate status` for which, and why")
+	  "see `tidegate status` for which, and why")                                              \
+	X(HINT_UNUSABLE, "hint_unusable",                                                          \
+	  "whom the identity provider is to ask cannot be said: the login's user or database does not " \
+	  "fit into the approval's login_hint",                                                    \
+	  "log in with a plain, shorter user and database name")
 
 enum tg_reason {
 #define X(name, label, what, todo) TG_R_##name,

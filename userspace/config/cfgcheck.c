@@ -5,6 +5,7 @@
 
 #include "base/text.h"
 #include "config/cfgaddr.h"
+#include "config/cfghint.h"
 #include "config/cfgload.h"
 
 const struct ynode *cfg_place(const struct ynode *map, const char *key)
@@ -498,6 +499,17 @@ static bool has_scope(const char *list, const char *word)
 	return false;
 }
 
+static void check_hint(struct loader *l, const struct cfg_way *w, const struct ynode *map)
+{
+	json_t *ignored = NULL;
+
+	if (w->login_hint && cfghint_read(w->login_hint, &ignored) == CFGHINT_BROKEN)
+		cfg_fail(l, cfg_place(map, "login_hint"), "`login_hint` begins as JSON, but is none, or has "
+			 "`{...}` in a name or outside of quotes, where an agent could add to it");
+	else
+		json_decref(ignored);
+}
+
 static void check_way_person(struct loader *l, const struct cfg_way *w, const struct ynode *map)
 {
 	bool person = w->kind == WAY_CIBA || w->kind == WAY_DEVICE;
@@ -510,6 +522,7 @@ static void check_way_person(struct loader *l, const struct cfg_way *w, const st
 	if (w->kind == WAY_CIBA && !has_scope(w->scope, "openid"))
 		cfg_fail(l, cfg_place(map, "scope"), "approval `%s`: the scope of `by: ciba` must hold "
 			 "`openid` (CIBA Core section 7.1)", w->name);
+	check_hint(l, w, map);
 	if (w->kind != WAY_CIBA && w->login_hint)
 		cfg_fail(l, yaml_key(map, "login_hint"), "`login_hint` has a meaning only with `by: ciba`");
 	if (w->kind != WAY_CIBA && yaml_get(map, "delivery"))

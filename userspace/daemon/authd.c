@@ -196,6 +196,12 @@ static const char *words_of(int err, enum tg_reason *ret)
 	case -EINVAL:
 		*ret = TG_R_IDP_DENIED;
 		return "the scope is no scope";
+	case -EILSEQ:
+		*ret = TG_R_HINT_UNUSABLE;
+		return "`login_hint` takes no control characters";
+	case -EMSGSIZE:
+		*ret = TG_R_HINT_UNUSABLE;
+		return "`login_hint` became too long";
 	case -ENOTSUP:
 		*ret = TG_R_INTERNAL;
 		return "the approval cannot be used: see the journal of tidegated";

@@ -2,9 +2,12 @@
 #include "daemon/ways.h"
 
 #include <errno.h>
+#include <jansson.h>
 #include <stdarg.h>
+#include <stdlib.h>
 
 #include "base/text.h"
+#include "config/cfghint.h"
 #include "ident/b64.h"
 #include "ident/saml.h"
 
@@ -85,7 +88,8 @@ static const char *placeholder(struct slice name, const struct idp_ask *q)
 	return NULL;
 }
 
-bool ways_expand(const char *template, const struct idp_ask *q, char *dst, size_t cap)
+/* What an agent says itself goes in between what the template says, and nowhere else. */
+static int expand_text(const char *template, const struct idp_ask *q, bool quoted, char *dst, size_t cap)
 {
 	size_t n = 0;
 
@@ -95,17 +99,83 @@ bool ways_expand(const char *template, const struct idp_ask *q, char *dst, size_
 			end ? placeholder(slice_of(template + 1, (size_t)(end - template - 1)), q)
 			    : NULL;
 
-		if (value) {
-			n += (size_t)snprintf(dst + n, cap - n, "%s", value);
-			template = end + 1;
-		} else {
+		if (!value) {
 			dst[n++] = *template++;
+			continue;
 		}
+		for (const char *c = value; !quoted && *c; c++)
+			if ((unsigned char)*c < ' ' || *c == 127)
+				return -EILSEQ;
+		n += (size_t)snprintf(dst + n, cap - n, "%s", value);
+		template = end + 1;
 	}
 	if (n >= cap)
-		return false;
+		return -EMSGSIZE;
 	dst[n] = 0;
-	return true;
+	return 0;
+}
+
+/* The strings of a JSON template, each by itself: whatever is put in stays inside of it. */
+static int expand_strings(json_t *v, const struct idp_ask *q)
+{
+	char text[HINT_MAX];
+	json_t *one;
+	const char *name;
+	size_t i;
+	int err = 0;
+
+	if (json_is_string(v)) {
+		err = expand_text(json_string_value(v), q, true, text, sizeof(text));
+		/* It takes UTF-8 only. */
+		return err ? err : json_string_set(v, text) == 0 ? 0 : -EILSEQ;
+	}
+	json_object_foreach(v, name, one)
+	{
+		err = expand_strings(one, q);
+		if (err)
+			return err;
+	}
+	json_array_foreach(v, i, one)
+	{
+		err = expand_strings(one, q);
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+static int expand_json(json_t *v, const struct idp_ask *q, char *dst, size_t cap)
+{
+	int err = expand_strings(v, q);
+	char *text = err ? NULL : json_dumps(v, JSON_COMPACT | JSON_ENSURE_ASCII | JSON_ENCODE_ANY);
+
+	if (!err && !text)
+		err = -ENOMEM;
+	else if (!err && strlen(text) >= cap)
+		err = -EMSGSIZE;
+	else if (!err)
+		memcpy(dst, text, strlen(text) + 1);
+	free(text);
+	return err;
+}
+
+int ways_expand(const char *template, const struct idp_ask *q, char *dst, size_t cap)
+{
+	json_t *v;
+	int err = -ENOTSUP;
+
+	switch (cfghint_read(template, &v)) {
+	case CFGHINT_PLAIN:
+		err = expand_text(template, q, false, dst, cap);
+		break;
+	case CFGHINT_JSON:
+		err = expand_json(v, q, dst, cap);
+		break;
+	case CFGHINT_BROKEN:
+		break; /* no configuration that is accepted has one */
+	}
+	json_decref(v);
+	return err;
 }
 
 /* White space and what is not plain text would let a statement draw over what is asked. */
@@ -166,13 +236,17 @@ static const char *digest_text(const struct idp_ask *q, struct arena *a)
 	return hex;
 }
 
-static bool fill_person(const struct cfg_way *w, const struct idp_ask *q, struct arena *a,
-			struct oidc_ask *ret)
+static int fill_person(const struct cfg_way *w, const struct idp_ask *q, struct arena *a,
+		       struct oidc_ask *ret)
 {
 	char *hint = arena_alloc(a, HINT_MAX), *binding = arena_alloc(a, BINDING_MAX + 1);
+	int err;
 
-	if (!hint || !binding || (w->login_hint && !ways_expand(w->login_hint, q, hint, HINT_MAX)))
-		return false;
+	if (!hint || !binding)
+		return -ENOMEM;
+	err = w->login_hint ? ways_expand(w->login_hint, q, hint, HINT_MAX) : 0;
+	if (err)
+		return err;
 	ways_binding(w->binding, q, binding);
 	ret->login_hint = hint;
 	ret->binding_message = binding;
@@ -183,7 +257,7 @@ static bool fill_person(const struct cfg_way *w, const struct idp_ask *q, struct
 	ret->max_age_ms = w->max_age_ms;
 	ret->poll_ms = w->poll_ms;
 	ret->ping = w->delivery == DELIVERY_PING;
-	return true;
+	return 0;
 }
 
 /* The agent may hold its assertion in another form than RFC 7522 section 2.1 wants it. */
@@ -238,5 +312,5 @@ int ways_oidc(const struct cfg_way *w, const struct idp_ask *q, struct arena *a,
 		return -ENODATA;
 	if (ret->flow == OIDC_SAML_BEARER && !assertion(q, a, &ret->token))
 		return -ENOMEM;
-	return w && !fill_person(w, q, a, ret) ? -ENOMEM : 0;
+	return w ? fill_person(w, q, a, ret) : 0;
 }

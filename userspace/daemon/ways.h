@@ -24,12 +24,18 @@ MUST_CHECK int ways_list(const struct config *c, const struct idp_ask *q,
 /* True if one of them asks about the agent's own token. @ways as in struct idp_ask. */
 bool ways_need_token(const struct config *c, const char *ways);
 
-/* Fills @ret with what points into @w, @q and @a. 0, -ENOMEM, -ENODATA: the agent has no token. */
+/*
+ * Fills @ret with what points into @w, @q and @a. 0, -ENOMEM; -ENODATA: the agent has no token;
+ * or of ways_expand().
+ */
 MUST_CHECK int ways_oidc(const struct cfg_way *w, const struct idp_ask *q, struct arena *a,
 			 struct oidc_ask *ret);
 
-/* `{agent}` and its like replaced; false: it does not fit. For tests, too. */
-bool ways_expand(const char *template, const struct idp_ask *q, char *dst, size_t cap);
+/*
+ * `{agent}` and its like replaced, in a JSON template as JSON. 0; -EMSGSIZE: it does not fit; -EILSEQ:
+ * the agent's words hold what no name holds; -ENOTSUP: no template; -ENOMEM. For tests, too.
+ */
+MUST_CHECK int ways_expand(const char *template, const struct idp_ask *q, char *dst, size_t cap);
 /* One line of printable text that fits into a message to a person: long or short. */
 void ways_binding(enum way_binding kind, const struct idp_ask *q, char dst[BINDING_MAX + 1]);
 
