@@ -40,6 +40,7 @@ static void put_idp_ask(struct parent *p, struct approval *a, const struct psess
 	memcpy(q.digest, a->digest, sizeof(q.digest));
 	a->idp_id = ++p->next_id;
 	a->authd = &p->authd;
+	a->unchecked = false;
 	ipc_begin(p->authd.ipc, IPC_IDP_ASK, a->idp_id);
 	idp_ask_put(p->authd.ipc, &q);
 	ipc_send(p->authd.ipc);

@@ -152,7 +152,10 @@ static void on_done(void *ctx, uint64_t id, const struct oidc_result *r)
 		refuse(q, TG_R_NO_MEMORY, "out of memory");
 		return;
 	}
-	recheck_hand(q->a->ipc, q->a->cfg, q->id, &q->ask, q->ways[q->at], r);
+	if (!recheck_hand(q->a->ipc, q->a->cfg, q->id, &q->ask, q->ways[q->at], r)) {
+		refuse(q, TG_R_IDP_BAD_ANSWER, "there is no token, or one that is too long, to `recheck` with");
+		return;
+	}
 	go_on(q, r->evidence, r->ttl_ms);
 }
 

@@ -571,6 +571,10 @@ void idp_answer(struct parent *p, struct ipc_msg *m)
 
 		if (!a->ways[0] || a->signing || a->idp_id != m->id)
 			continue;
+		if (!reason && a->unchecked) {
+			reason = TG_R_NO_MEMORY;
+			(void)snprintf(why, sizeof(why), "there is no room to keep its token for `recheck`");
+		}
 		if (!reason && !a->statement) {
 			g = grant_given(p, a, by, ttl_ms < a->max_ms ? ttl_ms : a->max_ms, "");
 			if (!g)

@@ -66,6 +66,7 @@ struct approval {
 	/* Where a way asks about the agent's own token: it is read anew, then the way is asked. */
 	bool needs_token;
 	struct list rechecks; /* recheck.h: of the ways that have said yes so far */
+	bool unchecked;	      /* one of these could not be kept: there will be no grant */
 	char token[65]; /* digest; "": not known */
 	struct parent *p;
 	struct peek *peek;

@@ -152,6 +152,9 @@ static json_t *save_approval(struct hand *h, const struct approval *a)
 	hand_put_u64(h, o, "signing", a->signing);
 	hand_put(h, o, "held", save_held(h, a));
 	hand_put(h, o, "waiters", save_waiters(h, a));
+	/* Of the ways that have said yes; who asks the others goes on over the upgrade. */
+	rechecks_save(h, o, &a->rechecks);
+	hand_put_bool(h, o, "unchecked", a->unchecked);
 	save_people(h, o, a);
 	return o;
 }
@@ -260,6 +263,8 @@ static void take_approval(struct parent *p, struct hand *h, const json_t *o)
 	a->signing = hand_u64(h, o, "signing");
 	take_held(h, json_object_get(o, "held"), a);
 	take_waiters(p, h, o, a);
+	rechecks_take(h, o, &a->rechecks);
+	a->unchecked = hand_has(o, "unchecked") && hand_bool(h, o, "unchecked");
 	take_people(h, o, a);
 	list_add_tail(&p->approvals, &a->link);
 	p->napprovals++;

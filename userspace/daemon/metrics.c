@@ -137,8 +137,11 @@ static void put_rechecks(struct buf *b)
 			     "tidegate_rechecks_total counter\n"
 			     "tidegate_rechecks_total{answer=\"active\"} %" PRIu64 "\n"
 			     "tidegate_rechecks_total{answer=\"ended\"} %" PRIu64 "\n"
-			     "tidegate_rechecks_total{answer=\"failed\"} %" PRIu64 "\n",
-			  n->active, n->ended, n->failed);
+			     "tidegate_rechecks_total{answer=\"failed\"} %" PRIu64 "\n"
+			     "# HELP tidegate_rechecks_unkept_total grants that were not given, as their token "
+			     "could not be kept\n# TYPE tidegate_rechecks_unkept_total counter\n"
+			     "tidegate_rechecks_unkept_total %" PRIu64 "\n",
+			  n->active, n->ended, n->failed, n->unkept);
 }
 
 /* Names are those of the configuration, which need no escaping; "unknown" is neither up nor down. */

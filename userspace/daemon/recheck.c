@@ -9,6 +9,7 @@ enum {
 	AT_ONCE = 32,		  /* questions that are open */
 	LOST_MS = 5000,		  /* an answer that is so late will not come */
 	AGAIN_MS = 10000,	  /* at most, after a failure */
+	KEPT_BYTES_MAX = 64 << 20, /* of tokens: agents bring about how many there are */
 };
 
 struct recheck {
@@ -25,6 +26,7 @@ struct recheck {
 
 /* Of the parent, of which there is one. */
 static struct recheck_counts counts;
+static size_t kept_bytes;
 
 const struct recheck_counts *recheck_counts(void)
 {
@@ -36,8 +38,8 @@ const struct recheck_counts *recheck_counts(void)
 static void recheck_free(struct recheck *r)
 {
 	list_del(&r->link);
-	if (r->token)
-		explicit_bzero(r->token, r->n);
+	explicit_bzero(r->token, r->n);
+	kept_bytes -= r->n;
 	free(r->token);
 	free(r);
 }
@@ -56,8 +58,8 @@ void rechecks_move(struct list *from, struct list *to)
 	}
 }
 
-/* A question that began anew brings another token of the same way. */
-static void keep(struct list *l, struct slice way, struct slice token)
+/* A question that began anew brings another token of the same way. NULL: no room. */
+static struct recheck *keep(struct list *l, struct slice way, struct slice token)
 {
 	struct recheck *r;
 
@@ -67,17 +69,19 @@ static void keep(struct list *l, struct slice way, struct slice token)
 		if (slice_eq_str(way, r->way))
 			recheck_free(r);
 	}
-	r = calloc(1, sizeof(*r));
+	r = kept_bytes + token.n > KEPT_BYTES_MAX ? NULL : calloc(1, sizeof(*r));
 	if (r)
 		r->token = malloc(token.n);
 	if (!r || !r->token) {
 		free(r);
-		return;
+		return NULL;
 	}
 	(void)snprintf(r->way, sizeof(r->way), "%.*s", (int)way.n, (const char *)way.p);
 	memcpy(r->token, token.p, token.n);
 	r->n = token.n;
+	kept_bytes += r->n;
 	list_add_tail(l, &r->link);
+	return r;
 }
 
 void recheck_token(struct parent *p, struct ipc_msg *m)
@@ -92,8 +96,11 @@ void recheck_token(struct parent *p, struct ipc_msg *m)
 	{
 		struct approval *a = container_of(it, struct approval, link);
 
-		if (a->ways[0] && !a->signing && a->idp_id == m->id)
-			keep(&a->rechecks, way, token);
+		/* What nobody can ask about again would be good whatever the provider takes back. */
+		if (!a->ways[0] || a->signing || a->idp_id != m->id || keep(&a->rechecks, way, token))
+			continue;
+		a->unchecked = true;
+		counts.unkept++;
 	}
 }
 
@@ -335,20 +342,19 @@ void rechecks_save(struct hand *h, json_t *o, const struct list *l)
 static void take_one(struct hand *h, const json_t *o, struct list *l)
 {
 	char way[NAME_MAX_LEN] = "";
-	struct recheck *r;
+	struct recheck *r = NULL;
 	struct buf token;
 
 	buf_init(&token, 64 << 10);
 	hand_str(h, o, "way", way, sizeof(way));
 	hand_buf(h, o, "token", &token);
 	if (token.n)
-		keep(l, slice_str(way), buf_slice(&token));
+		r = keep(l, slice_str(way), buf_slice(&token));
 	buf_wipe(&token);
-	if (list_empty(l)) {
+	if (!r) {
 		hand_fail(h, "recheck");
 		return;
 	}
-	r = container_of(l->prev, struct recheck, link);
 	r->good_wall_ns = hand_u64(h, o, "good");
 	r->failing_wall_ns = hand_u64(h, o, "failing");
 	r->failing_boot_ns = hand_u64(h, o, "failing_boot");

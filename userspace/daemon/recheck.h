@@ -11,7 +11,7 @@
 #include "daemon/grants.h"
 #include "daemon/hand.h"
 
-/* authd has a token of an approval that is being asked for. */
+/* authd has a token of an approval that is being asked for. Without room for it there will be no grant. */
 void recheck_token(struct parent *p, struct ipc_msg *m);
 /* authd's answer to IPC_RECHECK. */
 void recheck_answer(struct parent *p, struct ipc_msg *m);
@@ -27,7 +27,7 @@ void rechecks_save(struct hand *h, json_t *o, const struct list *l);
 void rechecks_take(struct hand *h, const json_t *o, struct list *l);
 
 struct recheck_counts {
-	uint64_t active, ended, failed;
+	uint64_t active, ended, failed, unkept;
 };
 const struct recheck_counts *recheck_counts(void);
 

@@ -14,18 +14,21 @@ static uint64_t interval(const struct config *c, const struct cfg_way *w)
 	return w ? w->recheck_ms : c->idp ? c->idp->recheck_ms : 0;
 }
 
-void recheck_hand(struct ipc *ipc, const struct config *c, uint64_t id, const struct idp_ask *q,
+bool recheck_hand(struct ipc *ipc, const struct config *c, uint64_t id, const struct idp_ask *q,
 		  const struct cfg_way *w, const struct oidc_result *r)
 {
 	struct slice token = w && w->kind == WAY_INTROSPECTION ? q->token : r->token;
 
 	/* A statement is approved once: there is nothing that could be taken back. */
-	if (!interval(c, w) || q->effect[0] || !token.n || token.n > RECHECK_TOKEN_MAX)
-		return;
+	if (!interval(c, w) || q->effect[0])
+		return true;
+	if (!token.n || token.n > RECHECK_TOKEN_MAX)
+		return false;
 	ipc_begin(ipc, IPC_RECHECK_TOKEN, id);
 	ipc_put_str(ipc, w ? w->name : "idp");
 	ipc_put_bytes(ipc, token);
 	ipc_send(ipc);
+	return true;
 }
 
 static void answer(struct ipc *ipc, uint64_t id, uint16_t reason, uint64_t ttl_ms, const char *words)

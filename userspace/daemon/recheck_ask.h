@@ -7,8 +7,11 @@
 #include "daemon/idp_ask.h"
 #include "ident/oidc.h"
 
-/* The answer of @w (NULL: `idp`) to question @id is a yes: its token, if it is to be asked about. */
-void recheck_hand(struct ipc *ipc, const struct config *c, uint64_t id, const struct idp_ask *q,
+/*
+ * The answer of @w (NULL: `idp`) to question @id is a yes: its token, if it is to be asked about.
+ * False: it is to be, and cannot be kept; then it is no yes.
+ */
+MUST_CHECK bool recheck_hand(struct ipc *ipc, const struct config *c, uint64_t id, const struct idp_ask *q,
 		  const struct cfg_way *w, const struct oidc_result *r);
 /* @o NULL: there is no provider. What it is asked is forgotten with it, and so not answered. */
 void recheck_ask(struct ipc *ipc, const struct config *c, struct oidc *o, struct ipc_msg *m);
