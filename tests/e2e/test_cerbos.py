@@ -158,6 +158,33 @@ def test_stopped_and_started_again(daemon, pg, cerbos):
     wait_for("status to know", lambda: decision_point(d).get("ok") is True)
 
 
+def test_metadata(daemon, pg, cerbos):
+    """Where it is asked is told by itself; what it calls itself has to be what is configured."""
+    point = cerbos.url.removesuffix("/access/v1/evaluation")
+    text = way(cerbos.url).replace("url: ", "decision_point: ")
+
+    def with_point(at):
+        return text.replace(cerbos.url, at) + policy(pg.port, commands=RULES)
+    cerbos.stop()
+    try:
+        d = daemon(with_point(point), workers=1)
+        assert "usable answer" in d.psql(pg.port, "-c", CREATE.format("not_told"))
+        s = wait_for("status to know", lambda: [
+            x for x in d.ctl("status")["approvals"] if x.get("ok") is False])[0]
+        assert "metadata" in s["detail"] and "url" not in s, s
+    finally:
+        cerbos.start()
+    assert "CREATE TABLE" in d.psql(pg.port, "-c", CREATE.format("told"))
+    s = wait_for("status to know", lambda: [x for x in d.ctl("status")["approvals"] if x.get("ok")])[0]
+    assert (s["decision_point"], s["url"]) == (point, cerbos.url), s
+    d.stop()
+    d = daemon(with_point(point + "/other"), workers=1)
+    assert "usable answer" in d.psql(pg.port, "-c", CREATE.format("other"))
+    s = wait_for("status to know", lambda: [
+        x for x in d.ctl("status")["approvals"] if x.get("ok") is False])[0]
+    assert "metadata" in s["detail"], s
+
+
 def test_tls(daemon, pg, installed):
     server = Cerbos(installed, tls=True)
     try:

@@ -281,8 +281,18 @@ class Pdp(http.server.BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         self.server.asked.append(body)
         status, answer = self.server.say(body)
-        text = json.dumps(answer).encode()
+        self.answer(status, answer)
+
+    def do_GET(self):
+        self.server.fetched.append(self.path)
+        status, answer = self.server.metadata(self.server)
+        self.answer(status, answer, location="http://127.0.0.1:9/")
+
+    def answer(self, status, answer, **headers):
+        text = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
         self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
         self.send_header("content-type", "application/json")
         self.send_header("content-length", str(len(text)))
         self.end_headers()
@@ -297,7 +307,11 @@ def pdp():
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Pdp)
     server.asked, server.say = [], lambda body: (200, {"decision": True})
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    server.url = f"http://127.0.0.1:{server.server_address[1]}/access/v1/evaluation"
+    server.point = f"http://127.0.0.1:{server.server_address[1]}"
+    server.url = f"{server.point}/access/v1/evaluation"
+    server.fetched = []
+    server.metadata = lambda s: (200, {"policy_decision_point": s.point + "/tenant", "access_evaluation_endpoint":
+                                       s.url})
     yield server
     server.shutdown()
 
@@ -315,6 +329,38 @@ def test_decision_point(guarded, pg, pdp):
     for said, words in rows:
         pdp.say = lambda body, said=said: said
         assert words in d.psql(pg.port, "-c", "CREATE TABLE never_by_pdp (a int)"), words
+
+
+def test_decision_point_tells_where_it_is_asked(guarded, pg, pdp):
+    """Its metadata are fetched once, and believed only about itself."""
+    d = guarded({"oncall": f"{{ by: authzen, decision_point: '{pdp.point}/tenant' }}"}, commands=DDL)
+    good, other = pdp.metadata, f"http://127.0.0.1:{harness.free_port()}"
+
+    def says(**more):
+        return lambda s: (200, {**good(s)[1], **more})
+    rows = [(says(policy_decision_point=pdp.point), "not of `" + pdp.point + "/tenant`"),
+            (says(policy_decision_point=None), "not of"),
+            (says(access_evaluation_endpoint=other + "/access"), "not on the decision point's own origin"),
+            (says(access_evaluation_endpoint="http://pdp.example/"), "that is an https URL"),
+            (says(access_evaluation_endpoint=None), "no `access_evaluation_endpoint`"),
+            (lambda s: (404, {}), "HTTP 404"), (lambda s: (302, b""), "HTTP 302"),
+            (lambda s: (200, b"<html>"), "no valid JSON"), (lambda s: (200, b"[" * 70000), "too large")]
+    for metadata, words in rows:
+        pdp.metadata = metadata
+        assert "usable answer" in d.psql(pg.port, "-c", "CREATE TABLE never_told (a int)"), words
+        s = wait_for("status to know", lambda: [x for x in d.ctl("status")["approvals"]
+                                                if words in (x.get("detail") or "")])[0]
+        assert s["ok"] is False and "url" not in s and s["decision_point"] == pdp.point + "/tenant", s
+    assert pdp.asked == [] and set(pdp.fetched) == {"/.well-known/authzen-configuration/tenant"}
+    pdp.metadata, n = good, len(pdp.fetched)
+    psql = [d.psql_later(pg.port, "-c", f"CREATE TABLE told_{i} (a int)") for i in range(4)]
+    for p in psql:
+        assert "CREATE TABLE" in p.communicate(timeout=15 * harness.SLOW)[0]
+    assert len(pdp.fetched) == n + 1 and len(pdp.asked) == 4
+    s = wait_for("status to know", lambda: [x for x in d.ctl("status")["approvals"] if x.get("ok")])[0]
+    assert s["url"] == pdp.url, s
+    out = subprocess.run([f"{harness.BUILD}/tidegate", "-c", d.config_path, "status"], capture_output=True, text=True)
+    assert f"oncall by authzen, {pdp.point}/tenant: ok" in out.stdout, out
 
 
 def test_a_grant_is_for_what_was_asked(guarded, pg, pdp):

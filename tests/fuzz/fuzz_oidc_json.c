@@ -7,6 +7,7 @@
 
 #include "base/compiler.h"
 #include "ident/authzen.h"
+#include "ident/authzen_meta.h"
 #include "ident/discovery.h"
 #include "ident/introspection.h"
 #include "ident/jwt.h"
@@ -107,6 +108,20 @@ static void decision(struct slice s)
 	free(evidence);
 }
 
+/* A decision point's metadata lead nowhere else. */
+static void metadata(struct slice s)
+{
+	struct url_facts url;
+	char *endpoint, error[400] = "";
+
+	if (authzen_meta_parse(s, "https://pdp.example/t1", false, &endpoint, error, sizeof(error)) != 0) {
+		BUG_ON(!error[0]);
+		return;
+	}
+	BUG_ON(url_inspect(endpoint, &url) != 0 || strcmp(url.origin, "https://pdp.example:443") != 0);
+	free(endpoint);
+}
+
 static void introspection(struct slice s)
 {
 	static const struct introspection_rules rules = {
@@ -184,6 +199,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		break;
 	case 'A':
 		decision(rest);
+		break;
+	case 'M':
+		metadata(rest);
 		break;
 	case 'I':
 		introspection(rest);

@@ -11,6 +11,7 @@
 
 #include "guard.h"
 #include "ident/authzen.h"
+#include "ident/authzen_meta.h"
 #include "ident/introspection.h"
 #include "ident/start_answer.h"
 #include "ident/strict_json.h"
@@ -89,6 +90,89 @@ static void test_question(void **state)
 	text = authzen_body(&q);
 	assert_non_null(strstr(text, "\"properties\":{\"user\":\"u\"}"));
 	free(text);
+}
+
+static void test_metadata_place(void **state)
+{
+	static const struct {
+		const char *point, *want; /* NULL: refused */
+		bool http;
+	} rows[] = {
+		{"https://pdp.example.com", .want = "https://pdp.example.com/.well-known/authzen-configuration"},
+		{"https://pdp.example.com/", .want = "https://pdp.example.com/.well-known/authzen-configuration"},
+		{"https://pdp.example.com:8443/t1",
+		 .want = "https://pdp.example.com:8443/.well-known/authzen-configuration/t1"},
+		{"https://pdp.example.com/t1/x/",
+		 .want = "https://pdp.example.com/.well-known/authzen-configuration/t1/x"},
+		{"http://127.0.0.1:3592", .want = "http://127.0.0.1:3592/.well-known/authzen-configuration", .http = true},
+		{"http://127.0.0.1:3592", .want = NULL},
+		{"http://pdp.example.com", .want = NULL, .http = true},
+		{"https://pdp.example.com/?t=1", .want = NULL},
+		{"https://pdp.example.com/#t", .want = NULL},
+		{"https://u@pdp.example.com/", .want = NULL},
+		{"pdp.example.com", .want = NULL},
+		{"file:///etc/passwd", .want = NULL},
+		{"", .want = NULL},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		char *url = NULL;
+		int err = authzen_meta_url(rows[i].point, rows[i].http, &url);
+
+		if (err != (rows[i].want ? 0 : -EINVAL))
+			fail_msg("%s: %d", rows[i].point, err);
+		if (!err)
+			assert_string_equal(url, rows[i].want);
+		free(url);
+	}
+}
+
+/* Believed is what is about the configured decision point, and leads to it. */
+static void test_metadata(void **state)
+{
+#define OF(point, endpoint) "{\"policy_decision_point\":\"" point "\",\"access_evaluation_endpoint\":\"" endpoint "\"}"
+	static const char point[] = "https://pdp.example/t1";
+	static const struct {
+		const char *body, *want, *found; /* want NULL: taken */
+	} rows[] = {
+		{OF("https://pdp.example/t1", "https://pdp.example/t1/access/v1/evaluation"),
+		 .found = "https://pdp.example/t1/access/v1/evaluation"},
+		{OF("https://pdp.example/t1", "https://PDP.example:443/e"), .found = "https://PDP.example:443/e"},
+		{OF("https://pdp.example/t1/", "https://pdp.example/e"), .want = "of decision point"},
+		{OF("https://pdp.example/t2", "https://pdp.example/e"), .want = "`https://pdp.example/t2`, not of"},
+		{OF("https://PDP.example/t1", "https://pdp.example/e"), .want = "of decision point"},
+		{OF("\\u001b[2J", "https://pdp.example/e"), .want = "`\\x1b[2J`"},
+		{"{\"access_evaluation_endpoint\":\"https://pdp.example/e\"}", .want = "of decision point ``"},
+		{"{\"policy_decision_point\":[\"https://pdp.example/t1\"],"
+		 "\"access_evaluation_endpoint\":\"https://pdp.example/e\"}", .want = "of decision point ``"},
+		{OF("https://pdp.example/t1", "https://evil.example/e"), .want = "not on the decision point's own origin"},
+		{OF("https://pdp.example/t1", "https://pdp.example:8443/e"), .want = "not on the decision point's own"},
+		{OF("https://pdp.example/t1", "https://pdp.example.evil/e"), .want = "not on the decision point's own"},
+		{OF("https://pdp.example/t1", "http://pdp.example/e"), .want = "an https URL"},
+		{OF("https://pdp.example/t1", "https://u@pdp.example/e"), .want = "an https URL"},
+		{OF("https://pdp.example/t1", "/access/v1/evaluation"), .want = "an https URL"},
+		{OF("https://pdp.example/t1", "http://127.0.0.1/e"), .want = "an https URL"},
+		{"{\"policy_decision_point\":\"https://pdp.example/t1\"}", .want = "no `access_evaluation_endpoint`"},
+		{"{\"policy_decision_point\":\"https://pdp.example/t1\",\"policy_decision_point\":"
+		 "\"https://pdp.example/t1\",\"access_evaluation_endpoint\":\"https://pdp.example/e\"}", .want = "twice"},
+		{"[]", .want = "no object"}, {"", .want = "no valid JSON"}, {"<html>", .want = "no valid JSON"},
+	};
+#undef OF
+
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		char *endpoint = NULL, error[400] = "";
+		void *handle;
+		size_t n = strlen(rows[i].body);
+		struct slice s = slice_of(guard_copy(slice_of(rows[i].body, n), &handle), n);
+		int err = authzen_meta_parse(s, point, false, &endpoint, error, sizeof(error));
+
+		if (rows[i].want ? err != -EINVAL || !strstr(error, rows[i].want) : err)
+			fail_msg("%s: %d %s", rows[i].body, err, error);
+		if (!err)
+			assert_string_equal(endpoint, rows[i].found);
+		free(endpoint);
+		guard_free(handle);
+	}
 }
 
 /* --------------------------------------------------------- a person is asked */
@@ -217,6 +301,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_decision),     cmocka_unit_test(test_question),
+		cmocka_unit_test(test_metadata_place), cmocka_unit_test(test_metadata),
 		cmocka_unit_test(test_start),	     cmocka_unit_test(test_complete_uri),
 		cmocka_unit_test(test_introspection),
 	};

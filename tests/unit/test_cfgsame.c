@@ -64,6 +64,7 @@ static void test_changes(void **state)
 		{"poll: 5s", "poll: 6s", true, false},
 		{", then: v", "", true, false},
 		{"\"https://u\"", "\"https://w\"", true, false},
+		{"url: \"https://u\"", "decision_point: \"https://u\"", true, false},
 		{"ca_file: /d", "ca_file: /e", true, false},
 		{"timeout: 5s}", "timeout: 6s}", true, false},
 		{SAML(""), SAML(", once: false"), true, false},

@@ -553,6 +553,28 @@ static void check_way_saml(struct loader *l, const struct cfg_way *w, const stru
 				 not_here[i]);
 }
 
+static void check_way_pdp(struct loader *l, const struct cfg_way *w, const struct ynode *map)
+{
+	static const char *const keys[] = {"url", "decision_point"};
+	const char *const urls[] = {w->url, w->decision_point};
+	bool pdp = w->kind == WAY_AUTHZEN;
+
+	if (pdp && !w->url && !w->decision_point)
+		cfg_fail(l, map, "approval `%s` lacks `url`, the evaluation endpoint", w->name);
+	if (pdp && w->url && w->decision_point)
+		cfg_fail(l, yaml_key(map, "decision_point"),
+			 "`decision_point` tells what `url` says already: leave out one of them");
+	for (size_t i = 0; i < ARRAY_SIZE(keys); i++) {
+		if (!urls[i])
+			continue;
+		if (!pdp)
+			cfg_fail(l, yaml_key(map, keys[i]), "`%s` has a meaning only with `by: authzen`", keys[i]);
+		else if (!endpoint_url(urls[i]) || (i && strchr(urls[i], '?')))
+			cfg_fail(l, cfg_place(map, keys[i]),
+				 "`%s` is an https URL (http on a loopback address only)", keys[i]);
+	}
+}
+
 static void check_way(struct loader *l, const struct cfg_way *w, const struct ynode *map)
 {
 	static const char *const recheck[] = {"recheck", "recheck_tolerance"};
@@ -563,14 +585,9 @@ static void check_way(struct loader *l, const struct cfg_way *w, const struct yn
 	if (oauth && !l->c->idp)
 		cfg_fail(l, map, "approval `%s` asks the identity provider: it needs the section `idp`",
 			 w->name);
-	if (pdp && !w->url)
-		cfg_fail(l, map, "approval `%s` lacks `url`, the evaluation endpoint", w->name);
-	if (pdp && w->url && !endpoint_url(w->url))
-		cfg_fail(l, cfg_place(map, "url"), "`url` is an https URL (http on a loopback address only)");
+	check_way_pdp(l, w, map);
 	if (oauth && !w->scope && w->kind != WAY_INTROSPECTION)
 		cfg_fail(l, map, "approval `%s` lacks `scope`", w->name);
-	if (!pdp && w->url)
-		cfg_fail(l, yaml_key(map, "url"), "`url` has a meaning only with `by: authzen`");
 	for (size_t i = 0; !oauth && i < ARRAY_SIZE(recheck); i++)
 		if (yaml_get(map, recheck[i]))
 			cfg_fail(l, yaml_key(map, recheck[i]), "`%s` has a meaning only where the identity "

@@ -85,7 +85,8 @@ struct cfg_way {
 	const char *const *acr; /* acceptable `acr`; NULL: any */
 	uint64_t max_age_ms;	/* since the approver authenticated; 0: any */
 	uint64_t poll_ms;	/* CIBA, device: between two questions if the provider names none */
-	const char *url;	/* AuthZEN: the evaluation endpoint */
+	const char *url;	/* AuthZEN: the evaluation endpoint, or */
+	const char *decision_point; /* whose metadata tell it */
 	uint64_t timeout_ms;	/* AuthZEN: of a question */
 	const char *ca_file;	/* AuthZEN; NULL: the system's */
 	struct cfg_saml saml;

@@ -289,6 +289,8 @@ static const struct cfg_key way_keys[] = {
 	 .help = "ciba, device: time between two questions where the provider does not say"},
 	{.name = "url", .kind = KEY_STRING, AT(cfg_way, url),
 	 .help = "authzen: the evaluation endpoint"},
+	{.name = "decision_point", .kind = KEY_STRING, AT(cfg_way, decision_point),
+	 .help = "authzen, instead of `url`: the decision point's identifier, whose metadata tell that"},
 	{.name = "timeout", DURATION(100, MINUTE), AT(cfg_way, timeout_ms), .dflt = "5s",
 	 .help = "authzen: longest duration of one question"},
 	{.name = "ca_file", .kind = KEY_PATH, AT(cfg_way, ca_file),

@@ -103,7 +103,9 @@ static void print_ways(const json_t *list)
 
 	json_array_foreach((json_t *)(uintptr_t)list, i, way)
 	{
-		where = json_object_get(way, "url");
+		where = json_object_get(way, "decision_point");
+		if (!where)
+			where = json_object_get(way, "url");
 		label(i ? "" : "approvals");
 		put(json_object_get(way, "name"));
 		(void)fputs(" by ", stdout);

@@ -499,6 +499,7 @@ static struct authzen *open_pdp(struct authd *a, const struct config *cfg, const
 {
 	struct authzen_config c = {
 		.url = w->url,
+		.point = w->decision_point,
 		.ca_file = w->ca_file,
 		.allow_http = true, /* on loopback addresses only */
 		.timeout_ms = w->timeout_ms,
@@ -508,7 +509,8 @@ static struct authzen *open_pdp(struct authd *a, const struct config *cfg, const
 
 	if (!err)
 		return z;
-	log_error("approval %s: %s cannot be used: %s%s%s", w->name, w->url, strerror(-err),
+	log_error("approval %s: %s cannot be used: %s%s%s", w->name,
+		  w->url ? w->url : w->decision_point, strerror(-err),
 		  w->ca_file ? ", ca_file " : "", w->ca_file ? w->ca_file : "");
 	/* Once sandboxed, ca_file may be out of reach: a new process can read it. */
 	if (a->sandboxed)

@@ -52,7 +52,8 @@ static bool same_way(const struct cfg_way *a, const struct cfg_way *b)
 	       cfgsame_list(a->approvers, b->approvers) && cfgsame_list(a->groups, b->groups) &&
 	       cfgsame_text(a->groups_claim, b->groups_claim) && cfgsame_list(a->acr, b->acr) &&
 	       a->max_age_ms == b->max_age_ms && a->poll_ms == b->poll_ms &&
-	       a->timeout_ms == b->timeout_ms && cfgsame_text(a->url, b->url) && cfgsame_text(a->ca_file, b->ca_file) &&
+	       a->timeout_ms == b->timeout_ms && cfgsame_text(a->url, b->url) &&
+	       cfgsame_text(a->decision_point, b->decision_point) && cfgsame_text(a->ca_file, b->ca_file) &&
 	       same_saml(&a->saml, &b->saml) && cfgsame_text(a->then, b->then);
 }
 

@@ -8,12 +8,18 @@
 #include "base/ident.h"
 #include "base/list.h"
 #include "base/text.h"
+#include "ident/authzen_meta.h"
 #include "ident/health.h"
 #include "ident/strict_json.h"
 #include "net/curl_loop.h"
 #include "net/url.h"
 
-enum { ANSWER_MAX = 64 << 10, DETAIL = 300, EVIDENCE_MAX = 8 << 10 };
+enum { ANSWER_MAX = 64 << 10, DETAIL = 400, EVIDENCE_MAX = 8 << 10 };
+enum {
+	META_REFRESH_MS = 10 * 60 * 1000, /* older: fetched anew, behind the questions' back */
+	META_MAX_MS = 60 * 60 * 1000,	  /* older: not used any more */
+	META_RETRY_MS = 10 * 1000,	  /* between two fetches behind the back */
+};
 
 struct question {
 	struct list link;
@@ -21,13 +27,20 @@ struct question {
 	uint64_t id;
 	authzen_done_fn *done;
 	void *ctx;
-	struct http_transfer *transfer;
+	struct http_transfer *transfer; /* NULL: waits for the metadata */
+	char *body;
 };
 
 struct authzen {
 	uv_loop_t *loop;
 	struct curl_loop *http;
-	char *url;
+	char *url; /* NULL: not known yet */
+	/* Where the metadata tell that; NULL: they are not asked. */
+	char *point, *meta_url;
+	struct http_transfer *meta;
+	uint64_t meta_ms, meta_tried_ms; /* the last success, the last start */
+	bool allow_http;
+	bool busy, dead; /* answers are being given; freed by one who got one */
 	uint64_t timeout_ms;
 	struct list questions;
 	unsigned waiting;
@@ -95,7 +108,13 @@ static void question_free(struct question *q)
 	q->z->waiting--;
 	if (q->transfer)
 		curl_loop_cancel(q->transfer);
+	free(q->body);
 	free(q);
+}
+
+static uint64_t now_ms(void)
+{
+	return clock_boot_ns() / 1000000;
 }
 
 /* The question is gone before its answer is told: the callee may free everything. */
@@ -109,16 +128,19 @@ static void tell(struct question *q, const struct authzen_result *r)
 	done(ctx, id, r);
 }
 
-static void failed(struct question *q, uint32_t retry_after_s, const char *why)
+static void note_failure(struct authzen *z, uint32_t retry_after_s, const char *why, const char *todo)
 {
-	struct authzen *z = q->z;
 	uint32_t jitter;
 
 	random_bytes(&jitter, sizeof(jitter));
-	z->failed++;
-	health_note(&z->health, clock_wall_ns(), why, "see the decision point's own log");
-	health_bad(&z->health, clock_boot_ns() / 1000000, clock_wall_ns(), jitter,
-		   (uint64_t)retry_after_s * 1000);
+	health_note(&z->health, clock_wall_ns(), why, todo);
+	health_bad(&z->health, now_ms(), clock_wall_ns(), jitter, (uint64_t)retry_after_s * 1000);
+}
+
+static void failed(struct question *q, uint32_t retry_after_s, const char *why)
+{
+	q->z->failed++;
+	note_failure(q->z, retry_after_s, why, "see the decision point's own log");
 	tell(q, &(struct authzen_result){TG_R_PDP_FAILED, "{}", why});
 }
 
@@ -156,12 +178,11 @@ static void on_answer(void *ctx, const struct http_response *r)
 	free(evidence);
 }
 
-static int start(struct question *q, const struct authzen_ask *ask)
+static int start(struct question *q)
 {
 	static const char *const headers[] = {"Accept: application/json",
 					      "Content-Type: application/json", "Expect:", NULL};
-	char *text = authzen_body(ask);
-	struct slice body = slice_str(text ? text : "");
+	struct slice body = slice_str(q->body);
 	struct http_request r = {
 		.url = q->z->url,
 		.headers = headers,
@@ -169,10 +190,108 @@ static int start(struct question *q, const struct authzen_ask *ask)
 		.timeout_ms = q->z->timeout_ms,
 		.max_bytes = ANSWER_MAX,
 	};
-	int err = text ? curl_loop_start(q->z->http, &r, on_answer, q, &q->transfer) : -ENOMEM;
+	int err = curl_loop_start(q->z->http, &r, on_answer, q, &q->transfer);
 
-	free(text);
+	free(q->body);
+	q->body = NULL;
 	return err;
+}
+
+/* ---------------------------------------------------------------- metadata */
+
+static bool meta_usable(const struct authzen *z)
+{
+	return z->url && (!z->point || now_ms() - z->meta_ms < META_MAX_MS);
+}
+
+static void release(struct authzen *z)
+{
+	free(z->url);
+	free(z->point);
+	free(z->meta_url);
+	free(z);
+}
+
+static struct question *first_waiting(struct authzen *z)
+{
+	list_each(it, &z->questions)
+	{
+		struct question *q = container_of(it, struct question, link);
+
+		if (q->body)
+			return q;
+	}
+	return NULL;
+}
+
+/* @why "": they are asked now. */
+static void go_on(struct authzen *z, const char *why)
+{
+	struct question *q;
+
+	z->busy = true;
+	while (!z->dead && (q = first_waiting(z))) {
+		if (!why[0] && start(q) == 0)
+			continue;
+		z->failed++;
+		tell(q, &(struct authzen_result){why[0] ? TG_R_PDP_FAILED : TG_R_INTERNAL, "{}",
+						 why[0] ? why : "the question could not be sent"});
+	}
+	z->busy = false;
+	if (z->dead)
+		release(z);
+}
+
+static void on_meta(void *ctx, const struct http_response *r)
+{
+	struct authzen *z = ctx;
+	char why[DETAIL] = "", error[DETAIL - 40], *url = NULL;
+
+	z->meta = NULL;
+	if (r->error != HTTP_OK)
+		(void)snprintf(why, sizeof(why), "the decision point's metadata: %s", r->detail);
+	else if (r->status != 200)
+		(void)snprintf(why, sizeof(why), "the decision point's metadata: HTTP %d", r->status);
+	else if (authzen_meta_parse(r->body, z->point, z->allow_http, &url, error, sizeof(error)) != 0)
+		(void)snprintf(why, sizeof(why), "the decision point's metadata: %s", error);
+	if (url) {
+		free(z->url);
+		z->url = url;
+		z->meta_ms = now_ms();
+	} else {
+		note_failure(z, r->retry_after_s, why, "compare the approval's `decision_point` with what its "
+						      "metadata call themselves");
+	}
+	go_on(z, meta_usable(z) ? "" : why);
+}
+
+static int fetch_meta(struct authzen *z)
+{
+	static const char *const headers[] = {"Accept: application/json", NULL};
+	struct http_request r = {
+		.url = z->meta_url,
+		.headers = headers,
+		.timeout_ms = z->timeout_ms,
+		.max_bytes = AUTHZEN_META_MAX,
+	};
+
+	if (z->meta)
+		return 0;
+	z->meta_tried_ms = now_ms();
+	return curl_loop_start(z->http, &r, on_meta, z, &z->meta);
+}
+
+/* It waits for them, or is asked; they are renewed before they are too old. */
+static int ask_or_wait(struct question *q)
+{
+	struct authzen *z = q->z;
+	uint64_t now = now_ms();
+
+	if (!meta_usable(z))
+		return fetch_meta(z);
+	if (z->point && now - z->meta_ms >= META_REFRESH_MS && now - z->meta_tried_ms >= META_RETRY_MS)
+		(void)fetch_meta(z); /* whether it succeeds is nobody's business now */
+	return start(q);
 }
 
 int authzen_request(struct authzen *z, uint64_t id, const struct authzen_ask *ask,
@@ -186,11 +305,11 @@ int authzen_request(struct authzen *z, uint64_t id, const struct authzen_ask *as
 	q = calloc(1, sizeof(*q));
 	if (!q)
 		return -ENOMEM;
-	*q = (struct question){.z = z, .id = id, .done = done, .ctx = ctx};
+	*q = (struct question){.z = z, .id = id, .done = done, .ctx = ctx, .body = authzen_body(ask)};
 	list_add_tail(&z->questions, &q->link);
 	z->waiting++;
 	z->asked++;
-	err = start(q, ask);
+	err = q->body ? ask_or_wait(q) : -ENOMEM;
 	if (err)
 		question_free(q);
 	return err;
@@ -213,23 +332,30 @@ void authzen_cancel(struct authzen *z, uint64_t id)
 
 int authzen_new(uv_loop_t *loop, const struct authzen_config *cfg, struct authzen **ret)
 {
-	struct authzen *z;
+	struct authzen *z = calloc(1, sizeof(*z));
 	struct url_facts url;
-	int err;
+	int err = 0;
 
-	if (url_inspect(cfg->url, &url) != 0 || (!url.https && !(cfg->allow_http && url.loopback)))
-		return -EINVAL;
-	z = calloc(1, sizeof(*z));
 	if (!z)
 		return -ENOMEM;
 	z->loop = loop;
 	z->timeout_ms = cfg->timeout_ms;
+	z->allow_http = cfg->allow_http;
 	list_init(&z->questions);
-	z->url = strdup(cfg->url);
-	err = z->url ? curl_loop_new(loop, cfg->ca_file, cfg->allow_http, &z->http) : -ENOMEM;
+	if (cfg->point)
+		err = authzen_meta_url(cfg->point, cfg->allow_http, &z->meta_url);
+	else if (!cfg->url || url_inspect(cfg->url, &url) != 0 ||
+		 (!url.https && !(cfg->allow_http && url.loopback)))
+		err = -EINVAL;
+	if (!err) {
+		z->point = cfg->point ? strdup(cfg->point) : NULL;
+		z->url = cfg->point ? NULL : strdup(cfg->url);
+		err = z->point || z->url ? 0 : -ENOMEM;
+	}
+	if (!err)
+		err = curl_loop_new(loop, cfg->ca_file, cfg->allow_http, &z->http);
 	if (err) {
-		free(z->url);
-		free(z);
+		release(z);
 		return err;
 	}
 	*ret = z;
@@ -248,14 +374,18 @@ void authzen_free(struct authzen *z)
 		question_free(q);
 	}
 	curl_loop_free(z->http);
-	free(z->url);
-	free(z);
+	z->dead = true;
+	if (!z->busy)
+		release(z);
 }
 
 void authzen_describe(const struct authzen *z, struct jsonw *w)
 {
-	jsonw_kv_string(w, "url", z->url);
-	health_describe(&z->health, clock_boot_ns() / 1000000, w);
+	if (z->point)
+		jsonw_kv_string(w, "decision_point", z->point);
+	if (z->url)
+		jsonw_kv_string(w, "url", z->url);
+	health_describe(&z->health, now_ms(), w);
 	jsonw_kv_u64(w, "waiting", z->waiting);
 	jsonw_kv_u64(w, "asked", z->asked);
 	jsonw_kv_u64(w, "allowed", z->allowed);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Client of a policy decision point (AuthZEN Authorization API 1.0, section 6: access
- * evaluation). Runs in authd beside the identity provider's client; one for each endpoint.
+ * evaluation, section 9: metadata). Runs in authd beside the identity provider's client; one for each endpoint.
  * Only `"decision": true` in a 200 is a yes.
  */
 #ifndef TIDEGATE_IDENT_AUTHZEN_H
@@ -19,6 +19,7 @@ enum { AUTHZEN_WAITING_MAX = 16384 };
 
 struct authzen_config {
 	const char *url;     /* of access evaluation; https, or http on loopback if allowed */
+	const char *point;   /* in place of that: the decision point, whose metadata tell it */
 	const char *ca_file; /* NULL: the system's */
 	bool allow_http;
 	uint64_t timeout_ms; /* of a question */
