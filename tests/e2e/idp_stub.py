@@ -33,6 +33,7 @@ class Stub:
 
     def __init__(self, tls=None, opaque=False):
         self.calls = collections.Counter()
+        self.asked = collections.defaultdict(list)   # by path: (headers, form) of each request
         self.faults = {}   # path: function(Stub, conn, form) that returns bytes, or None: it has done it
         self.opaque = opaque
         self.active = True   # what introspection says
@@ -77,7 +78,8 @@ class Stub:
             conn.settimeout(30)
             if self.tls:
                 conn = self.tls.wrap_socket(conn, server_side=True)
-            path, form = self.request(conn)
+            path, headers, form = self.request(conn)
+            self.asked[path].append((headers, form))
             self.calls[path] += 1
             fault = self.faults.get(path)
             if self.delay:
@@ -99,19 +101,18 @@ class Stub:
                 raise ValueError
             data += part
         head, body = data.split(b"\r\n\r\n", 1)
-        length = 0
-        for line in head.split(b"\r\n"):
-            if line.lower().startswith(b"content-length:"):
-                length = int(line.split(b":")[1])
-        while len(body) < length:
+        lines = head.decode().split("\r\n")
+        headers = {k.lower(): v.strip() for k, v in (line.split(":", 1) for line in lines[1:])}
+        while len(body) < int(headers.get("content-length", 0)):
             body += conn.recv(65536)
-        return head.split()[1].decode(), dict(urllib.parse.parse_qsl(body.decode()))
+        return lines[0].split()[1], headers, dict(urllib.parse.parse_qsl(body.decode()))
 
     # ------------------------------------------------------------ its duties
     def discovery(self, **more):
         return {"issuer": self.issuer, "jwks_uri": self.url + "/keys",
                 "token_endpoint": self.url + "/token", "response_types_supported": ["code"],
                 "introspection_endpoint": self.url + "/introspect",
+                "userinfo_endpoint": self.url + "/userinfo",
                 "backchannel_authentication_endpoint": self.url + "/ciba", **more}
 
     def answer(self, path, form):
@@ -123,6 +124,8 @@ class Stub:
             return respond(200, self.token(form))
         if path == "/introspect":
             return respond(200, self.introspection(form))
+        if path == "/userinfo":
+            return respond(200, {"sub": "stub", "preferred_username": "alice", "groups": ["dba"]})
         if path == "/ciba":
             return respond(200, {"auth_req_id": b64(os.urandom(16)), "expires_in": 120, "interval": 1})
         return respond(404, {})
@@ -142,8 +145,8 @@ class Stub:
         return {"kty": "EC", "crv": "P-256", "kid": kid, "alg": "ES256", "use": "sig",
                 "x": b64(n.x.to_bytes(32, "big")), "y": b64(n.y.to_bytes(32, "big"))}
 
-    def sign(self, claims):
-        head = {"alg": "ES256", "kid": self.kid, "typ": "at+jwt"}
+    def sign(self, claims, kind="at+jwt"):
+        head = {"alg": "ES256", "kid": self.kid, "typ": kind}
         signed = b64(json.dumps(head).encode()) + "." + b64(json.dumps(claims).encode())
         r, s = decode_dss_signature(self.keys[self.kid].sign(signed.encode(),
                                                              ec.ECDSA(hashes.SHA256())))

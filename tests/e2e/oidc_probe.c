@@ -5,6 +5,7 @@
  *
  *   oidc_probe KEY=VALUE...   issuer, client, auth (basic|post|jwt|tls), secret, key, cert, alg, kid,
  *                             audience, resource, ca, algs (one), origin, timeout, skew,
+ *                             introspection (bearer), introspection_scope, name_claim, name_from,
  *                             keys_min, http (1), credential (never|error|later)
  *   lines: ask ID AGENT SCOPE WORDS... | put ID JSON | cancel ID | state | free | quit
  *   JSON: the members of struct oidc_ask; flow as its number, lists as arrays
@@ -320,6 +321,8 @@ static bool set_text(struct probe *p, const char *name, const char *v)
 		{"origin", &p->origins[0]},
 		{"assertion_audience", &p->cfg.assertion_audience},
 		{"details", &p->cfg.details_type},
+		{"name_claim", &p->cfg.name_claim},
+		{"introspection_scope", &p->cfg.introspect_scope},
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(texts); i++)
@@ -350,6 +353,12 @@ static bool set(struct probe *p, char *arg)
 		p->cfg.keys_min_ms = strtoull(v, NULL, 10);
 	} else if (strcmp(name, "http") == 0) {
 		p->cfg.allow_http = *v == '1';
+	} else if (strcmp(name, "introspection") == 0) {
+		p->cfg.introspect_bearer = strcmp(v, "bearer") == 0;
+	} else if (strcmp(name, "name_from") == 0) {
+		p->cfg.name_from = strcmp(v, "userinfo") == 0	     ? OIDC_NAME_USERINFO
+				   : strcmp(v, "introspection") == 0 ? OIDC_NAME_INTROSPECTION
+								     : OIDC_NAME_TOKEN;
 	} else if (strcmp(name, "dpop") == 0) {
 		p->cfg.dpop = strcmp(v, "on") == 0 ? OIDC_DPOP_ON
 			      : strcmp(v, "off") == 0 ? OIDC_DPOP_OFF

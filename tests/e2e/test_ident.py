@@ -695,6 +695,8 @@ import test_ident_bound  # noqa: E402: and of clients and tokens that are bound 
 TESTS += test_ident_bound.tests(Probe, Daemon, expect, lambda **kw: Idp(INSTALLED, **kw))
 import test_ident_saml  # noqa: E402: and of assertions
 TESTS += test_ident_saml.tests(Daemon, expect, INSTALLED)
+import test_ident_odd  # noqa: E402: and of providers that are unlike this one
+TESTS += test_ident_odd.tests(Probe, expect)
 
 
 def main():

@@ -126,6 +126,34 @@ static void test_request(void **state)
 	}
 }
 
+/* In place of the client; what could be another header is none. */
+static void test_bearer(void **state)
+{
+	static const struct {
+		const char *token, *header; /* NULL: refused */
+	} rows[] = {
+		{"abc.d-e_f~+/=", "Authorization: Bearer abc.d-e_f~+/="},
+		{"a b", NULL}, {"a\r\nX-Evil: 1", NULL}, {"a\n", NULL}, {"\x7f", NULL}, {"\xc3\xa9", NULL},
+		{"", NULL},
+	};
+	struct token_param params[] = {{"token", SLICE_LIT("t")}};
+
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		struct token_request q = {.client_id = "c", .params = params, .nparams = 1,
+					  .auth = TOKEN_AUTH_BEARER, .credential = slice_str(rows[i].token)};
+		struct buf body, header;
+
+		buf_init(&body, TOKEN_REQUEST_MAX);
+		buf_init(&header, TOKEN_REQUEST_MAX);
+		assert_int_equal(token_request_build(&q, &body, &header), rows[i].header ? 0 : -EINVAL);
+		assert_true(slice_eq_str(buf_slice(&body), "token=t"));
+		if (rows[i].header)
+			assert_string_equal((char *)buf_data(&header), rows[i].header);
+		buf_done(&body);
+		buf_done(&header);
+	}
+}
+
 /* What is signed here is believed by our own verifier, and says what it must. */
 static void check_assertion(const char *kind, const char *alg)
 {
@@ -247,6 +275,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_form),	   cmocka_unit_test(test_basic),
+		cmocka_unit_test(test_bearer),
 		cmocka_unit_test(test_request),	   cmocka_unit_test(test_assertions),
 		cmocka_unit_test(test_unfit_keys), cmocka_unit_test(test_health),
 	};

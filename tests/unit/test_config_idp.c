@@ -63,6 +63,13 @@ static void test_idp_errors(void **state)
 		{"idp: {issuer: \"https://i\", client: {id: c, key_file: /k, certificate_file: /c}}\n" A T P,
 		 "1:58: `certificate_file` has a meaning only with `auth: tls_client_auth` or "
 		 "`self_signed_tls_client_auth`"},
+		{IDP("introspection: token"), "1:74: `introspection` takes `client` or `bearer`, not `token`"},
+		{IDP("introspection_scope: x"),
+		 "1:59: `introspection_scope` has a meaning only with `introspection: bearer`"},
+		{IDP("name_from: userinfo"),
+		 "1:70: `name_from` needs `name_claim`: what is there to look for?"},
+		{IDP("name_from: userinfo, name_claim: n, dpop: on"),
+		 "1:70: `name_from: userinfo` goes with tokens that are not bound: not with `dpop: on`"},
 		{IDP("timeout: 2m"), "1:68: `timeout` is from 100ms to 1m, not `2m`"},
 	};
 

@@ -151,6 +151,19 @@ static void check_client(struct loader *l, const struct cfg_idp *idp, const stru
 		cfg_fail(l, client, "this `auth` needs an https `issuer`: a certificate is shown in TLS only");
 }
 
+static void check_who(struct loader *l, const struct cfg_idp *idp, const struct ynode *map)
+{
+	if (idp->introspect_scope && !idp->introspect_bearer)
+		cfg_fail(l, yaml_key(map, "introspection_scope"),
+			 "`introspection_scope` has a meaning only with `introspection: bearer`");
+	if (idp->name_from != IDP_NAME_TOKEN && !idp->name_claim)
+		cfg_fail(l, cfg_place(map, "name_from"),
+			 "`name_from` needs `name_claim`: what is there to look for?");
+	if (idp->name_from == IDP_NAME_USERINFO && idp->dpop == IDP_DPOP_ON)
+		cfg_fail(l, cfg_place(map, "name_from"),
+			 "`name_from: userinfo` goes with tokens that are not bound: not with `dpop: on`");
+}
+
 static void check_idp(struct loader *l)
 {
 	const struct ynode *map = yaml_get(l->root, "idp");
@@ -161,6 +174,7 @@ static void check_idp(struct loader *l)
 		return;
 	cfg_check_issuer(l, idp, map);
 	check_events(l, idp, map);
+	check_who(l, idp, map);
 	if (idp->assertion_audience && idp->auth != IDP_AUTH_PRIVATE_KEY_JWT)
 		cfg_fail(l, cfg_place(map, "assertion_audience"),
 			 "`assertion_audience` has a meaning only with `auth: private_key_jwt`");

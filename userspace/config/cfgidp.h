@@ -20,6 +20,7 @@ static inline bool idp_auth_is_tls(enum idp_auth auth)
 }
 
 enum idp_dpop { IDP_DPOP_AUTO, IDP_DPOP_ON, IDP_DPOP_OFF };
+enum idp_name { IDP_NAME_TOKEN, IDP_NAME_USERINFO, IDP_NAME_INTROSPECTION };
 
 struct cfg_idp {
 	const char *issuer;
@@ -39,6 +40,10 @@ struct cfg_idp {
 	const char *const *algorithms; /* allow-list for token signatures, NULL-terminated */
 	const char *events; /* address on which the provider's events are taken, or NULL */
 	const char *events_audience; /* expected `aud` of events; NULL: client_id */
+	bool introspect_bearer;	      /* introspection shows a token that is got for that, not the client */
+	const char *introspect_scope; /* with this scope, or NULL */
+	const char *name_claim;	/* that tells who an approver or an agent is; NULL: sub */
+	enum idp_name name_from; /* whose claim that is */
 	enum idp_dpop dpop; /* RFC 9449: tokens are bound to a key that keyd has */
 	uint64_t timeout_ms;	 /* one request; default 5 s */
 	uint64_t recheck_ms, recheck_tolerance_ms; /* as of struct cfg_way, for `approval: idp` */

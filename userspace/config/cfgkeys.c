@@ -37,6 +37,13 @@ static const char *const dpop_words[] = {
 	[IDP_DPOP_OFF] = "off",
 	NULL,
 };
+static const char *const introspection_words[] = {[false] = "client", [true] = "bearer", NULL};
+static const char *const name_words[] = {
+	[IDP_NAME_TOKEN] = "token",
+	[IDP_NAME_USERINFO] = "userinfo",
+	[IDP_NAME_INTROSPECTION] = "introspection",
+	NULL,
+};
 static const char *const key_alg_words[] = {"ES256", "PS256", "RS256", NULL};
 const char *const cfg_mode_words[] = {
 	[TARGET_STEER] = "steer",
@@ -153,6 +160,17 @@ static const struct cfg_key idp_keys[] = {
 		 "https://HOST[:PORT]"},
 	{.name = "assertion_audience", .kind = KEY_STRING, AT(cfg_idp, assertion_audience),
 	 .help = "`aud` of private_key_jwt; without it the token endpoint's URL"},
+	{.name = "introspection", .kind = KEY_FLAG, AT(cfg_idp, introspect_bearer),
+	 .words = introspection_words, .dflt = "client",
+	 .help = "how Tidegate proves who it is at the introspection endpoint: as at the token endpoint "
+		 "(client), or with a token that it gets there for that (bearer)"},
+	{.name = "introspection_scope", .kind = KEY_STRING, AT(cfg_idp, introspect_scope),
+	 .help = "scope of the token of `introspection: bearer`"},
+	{.name = "name_claim", .kind = KEY_STRING, AT(cfg_idp, name_claim),
+	 .help = "claim that tells who an approver or an agent is; without it `sub`"},
+	{.name = "name_from", .kind = KEY_ENUM, AT(cfg_idp, name_from), .words = name_words,
+	 .dflt = "token", .help = "where that claim is: in the tokens (token), or in what userinfo or "
+				  "introspection says of them"},
 	{.name = "dpop", .kind = KEY_ENUM, AT(cfg_idp, dpop), .words = dpop_words, .dflt = "auto",
 	 .help = "whether tokens are bound to a key of Tidegate's (RFC 9449): where the provider can "
 		 "(auto), always, or an answer is no approval (on), or never (off)"},

@@ -460,6 +460,12 @@ static int open_provider(struct authd *a, const struct cfg_idp *idp, struct oidc
 		.algorithms = idp->algorithms,
 		.extra_origins = idp->extra_origins,
 		.assertion_audience = idp->assertion_audience,
+		.introspect_bearer = idp->introspect_bearer,
+		.introspect_scope = idp->introspect_scope,
+		.name_claim = idp->name_claim,
+		.name_from = idp->name_from == IDP_NAME_USERINFO	? OIDC_NAME_USERINFO
+			     : idp->name_from == IDP_NAME_INTROSPECTION ? OIDC_NAME_INTROSPECTION
+									: OIDC_NAME_TOKEN,
 		.secret_post = idp->auth == IDP_AUTH_SECRET_POST,
 		.private_key_jwt = idp->auth == IDP_AUTH_PRIVATE_KEY_JWT,
 		.tls_auth = idp_auth_is_tls(idp->auth),

@@ -30,6 +30,9 @@ bool cfgsame_idp(const struct cfg_idp *a, const struct cfg_idp *b)
 	       cfgsame_list(a->extra_origins, b->extra_origins) &&
 	       cfgsame_text(a->assertion_audience, b->assertion_audience) &&
 	       cfgsame_text(a->events_audience, b->events_audience) &&
+	       a->introspect_bearer == b->introspect_bearer &&
+	       cfgsame_text(a->introspect_scope, b->introspect_scope) &&
+	       cfgsame_text(a->name_claim, b->name_claim) && a->name_from == b->name_from &&
 	       a->dpop == b->dpop && a->timeout_ms == b->timeout_ms && a->skew_ms == b->skew_ms &&
 	       a->allow_http == b->allow_http;
 }

@@ -125,6 +125,7 @@ int discovery_parse(struct slice json, const struct discovery_rules *rules, stru
 					    sizeof(ignored));
 	d.introspection_endpoint = client_endpoint(doc, "introspection_endpoint", rules, ignored,
 						   sizeof(ignored));
+	d.userinfo_endpoint = client_endpoint(doc, "userinfo_endpoint", rules, ignored, sizeof(ignored));
 taken:
 	*ret = d;
 	d = (struct discovery){.jwks_uri = NULL};
@@ -142,5 +143,6 @@ void discovery_done(struct discovery *d)
 	free(d->backchannel_endpoint);
 	free(d->device_endpoint);
 	free(d->introspection_endpoint);
+	free(d->userinfo_endpoint);
 	*d = (struct discovery){.jwks_uri = NULL};
 }

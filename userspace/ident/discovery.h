@@ -28,6 +28,7 @@ struct discovery {
 	char *backchannel_endpoint;	/* CIBA Core 1.0 section 4 */
 	char *device_endpoint;		/* RFC 8628 section 4 */
 	char *introspection_endpoint;	/* RFC 8414 section 2 */
+	char *userinfo_endpoint;	/* OpenID Connect Core 1.0 section 5.3 */
 	bool dpop;			/* it takes proofs that are signed with ES256 (RFC 9449) */
 };
 

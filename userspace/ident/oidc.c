@@ -7,7 +7,7 @@
 
 #include "base/ident.h"
 #include "ident/jws.h"
-#include "ident/oidc_impl.h"
+#include "ident/oidc_bearer.h"
 
 enum { TIMEOUT_DEFAULT_MS = 5000, KEYS_MIN_DEFAULT_MS = 10000 };
 enum { CONFIG_BYTES = 64 << 10, ASK_BYTES = 256 << 10 };
@@ -33,6 +33,9 @@ static void grant_free(struct oidc_grant *g)
 	wipe((void *)g->ask.token.p, g->ask.token.n);
 	free(g->handle);
 	free(g->proof);
+	json_decref(g->said);
+	json_decref(g->id_said);
+	json_decref(g->named);
 	free(g->subject);
 	free(g->approver);
 	free(g->evidence);
@@ -65,7 +68,9 @@ void oidc_decide(struct oidc_grant *g, uint16_t reason, const char *fmt, ...)
 	g->result.evidence = g->evidence ? g->evidence : "{}";
 	g->result.token_digest = g->digest;
 	g->result.detail = g->detail;
-	if (g->ask.flow == OIDC_RECHECK)
+	if (g->ask.flow == OIDC_OWN_USE)
+		; /* nobody's question */
+	else if (g->ask.flow == OIDC_RECHECK)
 		o->counts.rechecked++;
 	else if (reason == TG_R_NONE)
 		o->counts.granted++;
@@ -351,7 +356,7 @@ int oidc_request(struct oidc *o, uint64_t id, const struct oidc_ask *ask, oidc_d
 	w->ctx = ctx;
 	list_add_tail(&g->waiters, &w->in_grant);
 	o->waiting++;
-	o->counts.requests++;
+	o->counts.requests += ask->flow != OIDC_OWN_USE;
 	o->counts.joined += !fresh;
 	if (fresh && health_in_backoff(&o->health, oidc_now_ms()))
 		fail_fast(g);
@@ -435,6 +440,7 @@ void oidc_describe_into(const struct oidc *o, struct jsonw *w)
 	jsonw_kv_u64(w, "person_calls", o->counts.start_calls);
 	jsonw_kv_u64(w, "pings", o->counts.pings);
 	jsonw_kv_u64(w, "introspection_calls", o->counts.introspection_calls);
+	jsonw_kv_u64(w, "userinfo_calls", o->counts.userinfo_calls);
 	jsonw_kv_u64(w, "rechecked", o->counts.rechecked);
 }
 
@@ -486,6 +492,7 @@ static int take_config(struct oidc *o, const struct oidc_config *cfg)
 	if (!copy_text(&o->arena, &c->issuer) || !copy_text(&o->arena, &c->client_id) ||
 	    !copy_text(&o->arena, &c->audience) || !copy_text(&o->arena, &c->resource) ||
 	    !copy_text(&o->arena, &c->ca_file) || !copy_text(&o->arena, &c->assertion_audience) ||
+	    !copy_text(&o->arena, &c->name_claim) || !copy_text(&o->arena, &c->introspect_scope) ||
 	    !copy_text(&o->arena, &c->details_type) || !copy_list(&o->arena, &c->algorithms) ||
 	    !copy_list(&o->arena, &c->extra_origins))
 		return -ENOMEM;
@@ -503,6 +510,7 @@ static void release(struct oidc *o)
 {
 	list_each(it, &o->grants) grant_free(container_of(it, struct oidc_grant, in_oidc));
 	discovery_done(&o->discovery);
+	bearer_drop(o);
 	free(o->discovery_at);
 	jwks_free(o->keys);
 	arena_done(&o->arena);

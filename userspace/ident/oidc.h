@@ -18,6 +18,13 @@
 
 struct oidc;
 
+/* What tells who an approver or an agent is, where `sub` is only a number. */
+enum oidc_name {
+	OIDC_NAME_TOKEN,	 /* the ID token, or what is known of the access token */
+	OIDC_NAME_USERINFO,	 /* OpenID Connect Core 1.0 section 5.3 */
+	OIDC_NAME_INTROSPECTION, /* RFC 7662 */
+};
+
 /* RFC 9449: tokens that are bound to a key of ours. AUTO: where the provider says that it can. */
 enum oidc_dpop { OIDC_DPOP_AUTO, OIDC_DPOP_ON, OIDC_DPOP_OFF };
 
@@ -35,6 +42,11 @@ struct oidc_config {
 	const char *const *algorithms;	  /* NULL-terminated; NULL: RS256 PS256 ES256 EdDSA */
 	const char *const *extra_origins; /* where endpoints may lie besides the issuer's origin */
 	const char *assertion_audience;	  /* NULL: the token endpoint; "endpoint": the one that is called */
+	const char *name_claim;		  /* of whom is `name_from`; NULL: sub */
+	enum oidc_name name_from;	  /* USERINFO: tokens are not bound by DPoP */
+	/* Introspection shows a token that is got with this scope (NULL: none), no client. */
+	bool introspect_bearer;
+	const char *introspect_scope;
 	enum oidc_dpop dpop;		  /* ON: a token that is not bound is no approval */
 	bool keys_only;			  /* of the issuer of workload tokens: OIDC_VERIFY, no more */
 	bool secret_post;		  /* else basic */
@@ -57,12 +69,13 @@ enum oidc_flow {
 	OIDC_SAML_BEARER,	 /* RFC 7522: about the agent's own SAML assertion */
 	OIDC_RECHECK,		 /* RFC 7662: a token that was an approval still is one */
 	OIDC_VERIFY,		 /* the agent's own token by its signature: only keys are fetched */
+	OIDC_OWN_USE,		 /* client_credentials for our own requests: not looked into */
 };
 
 /* What is asked. Copied by oidc_request(). NULL and 0: none, or the configuration's. */
 struct oidc_ask {
 	enum oidc_flow flow;
-	const char *scope; /* may be NULL with OIDC_INTROSPECTION, _RECHECK and _VERIFY only */
+	const char *scope; /* may be NULL with OIDC_INTROSPECTION, _RECHECK, _VERIFY and _OWN_USE only */
 	const char *audience, *resource;
 	const char *login_hint, *binding_message; /* OIDC_CIBA */
 	struct slice token; /* the agent's; the flows about it need it */
@@ -78,7 +91,7 @@ struct oidc_ask {
 	uint64_t duration_ms;
 
 	/* Who may approve; NULL-terminated lists. Both NULL: whom the provider asked. */
-	const char *const *approvers; /* `sub` */
+	const char *const *approvers; /* `sub`, or the name */
 	const char *const *groups;    /* values of the claim @groups_claim */
 	const char *groups_claim;
 	const char *const *acr; /* asked for, and one of them must be in the ID token */
@@ -114,7 +127,7 @@ struct oidc_result {
 	uint16_t reason;   /* TG_R_NONE: granted; else TG_R_IDP_*, NO_TOKEN, INTERNAL or NO_MEMORY */
 	uint64_t ttl_ms;   /* until the token's exp, or its expires_in if that is sooner */
 	const char *scope; /* the scope that was asked for: all of it was granted */
-	const char *subject;	   /* of the token */
+	const char *subject;	   /* of the token, or its name as configured */
 	const char *approver;	   /* the person who said yes; "": none did */
 	const char *token_digest; /* SHA-256 of the token, hex */
 	struct slice token; /* that was issued for the question: a secret; empty: none was */

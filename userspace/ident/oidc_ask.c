@@ -53,7 +53,7 @@ static bool copy_token(struct arena *a, struct slice *token)
 static bool usable(const struct oidc_ask *a)
 {
 	bool no_scope = a->flow == OIDC_INTROSPECTION || a->flow == OIDC_RECHECK ||
-			a->flow == OIDC_VERIFY;
+			a->flow == OIDC_VERIFY || a->flow == OIDC_OWN_USE;
 
 	if (!a->agent || !*a->agent)
 		return false;

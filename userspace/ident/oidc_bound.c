@@ -35,6 +35,9 @@ static bool wants_proof(const struct oidc_grant *g)
 
 	if (o->cfg.dpop == OIDC_DPOP_OFF || g->ask.bearer || !o->ops.need_proof)
 		return false;
+	/* Shown to userinfo it would need another kind of proof (RFC 9449 section 7). */
+	if (o->cfg.name_from == OIDC_NAME_USERINFO)
+		return false;
 	if (g->proof_wanted)
 		return true;
 	/* By itself never beside a certificate: there are providers that take one of the two only. */

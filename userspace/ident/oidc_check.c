@@ -7,22 +7,9 @@
 
 #include "base/text.h"
 #include "ident/introspection.h"
-#include "ident/oidc_impl.h"
+#include "ident/oidc_name.h"
 #include "ident/scope.h"
 #include "ident/strict_json.h"
-
-/* What the answer consists of, once it is genuine. */
-struct proof {
-	const json_t *token; /* claims of the access token, or what introspection says of it */
-	const json_t *id;    /* of the ID token; NULL: none */
-};
-
-static const json_t *claim(const struct proof *p, const char *name)
-{
-	const json_t *v = p->id ? json_object_get(p->id, name) : NULL;
-
-	return v ? v : json_object_get(p->token, name);
-}
 
 static bool listed(const char *const *list, const char *word)
 {
@@ -32,10 +19,14 @@ static bool listed(const char *const *list, const char *word)
 	return false;
 }
 
-static bool in_groups(const struct oidc_grant *g, const struct proof *p)
+/* What names the person may know the groups, too, if the token does not. */
+static bool in_groups(const struct oidc_grant *g)
 {
-	const json_t *groups = claim(p, g->ask.groups_claim ? g->ask.groups_claim : "groups");
+	const char *name = g->ask.groups_claim ? g->ask.groups_claim : "groups";
+	const json_t *groups = name_claim(g, name);
 
+	if (!groups)
+		groups = json_object_get(g->named, name);
 	if (json_is_string(groups))
 		return listed(g->ask.groups, json_string_value(groups));
 	for (size_t i = 0; i < json_array_size(groups); i++)
@@ -45,29 +36,28 @@ static bool in_groups(const struct oidc_grant *g, const struct proof *p)
 }
 
 /* NULL, or why the person's word does not count. */
-static const char *check_person(const struct oidc_grant *g, const struct proof *p)
+static const char *check_person(const struct oidc_grant *g)
 {
 	const struct oidc_ask *a = &g->ask;
-	const char *sub = json_string_value(claim(p, "sub"));
-	double at = json_number_value(claim(p, "auth_time"));
+	double at = json_number_value(name_claim(g, "auth_time"));
 	double now = (double)(clock_wall_ns() / 1000000000);
 
-	if (p->id && json_object_get(p->token, "sub") &&
-	    !json_equal(json_object_get(p->id, "sub"), json_object_get(p->token, "sub")))
+	if (g->id_said && json_object_get(g->said, "sub") &&
+	    !json_equal(json_object_get(g->id_said, "sub"), json_object_get(g->said, "sub")))
 		return "the two tokens speak of different persons";
-	if ((a->approvers || a->groups) && !listed(a->approvers, sub) && !in_groups(g, p))
+	if ((a->approvers || a->groups) && !listed(a->approvers, name_of(g)) && !in_groups(g))
 		return "the person who said yes is not among `approvers` and `groups`";
-	if (a->acr && !listed(a->acr, json_string_value(claim(p, "acr"))))
+	if (a->acr && !listed(a->acr, json_string_value(name_claim(g, "acr"))))
 		return "the person's authentication is none of `acr`";
 	if (a->max_age_ms && (at <= 0 || now - at > (double)(a->max_age_ms + g->o->cfg.skew_ms) / 1000))
 		return "the person authenticated longer ago than `max_age`, or the token does not say when";
 	return NULL;
 }
 
-static uint64_t time_left(const struct oidc_grant *g, const struct proof *p)
+static uint64_t time_left(const struct oidc_grant *g)
 {
 	uint64_t now_ms = clock_wall_ns() / 1000000, exp_ms, ttl;
-	double exp = json_number_value(json_object_get(p->token, "exp"));
+	double exp = json_number_value(json_object_get(g->said, "exp"));
 
 	if (exp <= 0 || exp > 1e12)
 		return 0;
@@ -78,7 +68,7 @@ static uint64_t time_left(const struct oidc_grant *g, const struct proof *p)
 	return ttl;
 }
 
-static char *evidence(const struct oidc_grant *g, const struct proof *p)
+static char *evidence(const struct oidc_grant *g)
 {
 	static const char *const copied[] = {"iss", "sub", "client_id", "jti", "exp", "iat", "acr",
 					     "amr", "auth_time", "scope", "act",
@@ -87,11 +77,13 @@ static char *evidence(const struct oidc_grant *g, const struct proof *p)
 	char *text;
 
 	for (size_t i = 0; o && i < ARRAY_SIZE(copied); i++) {
-		json_t *v = (json_t *)claim(p, copied[i]);
+		json_t *v = (json_t *)(uintptr_t)name_claim(g, copied[i]);
 
 		if (v)
 			(void)json_object_set(o, copied[i], v);
 	}
+	if (o && name_needed(g))
+		(void)json_object_set_new(o, "name", json_string(name_of(g)));
 	text = o ? json_dumps(o, JSON_COMPACT | JSON_ENSURE_ASCII) : NULL;
 	json_decref(o);
 	return text;
@@ -105,19 +97,19 @@ static void digest_token(struct oidc_grant *g, struct slice token)
 	text_hex(md, sizeof(md), g->digest);
 }
 
-static bool keep_texts(struct oidc_grant *g, const struct proof *p)
+static bool keep_texts(struct oidc_grant *g)
 {
-	const char *sub = json_string_value(claim(p, "sub"));
-	const char *client = json_string_value(claim(p, "client_id"));
+	const char *name = name_of(g);
+	const char *client = json_string_value(name_claim(g, "client_id"));
 
-	g->subject = strdup(sub ? sub : client ? client : "");
-	g->approver = strdup(oidc_ask_of_person(&g->ask) && sub ? sub : "");
-	g->evidence = evidence(g, p);
+	g->subject = strdup(name ? name : client ? client : "");
+	g->approver = strdup(oidc_ask_of_person(&g->ask) && name ? name : "");
+	g->evidence = evidence(g);
 	return g->subject && g->approver && g->evidence;
 }
 
 /* The tokens are genuine; what remains is whether they say what was asked for. */
-static void take(struct oidc_grant *g, const struct proof *p)
+static void take(struct oidc_grant *g)
 {
 	const json_t *said = g->answer.scope;
 	const char *type = g->o->cfg.details_type, *why;
@@ -125,7 +117,7 @@ static void take(struct oidc_grant *g, const struct proof *p)
 	struct slice missing;
 
 	/* An agent's own that is bound has been refused before: the agent does not prove to us. */
-	why = g->ask.flow == OIDC_INTROSPECTION ? NULL : bound_check(g, p->token);
+	why = g->ask.flow == OIDC_INTROSPECTION ? NULL : bound_check(g, g->said);
 	if (why) {
 		oidc_decide(g, TG_R_IDP_BAD_ANSWER, "%s", why);
 		return;
@@ -136,18 +128,24 @@ static void take(struct oidc_grant *g, const struct proof *p)
 		return;
 	}
 	if (g->ask.details && type &&
-	    !oidc_ask_carried(&g->ask, type, json_object_get(p->token, "authorization_details"),
+	    !oidc_ask_carried(&g->ask, type, json_object_get(g->said, "authorization_details"),
 			      &duration_ms)) {
 		oidc_decide(g, TG_R_IDP_DENIED,
 			    "the token does not carry the authorization details that were asked for");
 		return;
 	}
-	why = oidc_ask_of_person(&g->ask) ? check_person(g, p) : NULL;
+	if (name_needed(g) && !name_of(g)) {
+		oidc_decide(g, TG_R_IDP_BAD_ANSWER, "the provider does not say who that is: no usable `%s` "
+			    "(see `name_claim` and `name_from`)",
+			    g->o->cfg.name_claim ? g->o->cfg.name_claim : "sub");
+		return;
+	}
+	why = oidc_ask_of_person(&g->ask) ? check_person(g) : NULL;
 	if (why) {
 		oidc_decide(g, TG_R_IDP_DENIED, "%s", why);
 		return;
 	}
-	g->result.ttl_ms = time_left(g, p);
+	g->result.ttl_ms = time_left(g);
 	if (duration_ms && duration_ms < g->result.ttl_ms)
 		g->result.ttl_ms = duration_ms;
 	if (!g->result.ttl_ms) {
@@ -155,11 +153,17 @@ static void take(struct oidc_grant *g, const struct proof *p)
 		return;
 	}
 	digest_token(g, g->ask.flow == OIDC_INTROSPECTION ? g->ask.token : g->answer.token);
-	if (!keep_texts(g, p)) {
+	if (!keep_texts(g)) {
 		oidc_decide(g, TG_R_NO_MEMORY, "out of memory");
 		return;
 	}
 	oidc_decide(g, TG_R_NONE, "%s", "");
+}
+
+void grant_settle(struct oidc_grant *g)
+{
+	if (!name_wanted(g))
+		take(g);
 }
 
 static void unknown_key(struct oidc_grant *g, const char *why)
@@ -251,6 +255,13 @@ static void opaque_token(struct oidc_grant *g)
 	oidc_decide(g, TG_R_IDP_BAD_ANSWER, "%s", what);
 }
 
+static void forget_said(struct oidc_grant *g)
+{
+	json_decref(g->said);
+	json_decref(g->id_said);
+	g->said = g->id_said = NULL;
+}
+
 void grant_verify(struct oidc_grant *g)
 {
 	const struct oidc_config *c = &g->o->cfg;
@@ -263,8 +274,8 @@ void grant_verify(struct oidc_grant *g)
 		.now_s = clock_wall_ns() / 1000000000,
 		.skew_s = c->skew_ms / 1000,
 	};
-	json_t *token = NULL, *id = NULL;
 
+	forget_said(g); /* of a try before, for which keys were missing */
 	if (g->ask.flow == OIDC_VERIFY) {
 		grant_verify_own(g);
 		return;
@@ -273,10 +284,8 @@ void grant_verify(struct oidc_grant *g)
 		opaque_token(g);
 		return;
 	}
-	if (verify(g, g->answer.token, &want, &token) && verify_id(g, &id))
-		take(g, &(struct proof){.token = token, .id = id});
-	json_decref(token);
-	json_decref(id);
+	if (verify(g, g->answer.token, &want, &g->said) && verify_id(g, &g->id_said))
+		grant_settle(g);
 }
 
 /* ---------------------------------------------------------- introspection */
@@ -307,10 +316,18 @@ static void rechecked(struct oidc_grant *g, const json_t *o)
 	}
 }
 
+static void introspected(struct oidc_grant *g, json_t *o)
+{
+	if (!verify_id(g, &g->id_said))
+		return;
+	g->said = json_incref(o);
+	grant_settle(g);
+}
+
 void grant_introspected(struct oidc_grant *g, struct slice body)
 {
 	char error[200];
-	json_t *o = strict_json_object(body, TOKEN_BODY_MAX, error, sizeof(error)), *id = NULL;
+	json_t *o = strict_json_object(body, TOKEN_BODY_MAX, error, sizeof(error));
 	const struct introspection_rules rules = {
 		.issuer = g->o->cfg.issuer,
 		.audience = audience_of(g),
@@ -327,10 +344,11 @@ void grant_introspected(struct oidc_grant *g, struct slice body)
 		health_good(&g->o->health, clock_wall_ns());
 	if (o && g->ask.flow == OIDC_RECHECK)
 		rechecked(g, o);
+	else if (o && g->said)
+		name_introspected(g, o);
 	else if (why)
 		oidc_decide(g, denied ? TG_R_IDP_DENIED : TG_R_IDP_BAD_ANSWER, "introspection: %s", why);
-	else if (verify_id(g, &id))
-		take(g, &(struct proof){.token = o, .id = id});
-	json_decref(id);
+	else
+		introspected(g, o);
 	json_decref(o);
 }

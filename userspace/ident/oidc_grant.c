@@ -4,7 +4,8 @@
 #include <openssl/crypto.h>
 
 #include "base/text.h"
-#include "ident/oidc_impl.h"
+#include "ident/oidc_bearer.h"
+#include "ident/oidc_name.h"
 
 enum { PARAMS_MAX = 16 };
 
@@ -57,6 +58,8 @@ static const char *endpoint_name(const struct oidc_grant *g)
 						  : "the backchannel authentication endpoint";
 	case PHASE_INTROSPECT:
 		return "the introspection endpoint";
+	case PHASE_USERINFO:
+		return "the userinfo endpoint";
 	case PHASE_TOKEN:
 	case PHASE_POLL:
 		break;
@@ -64,27 +67,25 @@ static const char *endpoint_name(const struct oidc_grant *g)
 	return "the token endpoint";
 }
 
-/* Of a person's decision these codes have a meaning of their own. */
-static uint16_t reason_of(const struct oidc_grant *g, const char *code)
-{
-	if (g->phase != PHASE_POLL)
-		return TG_R_IDP_DENIED;
-	if (strcmp(code, "access_denied") == 0)
-		return TG_R_APPROVAL_DENIED;
-	return strcmp(code, "expired_token") == 0 ? TG_R_APPROVAL_EXPIRED : TG_R_IDP_DENIED;
-}
-
 void grant_refused(struct oidc_grant *g, const struct http_response *r,
 		   const struct token_error *e)
 {
+	const char *but = "";
+	uint16_t reason = TG_R_IDP_DENIED;
+
 	health_good(&g->o->health, clock_wall_ns());
+	if (g->phase == PHASE_POLL)
+		reason = person_reason(g, e->code, &but);
+	else if (g->phase == PHASE_USERINFO)
+		but = "the userinfo endpoint does not take the token: see `name_from`";
+	else if (g->phase == PHASE_INTROSPECT && g->o->cfg.introspect_bearer)
+		but = "see `introspection: bearer` and its scope";
 	if (e->code[0])
-		oidc_decide(g, reason_of(g, e->code), "%s%s%s (HTTP %d): %s", e->code,
-			    e->description[0] ? ": " : "", e->description, r->status,
-			    todo_for(e->code));
+		oidc_decide(g, reason, "%s%s%s (HTTP %d): %s%s", e->code, e->description[0] ? ": " : "",
+			    e->description, r->status, but, *but ? "" : todo_for(e->code));
 	else
-		oidc_decide(g, TG_R_IDP_DENIED, "HTTP %d without an error code%s", r->status,
-			    r->status == 401 ? ": check idp.client" : "");
+		oidc_decide(g, reason, "HTTP %d without an error code%s%s%s", r->status,
+			    r->status == 401 ? ": check idp.client" : "", *but ? ": " : "", but);
 }
 
 /* The provider could not answer. A person's decision is asked for again, all else ends. */
@@ -122,6 +123,9 @@ static void failed(struct oidc_grant *g, const struct http_response *r)
 	const char *todo, *what = endpoint_name(g);
 	uint16_t reason = oidc_http_reason(r, &todo);
 
+	/* What refuses to do something has not done it; of a gateway nobody knows what is behind it. */
+	g->answer_lost |= r->sent && g->phase == PHASE_POLL &&
+			  (r->error != HTTP_OK || (r->status != 503 && r->status != 429));
 	if (r->error != HTTP_OK)
 		(void)snprintf(why, sizeof(why), "%s: %s", what, r->detail);
 	else if (r->status >= 300 && r->status < 400)
@@ -154,6 +158,8 @@ static void took_token(struct oidc_grant *g, struct slice body)
 	health_good(&g->o->health, clock_wall_ns());
 	if (g->answer.dpop && !g->proof)
 		oidc_decide(g, TG_R_IDP_BAD_ANSWER, "the token's type is DPoP, but no proof was sent");
+	else if (g->ask.flow == OIDC_OWN_USE)
+		bearer_took(g);
 	else if (right_kind(g))
 		grant_verify(g);
 	else
@@ -167,7 +173,8 @@ static void on_answer(void *ctx, const struct http_response *r)
 	struct oidc *o = g->o;
 
 	g->transfer = NULL;
-	if (bound_again(g, r))
+	g->answer_lost |= r->sent > 1 && g->phase == PHASE_POLL;
+	if (bound_again(g, r) || bearer_again(g, r))
 		;
 	else if (r->error == HTTP_OK && r->status >= 400 && r->status < 500 && r->status != 429)
 		refused(g, r);
@@ -177,6 +184,8 @@ static void on_answer(void *ctx, const struct http_response *r)
 		person_started(g, r->body);
 	else if (g->phase == PHASE_INTROSPECT)
 		grant_introspected(g, r->body);
+	else if (g->phase == PHASE_USERINFO)
+		name_told(g, r->body);
 	else
 		took_token(g, r->body);
 	oidc_run(o);
@@ -193,6 +202,8 @@ const char *grant_endpoint(const struct oidc_grant *g)
 		return g->ask.flow == OIDC_DEVICE ? d->device_endpoint : d->backchannel_endpoint;
 	case PHASE_INTROSPECT:
 		return d->introspection_endpoint;
+	case PHASE_USERINFO:
+		return d->userinfo_endpoint;
 	case PHASE_TOKEN:
 	case PHASE_POLL:
 		break;
@@ -205,6 +216,14 @@ void grant_want_credential(struct oidc_grant *g)
 	if (!grant_endpoint(g)) {
 		oidc_decide(g, TG_R_IDP_DENIED, "the provider has no such endpoint: %s",
 			    endpoint_name(g));
+		return;
+	}
+	if (g->phase == PHASE_INTROSPECT && g->o->cfg.introspect_bearer) {
+		bearer_want(g);
+		return;
+	}
+	if (g->phase == PHASE_USERINFO) {
+		grant_ask(g, name_token(g));
 		return;
 	}
 	g->state = GRANT_NEEDS_CREDENTIAL;
@@ -232,8 +251,12 @@ void grant_want_secret(struct oidc_grant *g)
 	o->ops.need_credential(o->ctx, g->id, audience);
 }
 
-static enum token_auth auth_kind(const struct oidc_config *c)
+static enum token_auth auth_kind(const struct oidc_grant *g)
 {
+	const struct oidc_config *c = &g->o->cfg;
+
+	if (g->phase == PHASE_USERINFO || (g->phase == PHASE_INTROSPECT && c->introspect_bearer))
+		return TOKEN_AUTH_BEARER;
 	if (c->private_key_jwt)
 		return TOKEN_AUTH_ASSERTION;
 	if (c->tls_auth)
@@ -298,8 +321,7 @@ static bool put_start(struct oidc_grant *g, struct params *p)
 	if (a->acr || a->max_age_ms)
 		put_str(p, "claims", essential_claims);
 	if (a->flow == OIDC_DEVICE) {
-		put_str(p, "client_id", auth_kind(&g->o->cfg) == TOKEN_AUTH_BASIC
-						? g->o->cfg.client_id : NULL);
+		put_str(p, "client_id", auth_kind(g) == TOKEN_AUTH_BASIC ? g->o->cfg.client_id : NULL);
 		return put_ask(g, p);
 	}
 	(void)snprintf(p->expiry, sizeof(p->expiry), "%llu", (unsigned long long)(left ? left : 1));
@@ -313,9 +335,12 @@ static bool put_start(struct oidc_grant *g, struct params *p)
 
 static bool put_token(const struct oidc_grant *g, struct params *p)
 {
-	if (g->ask.flow == OIDC_CLIENT_CREDENTIALS) {
+	if (g->ask.flow == OIDC_CLIENT_CREDENTIALS || g->ask.flow == OIDC_OWN_USE) {
 		put_str(p, "grant_type", "client_credentials");
-		return put_ask(g, p);
+		if (g->ask.flow == OIDC_CLIENT_CREDENTIALS)
+			return put_ask(g, p);
+		put_str(p, "scope", g->ask.scope);
+		return true;
 	}
 	if (g->ask.flow == OIDC_SAML_BEARER) {
 		put_str(p, "grant_type", "urn:ietf:params:oauth:grant-type:saml2-bearer");
@@ -347,6 +372,8 @@ static bool put_phase(struct oidc_grant *g, struct params *p)
 				       ? g->ask.token : g->answer.token);
 		put_str(p, "token_type_hint", "access_token");
 		return true;
+	case PHASE_USERINFO:
+		return true;
 	}
 	return false;
 }
@@ -357,19 +384,22 @@ static void count_call(struct oidc_grant *g)
 
 	c->start_calls += g->phase == PHASE_START;
 	c->introspection_calls += g->phase == PHASE_INTROSPECT;
+	c->userinfo_calls += g->phase == PHASE_USERINFO;
 	c->token_calls += g->phase == PHASE_TOKEN || g->phase == PHASE_POLL;
 }
 
 static int post(struct oidc_grant *g, struct buf *body, struct buf *auth)
 {
 	struct oidc *o = g->o;
+	bool get = g->phase == PHASE_USERINFO;
+	const char *proof = get ? NULL : g->proof;
 	const char *headers[] = {
 		"Accept: application/json",
-		"Content-Type: application/x-www-form-urlencoded",
+		get ? "Expect:" : "Content-Type: application/x-www-form-urlencoded",
 		"Expect:",
 		/* The first that is not there is the end. */
-		auth->n ? (const char *)buf_data(auth) : g->proof,
-		auth->n ? g->proof : NULL,
+		auth->n ? (const char *)buf_data(auth) : proof,
+		auth->n ? proof : NULL,
 		NULL,
 	};
 	struct slice b = buf_slice(body);
@@ -377,7 +407,7 @@ static int post(struct oidc_grant *g, struct buf *body, struct buf *auth)
 		.url = grant_endpoint(g),
 		.want = "DPoP-Nonce",
 		.headers = headers,
-		.body = &b,
+		.body = get ? NULL : &b,
 		.timeout_ms = o->cfg.timeout_ms,
 		.max_bytes = TOKEN_BODY_MAX,
 	};
@@ -387,7 +417,7 @@ static int post(struct oidc_grant *g, struct buf *body, struct buf *auth)
 		return -ENOENT;
 	count_call(g);
 	g->state = GRANT_ASKING;
-	return curl_loop_start(o->cfg.tls_auth ? o->tls : o->http, &q, on_answer, g, &g->transfer);
+	return curl_loop_start(o->cfg.tls_auth && o->tls ? o->tls : o->http, &q, on_answer, g, &g->transfer);
 }
 
 void grant_ask(struct oidc_grant *g, struct slice credential)
@@ -397,7 +427,7 @@ void grant_ask(struct oidc_grant *g, struct slice credential)
 	struct token_request t = {
 		.client_id = o->cfg.client_id,
 		.params = p.list,
-		.auth = auth_kind(&o->cfg),
+		.auth = auth_kind(g),
 		.credential = credential,
 	};
 	struct buf body, auth;
@@ -411,7 +441,7 @@ void grant_ask(struct oidc_grant *g, struct slice credential)
 		t.nparams = p.n;
 		err = token_request_build(&t, &body, &auth);
 	}
-	if (!err && o->cfg.tls_auth) {
+	if (!err && t.auth == TOKEN_AUTH_TLS) {
 		err = bound_use_certificate(o, credential);
 		memcpy(g->thumb, o->thumb, sizeof(g->thumb));
 	}

@@ -3,7 +3,8 @@
  * Inside of the OpenID Connect client: oidc.c (requests, their life), oidc_ask.c (what is
  * asked, as the protocol says it), oidc_fetch.c (documents of the provider: discovery and
  * keys), oidc_grant.c (one exchange with an endpoint), oidc_person.c (waiting for a person),
- * oidc_check.c (whether the answer is an approval), oidc_own.c (agents' own tokens).
+ * oidc_check.c (whether the answer is an approval), oidc_own.c (agents' own tokens), oidc_name.c
+ * (who that is), oidc_bearer.c (the token that introspection is shown).
  *
  * Everything runs from oidc_run(), which a timer or the end of a transfer
  * calls: it starts what can be started and delivers what is decided. So no
@@ -44,6 +45,7 @@ struct oidc_waiter {
 enum oidc_grant_state {
 	GRANT_NEEDS_DOCS,	/* discovery and keys */
 	GRANT_NEEDS_CREDENTIAL, /* asked for, not here yet */
+	GRANT_NEEDS_BEARER,	/* the same; a token of ours */
 	GRANT_ASKING,		/* an endpoint */
 	GRANT_WAITING,		/* for a person: the next question is due at next_ms */
 	GRANT_NEEDS_KEYS,	/* the token is here, signed with a key that is not known yet */
@@ -56,6 +58,7 @@ enum oidc_phase {
 	PHASE_START,	  /* where a person's decision is asked for */
 	PHASE_POLL,	  /* the token endpoint, until there is a decision */
 	PHASE_INTROSPECT, /* what an opaque token is worth */
+	PHASE_USERINFO,	  /* who that is */
 };
 
 /* One question to the provider; equal requests wait for the same. */
@@ -74,11 +77,18 @@ struct oidc_grant {
 	/* What a ping has to show, once; "": none is expected. A secret. */
 	char notify[B64_TEXT(32)];
 	bool pinged; /* and it has not been asked since */
+	/* A poll's answer was lost: it may have been the yes, after which the handle is a used one. */
+	bool answer_lost;
 	bool keys_tried; /* the keys were fetched anew for this one */
 	uint64_t deadline_ms;
 	struct http_transfer *transfer;
 	struct token_answer answer;
 	struct oidc_result result;
+	/* Claims of a genuine answer: the token's, or what introspection says of it; the ID token's; and
+	 * what says who that is. NULL: none. */
+	json_t *said, *id_said, *named;
+	unsigned bearer_no; /* which of our own tokens was shown */
+	bool bearer_tried;  /* one was refused, and another one got */
 	char *subject, *approver, *evidence;
 	/* Of our certificate, as `x5t#S256` says it; "": we have shown none. */
 	char thumb[B64_TEXT(SHA256_DIGEST_LENGTH)];
@@ -101,6 +111,7 @@ struct oidc_doc {
 struct oidc_counts {
 	uint64_t requests, joined, granted, denied, failed, fast_failed, rechecked;
 	uint64_t discovery_calls, keys_calls, token_calls, start_calls, introspection_calls, pings;
+	uint64_t userinfo_calls;
 };
 
 struct oidc {
@@ -124,6 +135,10 @@ struct oidc {
 	struct discovery discovery;
 	struct jwks *keys;
 	uint64_t keys_forced_ms; /* last fetch for an unknown key */
+	char *bearer;		 /* what introspection is shown, or NULL: a secret */
+	uint64_t bearer_until_ms;
+	unsigned bearer_no;
+	bool bearer_asked;
 	struct health health;
 	struct oidc_counts counts;
 };
@@ -205,11 +220,15 @@ void person_started(struct oidc_grant *g, struct slice body);
 bool person_waits_on(struct oidc_grant *g, const struct token_error *e);
 /* The provider could not be asked this time. */
 void person_try_later(struct oidc_grant *g);
+/* @code ends the poll: what it means, and what else it may, or "". */
+uint16_t person_reason(const struct oidc_grant *g, const char *code, const char **ret_but);
 
 /* oidc_own.c: OIDC_VERIFY, once the keys are here. */
 void grant_verify_own(struct oidc_grant *g);
 
 /* oidc_check.c */
+/* What was said is genuine, and of somebody whose name is known. */
+void grant_settle(struct oidc_grant *g);
 void grant_verify(struct oidc_grant *g);
 void grant_introspected(struct oidc_grant *g, struct slice body);
 

@@ -131,3 +131,17 @@ void person_try_later(struct oidc_grant *g)
 		ms = h->until_ms - now;
 	wait_on(g, ms);
 }
+
+/* A used handle is answered as `invalid_grant`, and by some providers as if somebody had said no. */
+uint16_t person_reason(const struct oidc_grant *g, const char *code, const char **ret_but)
+{
+	*ret_but = "";
+	if (strcmp(code, "expired_token") == 0)
+		return TG_R_APPROVAL_EXPIRED;
+	if (g->answer_lost) {
+		*ret_but = "but an answer before this one was lost, which may have been the yes, so this need "
+			   "be no person's no: ask again";
+		return TG_R_IDP_DENIED;
+	}
+	return strcmp(code, "access_denied") == 0 ? TG_R_APPROVAL_DENIED : TG_R_IDP_DENIED;
+}

@@ -10,10 +10,30 @@
 
 static const char assertion_type[] = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
+/* Any character besides these would be another header, or a part of this one. */
+static bool is_bearer(struct slice token)
+{
+	for (size_t i = 0; i < token.n; i++)
+		if (token.p[i] <= ' ' || token.p[i] > '~')
+			return false;
+	return token.n > 0;
+}
+
+static int append_bearer(struct slice token, struct buf *header)
+{
+	int err = is_bearer(token) ? buf_printf(header, "Authorization: Bearer ") : -EINVAL;
+
+	if (!err)
+		err = buf_append_slice(header, token);
+	return err ? err : buf_append(header, "", 1);
+}
+
 static int append_auth(const struct token_request *q, struct buf *body, struct buf *header)
 {
 	int err;
 
+	if (q->auth == TOKEN_AUTH_BEARER)
+		return append_bearer(q->credential, header);
 	if (q->auth == TOKEN_AUTH_BASIC) {
 		err = buf_printf(header, "Authorization: ");
 		if (!err)

@@ -17,6 +17,7 @@ enum token_auth {
 	TOKEN_AUTH_BASIC,
 	TOKEN_AUTH_POST,
 	TOKEN_AUTH_ASSERTION,
+	TOKEN_AUTH_BEARER, /* not as a client, but with a token (RFC 6750 section 2.1) */
 	TOKEN_AUTH_TLS, /* by the connection's certificate: the request says only who we are */
 };
 
@@ -30,10 +31,13 @@ struct token_request {
 	const struct token_param *params;
 	unsigned nparams;
 	enum token_auth auth;
-	struct slice credential; /* the secret, or the assertion; nothing with TLS */
+	struct slice credential; /* the secret, the assertion or the token; nothing with TLS */
 };
 
-/* @ret_header: "Authorization: ..." or left empty. 0, -EMSGSIZE or -ENOMEM. */
+/*
+ * @ret_header: "Authorization: ..." or left empty. 0, -EMSGSIZE, -ENOMEM; -EINVAL: a token that is to
+ * be shown is none.
+ */
 MUST_CHECK int token_request_build(const struct token_request *q, struct buf *ret_body,
 				   struct buf *ret_header);
 

@@ -60,6 +60,7 @@ struct http_transfer {
 	bool http; /* plain: only a loopback address may be connected to */
 	bool too_large;
 	bool refused_address;
+	unsigned sent;
 	char error[CURL_ERROR_SIZE];
 };
 
@@ -139,7 +140,7 @@ static enum http_error classify(const struct http_transfer *t, CURLcode code)
 static void finish(struct http_transfer *t, CURLcode code)
 {
 	struct http_response r = {
-		.error = classify(t, code), .type = "", .wanted = "", .detail = ""};
+		.error = classify(t, code), .sent = t->sent, .type = "", .wanted = "", .detail = ""};
 	struct curl_header *h;
 	curl_off_t retry_after = 0;
 	long status = 0;
@@ -493,6 +494,15 @@ void curl_loop_free(struct curl_loop *l)
 	}
 }
 
+/* There is a connection, and the request goes out on it now. */
+static int on_request(void *ctx, char *peer, char *own, int peer_port, int own_port)
+{
+	struct http_transfer *t = ctx;
+
+	t->sent++;
+	return CURL_PREREQFUNC_OK;
+}
+
 /* True if every option was taken: a curl without one of them must not be used without it. */
 static bool set_policy(struct http_transfer *t)
 {
@@ -520,6 +530,8 @@ static bool set_policy(struct http_transfer *t)
 	SET(USERAGENT, "tidegate/" TIDEGATE_VERSION);
 	SET(OPENSOCKETFUNCTION, on_open);
 	SET(OPENSOCKETDATA, t);
+	SET(PREREQFUNCTION, on_request);
+	SET(PREREQDATA, t);
 	if (t->l->ncerts) {
 		SET(SSL_CTX_FUNCTION, on_ssl_ctx);
 		SET(SSL_CTX_DATA, t->l);

@@ -42,6 +42,9 @@ struct http_request {
 struct http_response {
 	enum http_error error;
 	int status;
+	/* How often it was sent. 0: it did not come so far; 2: a kept connection had ended, so that
+	 * libcurl sent it once more, and what became of the first is not known. */
+	unsigned sent;
 	struct slice body;	/* valid until the callback returns, then overwritten */
 	const char *type;	/* Content-Type, may be "" */
 	const char *wanted;	/* value of the header that was asked for, "" if it came not once */

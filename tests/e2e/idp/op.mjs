@@ -15,6 +15,7 @@
 //   POST /config {"ping": URL}          a client `ping`, which is told there that there is an answer
 //   POST /config {"dpop": "" or "plain" or "nonce" (proofs must have one)} and others
 //   POST /config {"at_ttl": seconds, "banned": agent, "details": "drop" or JSON to put into tokens}
+//   POST /config {"plain": true}        tokens are for userinfo, if nothing else is asked for
 //   GET  /requests                      what people are asked for
 //   POST /requests/last/VERDICT         approve, deny, expire or an error code; {"account", "acr",
 //                                       "auth_time", "scope", "details"}
@@ -160,7 +161,7 @@ function build() {
     scopes: ['openid', ...scopes.split(' ')],
     clientAuthMethods: ['client_secret_basic', 'client_secret_post', 'private_key_jwt', 'tls_client_auth', 'self_signed_tls_client_auth'],
     enabledJWA: { clientAuthSigningAlgValues: algs, idTokenSigningAlgValues: algs },
-    claims: { openid: ['sub'], groups: ['groups'], acr: null, auth_time: null },
+    claims: { openid: ['sub'], email: ['email'], groups: ['groups'], acr: null, auth_time: null },
     acrValues: ['urn:mfa', 'urn:pwd'],
     cookies: { keys: ['test'] },
     // It pings https URLs only, on other hosts: this is the proxy before the one who is pinged.
@@ -220,7 +221,7 @@ function build() {
       },
       resourceIndicators: {
         enabled: true,
-        defaultResource: async () => `${resources}rs256`,
+        defaultResource: async () => (config.plain ? undefined : `${resources}rs256`),
         useGrantedResource: async () => true,
         getResourceServerInfo: async (ctx, name) => resourceServer(name),
       },
