@@ -24,7 +24,7 @@ static const char *const flag_names[] = {
 	"ROWS",	   "STAR",    "CARRIES", "COPY_OUT",   "COPY_IN",	"PREPARE",
 	"EXECUTE", "DECLARE", "FETCH",	 "DEALLOCATE", "USER_FUNCTION", "LITERALS",
 	"MULTI",   "TX_BEGIN", "TX_END", "EMPTY",      "EXPLAIN",	"LEXER",
-	"CODE",
+	"CODE",	   "CLOSE",
 };
 
 UNUSED static void flags_text(uint32_t flags, char *dst, size_t cap)

@@ -69,7 +69,7 @@ static void test_hidden_writes(void **state)
 		 "write t, procedure f()", UF},
 		{"DELETE FROM t WHERE a = f() RETURNING g(a)",
 		 "read t, write t, procedure f(), procedure g()", R | UF},
-		{"EXECUTE p (f())", "procedure f(), session", R | UF | SQL_F_EXECUTE},
+		{"EXECUTE p (f())", "procedure f(), session", R | UF | CA | SQL_F_EXECUTE},
 		{"CREATE FUNCTION x(a int DEFAULT f()) RETURNS int LANGUAGE sql AS ''",
 		 "ddl x(), procedure f()", LI | CA | UF | CD},
 		/* a name in a scope is not that name outside of it */
@@ -182,6 +182,31 @@ static void test_masked_columns(void **state)
 		{.sql = "COPY (SELECT ssn FROM c) TO PROGRAM 'x'", .names = "ssn", .carries = true},
 		{.sql = "INSERT INTO x SELECT f()", .carries = true},
 		{.sql = "CREATE PUBLICATION p FOR TABLE c", .star = true, .carries = true},
+		{.sql = "SELECT pg_advisory_lock(ssn) FROM c", .names = "ssn", .carries = true},
+		{.sql = "SELECT setseed(ssn) FROM c", .names = "ssn", .carries = true},
+		{.sql = "SELECT lo_lseek(0, ssn, 0) FROM c", .names = "ssn", .carries = true},
+		{.sql = "SELECT pg_replication_origin_create(ssn) FROM c", .names = "ssn",
+		 .carries = true},
+		{.sql = "INSERT INTO x SELECT table_to_xml('c', true, true, '')", .names = "c",
+		 .star = true, .carries = true},
+		{.sql = "SELECT pg_notify('x', table_to_xml('c', true, true, '')::text)",
+		 .names = "c", .star = true, .carries = true},
+		{.sql = "EXECUTE p(table_to_xml('c', true, true, ''))", .names = "c", .star = true,
+		 .carries = true},
+		{.sql = "CREATE TABLE x (a xml DEFAULT table_to_xml('c', true, true, ''))",
+		 .names = "c", .star = true, .carries = true},
+		{.sql = "ALTER TABLE x ALTER a SET DEFAULT table_to_xml('c', true, true, '')",
+		 .names = "c", .star = true, .carries = true},
+		{.sql = "ALTER DOMAIN x SET DEFAULT table_to_xml('c', true, true, '')",
+		 .names = "c", .star = true, .carries = true},
+		{.sql = "CREATE TABLE x PARTITION OF y FOR VALUES IN "
+			"(table_to_xml('c', true, true, ''))",
+		 .names = "c", .star = true, .carries = true},
+		/* however the relation is written */
+		{.sql = "SELECT table_to_xml(' S . \"Ssn\"\"x\" ', true, true, '')",
+		 .names = "Ssn\"x", .star = true},
+		{.sql = "SELECT table_to_xml('db.S.SSN', true, true, '')", .names = "ssn",
+		 .star = true},
 		/* and not these */
 		{.sql = "UPDATE c SET ssn = 'x' WHERE id = 1"},
 		{.sql = "INSERT INTO c (ssn) VALUES ('x') ON CONFLICT (id) DO UPDATE SET ssn = "
@@ -243,6 +268,14 @@ static void test_lexer_settings(void **state)
 		{"SELECT '\xc3\xa4'", SQL_LEX_UNSAFE, true},
 		{"SELECT 1 -- \x95\x5c", SQL_LEX_UNSAFE, true},
 		{"SELECT 'a'", SQL_LEX_UNSAFE, false},
+		{"SELECT ssn", SQL_LEX_FOREIGN, false},
+		{"SELECT '\xe9' AS \"\xe9\"", SQL_LEX_FOREIGN, false},
+		{"SELECT \xe9", SQL_LEX_FOREIGN, true},
+		{"SELECT a.b FROM s\xe9.a", SQL_LEX_FOREIGN, true},
+		{"SELECT table_to_xml('\xe9', true, true, '')", SQL_LEX_FOREIGN, true},
+		{"PREPARE \xe9 AS SELECT 1", SQL_LEX_FOREIGN, true},
+		{"COPY t (\xe9) TO STDOUT", SQL_LEX_FOREIGN, true},
+		{"SELECT \xc3\xa9", SQL_LEX_STANDARD, false},
 	};
 	struct sql *s;
 
@@ -255,6 +288,45 @@ static void test_lexer_settings(void **state)
 
 		assert_int_equal((info->effects & SQL_UNKNOWN) != 0, rows[r].unknown);
 		assert_int_equal(info->why, rows[r].unknown ? TG_R_SQL_UNPARSED : 0);
+		sql_info_unref(info);
+	}
+	sql_free(s);
+}
+
+static void test_dropped(void **state)
+{
+	const struct sql_info *info;
+	struct sql *s;
+
+	assert_int_equal(sql_new(NULL, &s), 0);
+	info = sql_classify(
+		s, slice_str("ALTER TABLE ONLY c DROP ssn, DROP COLUMN IF EXISTS b CASCADE; SELECT a"), 0);
+	assert_int_equal(info->ndropped, 2);
+	assert_true(slice_eq_str(info->dropped[0], "ssn"));
+	assert_true(slice_eq_str(info->dropped[1], "b"));
+	assert_int_equal(info->flags & SQL_F_CARRIES, 0);
+	sql_info_unref(info);
+	sql_free(s);
+}
+
+/* A number names a relation that the text does not: what is read of it cannot be told. */
+static void test_relation_by_number(void **state)
+{
+	static const char *const texts[] = {
+		"SELECT table_to_xml('16385', true, true, '')",
+		"SELECT table_to_xml('', true, true, '')",
+		"SELECT table_to_xml('a b', true, true, '')",
+		"SELECT table_to_xml('a.', true, true, '')",
+		"SELECT table_to_xml('\"a', true, true, '')",
+	};
+	struct sql *s;
+
+	assert_int_equal(sql_new(NULL, &s), 0);
+	for (size_t i = 0; i < ARRAY_SIZE(texts); i++) {
+		const struct sql_info *info = sql_classify(s, slice_str(texts[i]), 0);
+
+		if (!(info->effects & SQL_UNKNOWN))
+			fail_msg("%s", texts[i]);
 		sql_info_unref(info);
 	}
 	sql_free(s);
@@ -316,6 +388,8 @@ int main(void)
 		cmocka_unit_test(test_masked_columns),
 		cmocka_unit_test(test_names_of_what_is_written),
 		cmocka_unit_test(test_lexer_settings),
+		cmocka_unit_test(test_dropped),
+		cmocka_unit_test(test_relation_by_number),
 		cmocka_unit_test(test_secrets),
 	};
 

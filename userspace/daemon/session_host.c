@@ -361,7 +361,7 @@ static enum insp_verdict judge_masks(struct session *s, const struct event *ev, 
 	const struct catalog *c = NULL;
 
 	*ret_why = TG_R_NONE;
-	if ((!(info->flags & (SQL_F_CARRIES | SQL_F_CODE)) &&
+	if ((!(info->flags & (SQL_F_CARRIES | SQL_F_CODE)) && !info->ndropped &&
 	     !(info->effects & (SQL_FILE | SQL_PROGRAM))) || !mask_set_needs_catalog(m))
 		return INSP_V_ALLOW;
 	if (catalog_want(s, false, &c) == CATALOG_LOADING)

@@ -179,6 +179,29 @@ bool mask_tainted(const struct mask_set *m, const struct catalog *c, const struc
 	return taint_of(usable(m, c), info) != 0;
 }
 
+static bool is_name(struct slice rule, const struct slice *names, uint32_t n)
+{
+	if (rule.n == 0 || slice_eq_str(rule, "*"))
+		return true;
+	for (uint32_t i = 0; i < n; i++)
+		if (slice_eq(rule, names[i]))
+			return true;
+	return false;
+}
+
+/* A rule's column that goes may stay in a child, which is then no child of a column with a rule. */
+static bool drops_masked(const struct mask_set *m, const struct sql_info *info)
+{
+	for (uint32_t i = 0; i < m->nrules && info->ndropped; i++) {
+		const struct mask_rule *r = m->rules[i];
+
+		if (r->column.n && is_name(r->column, info->dropped, info->ndropped) &&
+		    is_name(r->table, info->names, info->nnames))
+			return true;
+	}
+	return false;
+}
+
 uint16_t mask_refuses(const struct mask_set *m, const struct catalog *c,
 		      const struct sql_info *info)
 {
@@ -189,8 +212,9 @@ uint16_t mask_refuses(const struct mask_set *m, const struct catalog *c,
 	/* A file's content would become a table's or a large object's. */
 	if (info->effects & (SQL_FILE | SQL_PROGRAM) && info->effects & SQL_WRITE)
 		return TG_R_MASK_CARRY;
-	return info->flags & SQL_F_CARRIES && mask_tainted(m, c, info) ? TG_R_MASK_CARRY
-								       : TG_R_NONE;
+	if (info->flags & SQL_F_CARRIES && mask_tainted(m, c, info))
+		return TG_R_MASK_CARRY;
+	return drops_masked(m, info) ? TG_R_MASK_CARRY : TG_R_NONE;
 }
 
 /* Reads what the server keeps of values for its planner. */
@@ -381,7 +405,8 @@ static void plan_column(struct planner *p, const struct insp_column *col, uint32
 	p->masked |= plan->how != MASK_NONE;
 }
 
-/* COMMIT runs what was deferred, ANALYZE the expressions of statistics: of tables not named here. */
+/* COMMIT runs what was deferred, ANALYZE the expressions of statistics: of tables not named here.
+ */
 static bool checks_any_table(const struct sql_info *info)
 {
 	return info && (info->effects & SQL_TRANSACTION ||

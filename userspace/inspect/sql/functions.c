@@ -92,19 +92,25 @@ static const struct fn_effect effects[] = {
 	{.names = "RI_FKey_cascade_del RI_FKey_cascade_upd RI_FKey_check_ins RI_FKey_check_upd "
 		  "RI_FKey_noaction_del RI_FKey_noaction_upd RI_FKey_restrict_del "
 		  "RI_FKey_restrict_upd RI_FKey_setdefault_del RI_FKey_setdefault_upd "
-		  "RI_FKey_setnull_del RI_FKey_setnull_upd amvalidate bernoulli brinhandler bthandler "
+		  "RI_FKey_setnull_del RI_FKey_setnull_upd amvalidate bernoulli brinhandler "
+		  "bthandler "
 		  "dsnowball_init dsnowball_lexize ginhandler gisthandler hashhandler "
 		  "heap_tableam_handler plpgsql_call_handler plpgsql_inline_handler "
 		  "plpgsql_validator spghandler suppress_redundant_updates_trigger system "
 		  "tsvector_update_trigger tsvector_update_trigger_column unique_key_recheck"},
 
+	/* pg_locks shows the number, random() is made of the seed. */
 	{.names = "pg_advisory_lock pg_advisory_lock_shared pg_advisory_unlock "
 		  "pg_advisory_unlock_all pg_advisory_unlock_shared pg_advisory_xact_lock "
 		  "pg_advisory_xact_lock_shared pg_try_advisory_lock pg_try_advisory_lock_shared "
-		  "pg_try_advisory_xact_lock pg_try_advisory_xact_lock_shared setseed "
-		  "pg_export_snapshot pg_stat_clear_snapshot pg_stat_force_next_flush",
+		  "pg_try_advisory_xact_lock pg_try_advisory_xact_lock_shared setseed",
+	 .effects = SQL_SESSION,
+	 .flags = FN_CARRY},
+	{.names = "pg_export_snapshot pg_stat_clear_snapshot pg_stat_force_next_flush",
 	 .effects = SQL_SESSION},
-	{.names = "set_config", .effects = SQL_SESSION, .flags = FN_LITERALS | FN_CARRY | FN_SETTING},
+	{.names = "set_config",
+	 .effects = SQL_SESSION,
+	 .flags = FN_LITERALS | FN_CARRY | FN_SETTING},
 	{.names = "pg_notify", .effects = SQL_SESSION, .flags = FN_LITERALS | FN_CARRY},
 	{.names = "nextval setval",
 	 .effects = SQL_WRITE,
@@ -114,7 +120,8 @@ static const struct fn_effect effects[] = {
 	 .effects = SQL_WRITE,
 	 .flags = FN_CARRY},
 	{.names = "lo_open", .effects = SQL_READ | SQL_WRITE},
-	{.names = "lo_get loread lo_lseek lo_lseek64 lo_tell lo_tell64 lo_close", .effects = SQL_READ},
+	{.names = "lo_get loread lo_tell lo_tell64 lo_close", .effects = SQL_READ},
+	{.names = "lo_lseek lo_lseek64", .effects = SQL_READ, .flags = FN_CARRY},
 	{.names = "lo_import", .effects = SQL_FILE | SQL_WRITE, .flags = FN_LITERALS},
 	{.names = "lo_export", .effects = SQL_FILE | SQL_READ, .flags = FN_LITERALS | FN_CARRY},
 
@@ -163,7 +170,7 @@ static const struct fn_effect effects[] = {
 		  "binary_upgrade_set_next_toast_pg_class_oid "
 		  "binary_upgrade_set_next_toast_relfilenode binary_upgrade_set_record_init_privs",
 	 .effects = SQL_PRIVILEGE,
-	 .flags = FN_LITERALS},
+	 .flags = FN_LITERALS | FN_CARRY},
 	/* The log of changes has every column of every table. */
 	{.names = "pg_logical_slot_get_binary_changes pg_logical_slot_get_changes "
 		  "pg_logical_slot_peek_binary_changes pg_logical_slot_peek_changes",

@@ -122,6 +122,7 @@ uint32_t gather_word(struct gather *g, struct slice s, uint32_t bits)
 		return 0;
 	g->words[g->nwords] = (struct word){.s = s, .hash = hash, .bits = bits};
 	g->slots[i] = ++g->nwords;
+	gather_foreign(g, s);
 	return g->nwords - 1;
 }
 
@@ -160,14 +161,16 @@ void gather_access(struct gather *g, uint32_t effect, enum sql_object_kind kind,
 	g->effects |= effect;
 	if (g->naccess * 2 >= g->nseen && !grow_seen(g))
 		return;
-	for (i = (uint32_t)sql_mix64(key) & (g->nseen - 1); g->seen[i]; i = (i + 1) & (g->nseen - 1))
+	for (i = (uint32_t)sql_mix64(key) & (g->nseen - 1); g->seen[i];
+	     i = (i + 1) & (g->nseen - 1))
 		if (g->seen[i] == key)
 			return;
-	if (!room(g, &g->accesses, g->naccess, &g->cap_access, sizeof(*g->accesses), FIRST_ACCESSES))
+	if (!room(g, &g->accesses, g->naccess, &g->cap_access, sizeof(*g->accesses),
+		  FIRST_ACCESSES))
 		return;
 	g->seen[i] = key;
-	g->accesses[g->naccess++] = (struct gathered_access){
-		.effect = effect, .kind = kind, .schema = sw, .name = nw};
+	g->accesses[g->naccess++] =
+		(struct gathered_access){.effect = effect, .kind = kind, .schema = sw, .name = nw};
 }
 
 void gather_unknown(struct gather *g, uint16_t why)
@@ -175,6 +178,16 @@ void gather_unknown(struct gather *g, uint16_t why)
 	if (!(g->effects & SQL_UNKNOWN))
 		g->why = why;
 	g->effects |= SQL_UNKNOWN;
+}
+
+void gather_foreign(struct gather *g, struct slice name)
+{
+	uint8_t any = 0;
+
+	for (size_t i = 0; g->foreign && i < name.n; i++)
+		any |= name.p[i];
+	if (any & 0x80)
+		gather_unknown(g, TG_R_SQL_UNPARSED);
 }
 
 void gather_secret(struct gather *g, size_t off, size_t n)
@@ -247,10 +260,12 @@ static size_t need(const struct gather *g, uint32_t *ret_names)
 {
 	size_t n = sizeof(struct info_block) + 64;
 
+	/* Of names, and dropped ones behind them. */
 	*ret_names = 0;
 	for (uint32_t i = 0; i < g->nwords; i++) {
 		n += g->words[i].s.n;
 		*ret_names += (g->words[i].bits & WORD_NAME) != 0;
+		*ret_names += (g->words[i].bits & WORD_DROPPED) != 0;
 	}
 	n += *ret_names * sizeof(struct slice);
 	n += g->naccess * sizeof(struct sql_access);
@@ -298,7 +313,7 @@ static void finish(struct gather *g)
 
 const struct sql_info *gather_pack(struct gather *g)
 {
-	uint32_t nnames;
+	uint32_t nnames, ndropped;
 	size_t bytes;
 	struct info_block *b;
 	struct sql_access *access;
@@ -329,6 +344,10 @@ const struct sql_info *gather_pack(struct gather *g)
 		if (g->words[i].bits & WORD_NAME)
 			names[nnames++] = g->words[i].s;
 	qsort(names, nnames, sizeof(*names), by_text);
+	ndropped = 0;
+	for (uint32_t i = 0; i < g->nwords; i++)
+		if (g->words[i].bits & WORD_DROPPED)
+			names[nnames + ndropped++] = g->words[i].s;
 	for (uint32_t i = 0; i < g->naccess; i++)
 		access[i] = (struct sql_access){
 			.effect = (uint16_t)g->accesses[i].effect,
@@ -351,6 +370,8 @@ const struct sql_info *gather_pack(struct gather *g)
 		.nnames = nnames,
 		.access = access,
 		.names = names,
+		.dropped = names + nnames,
+		.ndropped = ndropped,
 		.handle = put(&k, g->handle),
 		.copy = copy,
 		.error = put(&k, g->error),
@@ -401,15 +422,16 @@ size_t sql_info_bytes(const struct sql_info *info)
 const struct sql_info *sql_info_refusal(uint16_t why)
 {
 	static const struct sql_access unknown = {.effect = SQL_UNKNOWN};
-#define REFUSAL(reason)                                                                            \
-	{                                                                                          \
-		.refs = REFS_CONSTANT, .bytes = sizeof(struct info_block),                         \
-		.info = {.effects = SQL_UNKNOWN,                                                   \
-			 .flags = SQL_F_STAR | SQL_F_CARRIES | SQL_F_USER_FUNCTION,                \
-			 .why = (reason),                                                          \
-			 .naccess = 1,                                                             \
-			 .nstatements = 1,                                                         \
-			 .access = &unknown}                                                       \
+#define REFUSAL(reason)                                                              \
+	{                                                                            \
+		.refs = REFS_CONSTANT, .bytes = sizeof(struct info_block), .info = { \
+			.effects = SQL_UNKNOWN,                                      \
+			.flags = SQL_F_STAR | SQL_F_CARRIES | SQL_F_USER_FUNCTION,   \
+			.why = (reason),                                             \
+			.naccess = 1,                                                \
+			.nstatements = 1,                                            \
+			.access = &unknown                                           \
+		}                                                                    \
 	}
 	static const struct info_block refusals[] = {
 		REFUSAL(TG_R_NO_MEMORY), /* first: also stands for a reason that is not listed */

@@ -15,6 +15,7 @@ enum word_bit {
 	WORD_NAME = 1u << 0,   /* goes into info.names */
 	WORD_RANGE = 1u << 1,  /* names a row source: an alias, a relation, a WITH query */
 	WORD_SINGLE = 1u << 2, /* stands alone as an expression */
+	WORD_DROPPED = 1u << 3, /* goes into info.dropped */
 };
 
 struct word {
@@ -34,6 +35,7 @@ struct gather {
 	uint16_t why;
 	uint16_t nstatements;
 	bool failed; /* no memory */
+	bool foreign; /* names with a byte >= 0x80 cannot be told: SQL_LEX_FOREIGN */
 	struct slice handle, error;
 	uint32_t error_pos;
 	uint64_t shape;
@@ -67,6 +69,8 @@ void gather_access(struct gather *g, uint32_t effect, enum sql_object_kind kind,
 		   struct slice schema, struct slice name);
 /* The text cannot be understood; the first reason stays. */
 void gather_unknown(struct gather *g, uint16_t why);
+/* So it is if @name may be another one to the server. Words are looked at by gather_word(). */
+void gather_foreign(struct gather *g, struct slice name);
 void gather_secret(struct gather *g, size_t off, size_t n);
 void gather_copy_column(struct gather *g, struct slice name);
 

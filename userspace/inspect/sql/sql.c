@@ -105,7 +105,7 @@ static bool make_room(struct sql *s, size_t n)
 }
 
 static const struct sql_info *parse(struct sql *s, struct slice text, uint8_t *z, uint64_t shape,
-				    bool comments)
+				    bool comments, bool foreign)
 {
 	const struct sql_info *info;
 
@@ -115,6 +115,7 @@ static const struct sql_info *parse(struct sql *s, struct slice text, uint8_t *z
 		sql_blank_comments(text, z);
 	gather_reset(&s->gather);
 	s->gather.shape = shape;
+	s->gather.foreign = foreign;
 	info = tree_classify(s->tree, text, (const char *)z, &s->gather);
 	if (info)
 		return info;
@@ -122,7 +123,8 @@ static const struct sql_info *parse(struct sql *s, struct slice text, uint8_t *z
 	return sql_info_refusal(s->gather.failed ? TG_R_NO_MEMORY : TG_R_SQL_TOO_LONG);
 }
 
-/* Not for the parser. A byte of a character must not be taken for a quote, nor a backslash for itself. */
+/* Not for the parser. A byte of a character must not be taken for a quote, nor a backslash for
+ * itself. */
 static bool is_unsafe(const struct sql_skeleton *k, uint32_t lexer)
 {
 	return k->nul || k->long_operator || (lexer & SQL_LEX_UNSAFE && k->high) ||
@@ -162,6 +164,8 @@ const struct sql_info *sql_classify(struct sql *s, struct slice text, uint32_t l
 		return sql_info_refusal(TG_R_SQL_UNPARSED);
 	if (k.cost > MAX_COST)
 		return sql_info_refusal(TG_R_SQL_TOO_LONG);
+	if (!k.high)
+		lexer &= ~(uint32_t)SQL_LEX_FOREIGN;
 	s->buf[k.n] = (uint8_t)lexer;
 	key = slice_of(s->buf, k.n + 1);
 	shape = hash = sql_hash64(key.p, key.n);
@@ -175,7 +179,7 @@ const struct sql_info *sql_classify(struct sql *s, struct slice text, uint32_t l
 		s->stats.hits++;
 		return sql_info_ref(info);
 	}
-	info = parse(s, text, s->buf + k.n + 1, shape, k.comments);
+	info = parse(s, text, s->buf + k.n + 1, shape, k.comments, lexer & SQL_LEX_FOREIGN);
 	if (k.exact && is_shape(info)) {
 		s->stats.misses++;
 		s->stats.evicted += cache_put(s->cache, shape, key, info);

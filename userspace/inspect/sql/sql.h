@@ -26,6 +26,8 @@ enum sql_lexer {
 	SQL_LEX_BACKSLASH = 1u << 0, /* standard_conforming_strings = off */
 	SQL_LEX_UNSAFE = 1u << 1,    /* a client encoding in which a byte < 0x80 may be part of a
 					character (SJIS, BIG5, GBK, GB18030, UHC, JOHAB ...) */
+	SQL_LEX_FOREIGN = 1u << 2,   /* a name with a byte >= 0x80 may be another one to the server:
+					not UTF-8 on both sides */
 };
 
 struct sql_stats {

@@ -79,6 +79,7 @@ enum sql_flag {
 	SQL_F_EXPLAIN = 1u << 16,     /* EXPLAIN: what the body would write is read; with ANALYZE, or if
 					 that cannot be told, the accesses are those of the body */
 	SQL_F_LEXER = 1u << 17,	      /* changes how later text is read (standard_conforming_strings ...) */
+	SQL_F_CLOSE = 1u << 19,	      /* CLOSE handle (empty: all) */
 	SQL_F_CODE = 1u << 18,	      /* defines code that later statements run unseen, or another way to
 					 data: functions, triggers, rules, checked domains, foreign tables */
 };
@@ -113,6 +114,9 @@ struct sql_info {
 	 * masks look up.
 	 */
 	const struct slice *names;
+	/* Columns of DROP COLUMN: a child may keep one, under a name that is nobody's then. */
+	const struct slice *dropped;
+	uint32_t ndropped;
 	struct slice handle;	    /* of PREPARE, EXECUTE, DECLARE, FETCH, DEALLOCATE */
 	const struct sql_copy *copy; /* NULL if not COPY TO STDOUT / FROM STDIN */
 	struct slice error;	    /* parser's message if it did not parse */

@@ -163,6 +163,8 @@ static void visit_alter_table(struct walk *w, const struct item *it)
 
 		if (moves_columns(c->subtype))
 			w->g->flags |= SQL_F_CARRIES | SQL_F_STAR;
+		if (c->subtype == AT_DropColumn)
+			name_word(w, c->name, WORD_DROPPED);
 
 		switch (c->subtype) {
 		case AT_ChangeOwner:
@@ -179,6 +181,9 @@ static void visit_alter_table(struct walk *w, const struct item *it)
 		case AT_AlterColumnType: /* USING computes the new values */
 		case AT_AddColumn:	 /* DEFAULT, GENERATED */
 			push(w, it, c->def, (it->ctx & ~(uint32_t)CTX_TOP) | CTX_CARRY);
+			continue;
+		case AT_ColumnDefault:
+			push(w, it, c->def, (it->ctx & ~(uint32_t)CTX_TOP) | CTX_STORE);
 			continue;
 		default:
 			break;
@@ -256,7 +261,16 @@ static void visit_constraint(struct walk *w, const struct item *it)
 		push(w, it, linitial(pair), it->ctx);
 		operator_used(w, it, lsecond(pair));
 	}
-	push_kids(w, it, c->contype == CONSTR_GENERATED ? it->ctx | CTX_CARRY : it->ctx);
+	push_kids(w, it,
+		  c->contype == CONSTR_GENERATED ? it->ctx | CTX_CARRY
+		  : c->contype == CONSTR_DEFAULT ? it->ctx | CTX_STORE
+						 : it->ctx);
+}
+
+/* The catalog shows what a bound came to. */
+static void visit_bound(struct walk *w, const struct item *it)
+{
+	push_kids(w, it, it->ctx | CTX_CARRY);
 }
 
 /* What is read through it later has no mask of its own before it is known. */
@@ -349,7 +363,7 @@ static void visit_alter_domain(struct walk *w, const struct item *it)
 	/* ADD and VALIDATE evaluate the constraint for every value that is there. */
 	if (s->subtype == 'C' || s->subtype == 'V')
 		w->g->flags |= SQL_F_CODE;
-	push_kids(w, it, it->ctx);
+	push_kids(w, it, s->subtype == 'T' ? it->ctx | CTX_STORE : it->ctx);
 }
 
 /* SET inside of CREATE or ALTER FUNCTION is not of this session. */
@@ -540,6 +554,7 @@ static void visit_alter_subscription(struct walk *w, const struct item *it)
 const struct visitor tree_ddl_visitors[] = {
 	{T_Constraint, visit_constraint},
 	{T_DefElem, visit_option},
+	{T_PartitionBoundSpec, visit_bound},
 	{T_PartitionCmd, visit_partition},
 	{T_PublicationTable, visit_publication_table},
 	{T_TableLikeClause, visit_like},

@@ -5,6 +5,8 @@
 #include "base/reason.h"
 #include "inspect/sql/settings.h"
 
+#define TEXT_SPACE " \t\n\r\f"
+
 const char *const_string(const void *node)
 {
 	const A_Const *c;
@@ -161,25 +163,50 @@ static void visit_sort(struct walk *w, const struct item *it)
 	push_kids(w, it, it->ctx);
 }
 
-/* "schema.name" as regclass reads it, good enough to find the name. */
-static void relation_in_text(struct walk *w, const struct item *it, uint32_t effects,
-			     const char *text)
+/*
+ * One identifier as the server's stringToQualifiedNameList() reads it: white space around it, in
+ * quotes or in any case. It is rewritten where it stands, in the parser's own copy of the
+ * text. NULL: it is none.
+ */
+static char *identifier(char *p, struct slice *ret)
 {
-	const char *dot = strrchr(text, '.'), *name = dot ? dot + 1 : text;
-	size_t n = strlen(name), schema_n = dot ? (size_t)(dot - text) : 0;
-	struct slice schema = slice_of(text, schema_n), s;
+	bool quoted, open;
+	char *from, *to;
 
-	if (n >= 2 && name[0] == '"' && name[n - 1] == '"')
-		s = slice_of(name + 1, n - 2);
-	else
-		s = slice_of(name, strcspn(name, "("));
-	if (schema_n >= 2 && text[0] == '"' && text[schema_n - 1] == '"')
-		schema = slice_of(text + 1, schema_n - 2);
+	p += strspn(p, TEXT_SPACE);
+	open = quoted = *p == '"';
+	from = to = p += quoted;
+	for (; *p && (quoted || !strchr("." TEXT_SPACE, *p)); p++) {
+		if (quoted && *p == '"' && *++p != '"') {
+			open = false;
+			break;
+		}
+		*to++ = quoted || *p < 'A' || *p > 'Z' ? *p : (char)(*p - 'A' + 'a');
+	}
+	*ret = slice_of(from, (size_t)(to - from));
+	return ret->n && ret->n < NAMEDATALEN && !open ? p + strspn(p, TEXT_SPACE) : NULL;
+}
+
+/* "schema.name" as regclass reads it. False: a relation's number, or nothing that it reads. */
+static bool relation_in_text(struct walk *w, const struct item *it, uint32_t effects, char *text)
+{
+	struct slice schema = {0}, s = {0};
+
+	if (strspn(text, "0123456789") == strlen(text))
+		return false;
+	for (char *p = text; p;) {
+		schema = s;
+		p = identifier(p, &s);
+		if (!p || (*p && *p != '.'))
+			return false;
+		p = *p ? p + 1 : NULL;
+	}
 	(void)gather_word(w->g, s, WORD_NAME);
 	if (it->ctx & CTX_PLAN)
 		effects = effects & SQL_WRITE ? SQL_READ : effects & ~(uint32_t)SQL_DDL;
 	for (uint32_t left = effects; left; left &= left - 1)
 		gather_access(w->g, left & -left, SQL_OBJ_RELATION, schema, s);
+	return true;
 }
 
 static void setting_set(struct walk *w, const struct item *it, const FuncCall *f)
@@ -208,23 +235,27 @@ static bool has_constant_arg(const FuncCall *f)
 static uint32_t known_function(struct walk *w, const struct item *it, const FuncCall *f,
 			       struct fn_known k, const char *schema, const char *name)
 {
-	const char *relation = NULL;
+	const uint32_t carries = CTX_CARRY | CTX_STORE;
+	char *relation = NULL;
 
 	if (k.flags & FN_LITERALS && has_constant_arg(f))
 		w->g->flags |= SQL_F_LITERALS;
 	if (k.flags & FN_RELATION && f->args)
-		relation = const_string(linitial(f->args));
+		relation = (char *)(uintptr_t)const_string(linitial(f->args));
 	if (k.flags & FN_SETTING)
 		setting_set(w, it, f);
-	else if (relation)
-		relation_in_text(w, it, k.effects, relation);
-	else
+	else if (relation && !relation_in_text(w, it, k.effects, relation))
+		relation = NULL;
+	if (!relation && !(k.flags & FN_SETTING))
 		note(w, it, k.effects, SQL_OBJ_FUNCTION, schema, name);
 	if (k.flags & FN_ALL_COLUMNS) {
 		w->g->flags |= SQL_F_STAR;
 		if (k.flags & FN_RELATION && !relation)
 			gather_unknown(w->g, TG_R_SQL_UNPARSED);
 	}
+	/* What it gives comes from tables, although the text has no column. */
+	if (it->ctx & carries && (k.flags & FN_ALL_COLUMNS || k.effects & (SQL_FILE | SQL_PROGRAM)))
+		w->g->flags |= SQL_F_CARRIES;
 	/* ts_rewrite of three queries computes, of a query and a text it runs the text. */
 	if (k.flags & FN_RUNS_TEXT &&
 	    !(strcmp(name, "ts_rewrite") == 0 && list_length(f->args) == 3))
@@ -260,7 +291,7 @@ static void visit_cast(struct walk *w, const struct item *it)
 	/* 'name'::regclass and its like name an object by a constant */
 	if (type && s && strncmp(type, "reg", 3) == 0) {
 		w->g->flags |= SQL_F_LITERALS;
-		relation_in_text(w, it, 0, s);
+		(void)relation_in_text(w, it, 0, (char *)(uintptr_t)s); /* names nothing, if none */
 	}
 	push_kids(w, it, it->ctx);
 }

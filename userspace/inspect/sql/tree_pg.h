@@ -54,6 +54,7 @@ enum ctx {
 	CTX_CONFLICT = 1u << 3, /* ON CONFLICT DO UPDATE: excluded.x is the new row */
 	CTX_EXISTS = 1u << 4,	/* the SELECT of an EXISTS: its columns are not looked at; not
 				   inherited */
+	CTX_STORE = 1u << 5,	/* of a definition: values end up in rows that are stored later */
 };
 
 struct item {

@@ -26,6 +26,7 @@ static void handle(struct walk *w, uint32_t flag, const char *name)
 	if (w->handles++ && !slice_eq(w->g->handle, s))
 		gather_unknown(w->g, TG_R_SQL_UNPARSED);
 	w->g->handle = s;
+	gather_foreign(w->g, s);
 }
 
 static void rows(struct walk *w, const struct item *it)
@@ -134,7 +135,8 @@ static void visit_create_as(struct walk *w, const struct item *it)
 
 static bool option_is_false(const Node *arg)
 {
-	static const char *const no[] = {"false", "off", "no", "0", "f", "n", "of", "fa", "fal", "fals"};
+	static const char *const no[] = {"false", "off", "no", "0",   "f",
+					 "n",	  "of",	 "fa", "fal", "fals"};
 	const char *s = string_of(arg);
 
 	if (arg && IsA(arg, Integer))
@@ -149,7 +151,8 @@ static bool option_is_false(const Node *arg)
 
 static bool encoding_is_plain(const char *s)
 {
-	static const char *const plain[] = {"utf8", "utf-8", "unicode", "sql_ascii", "latin1", "latin9"};
+	static const char *const plain[] = {"utf8",	 "utf-8",  "unicode",
+					    "sql_ascii", "latin1", "latin9"};
 
 	for (size_t i = 0; s && i < ARRAY_SIZE(plain); i++)
 		if (strcasecmp(s, plain[i]) == 0)
@@ -235,7 +238,8 @@ static void visit_copy(struct walk *w, const struct item *it)
 	}
 	if (s->filename) {
 		w->g->flags |= SQL_F_LITERALS;
-		note(w, it, s->is_program ? SQL_PROGRAM : SQL_FILE, SQL_OBJ_OTHER, NULL, s->filename);
+		note(w, it, s->is_program ? SQL_PROGRAM : SQL_FILE, SQL_OBJ_OTHER, NULL,
+		     s->filename);
 	} else if (s->is_program) {
 		note_effects(w, it, SQL_PROGRAM);
 	} else {
@@ -258,7 +262,9 @@ static void visit_execute(struct walk *w, const struct item *it)
 {
 	handle(w, SQL_F_EXECUTE, ((const ExecuteStmt *)it->node)->name);
 	rows(w, it);
-	push_kids(w, it, inner_ctx(it));
+	/* What the arguments become is in the prepared statement's text, which does not name them.
+	 */
+	push_kids(w, it, inner_ctx(it) | CTX_CARRY);
 }
 
 static void visit_deallocate(struct walk *w, const struct item *it)
@@ -285,6 +291,7 @@ static void visit_close(struct walk *w, const struct item *it)
 {
 	const ClosePortalStmt *s = (const ClosePortalStmt *)it->node;
 
+	w->g->flags |= SQL_F_CLOSE;
 	if (s->portalname)
 		handle(w, 0, s->portalname);
 }
@@ -338,6 +345,7 @@ static void visit_transaction(struct walk *w, const struct item *it)
 {
 	const TransactionStmt *s = (const TransactionStmt *)it->node;
 
+	/* Settings that were made in the transaction, or LOCAL to it, end with it: SQL_F_LEXER. */
 	switch (s->kind) {
 	case TRANS_STMT_BEGIN:
 	case TRANS_STMT_START:
@@ -345,14 +353,17 @@ static void visit_transaction(struct walk *w, const struct item *it)
 		break;
 	case TRANS_STMT_COMMIT:
 	case TRANS_STMT_ROLLBACK:
+		w->g->flags |= SQL_F_LEXER;
 		w->g->flags |= s->chain ? SQL_F_TX_END | SQL_F_TX_BEGIN : SQL_F_TX_END;
 		break;
 	case TRANS_STMT_PREPARE:
-		w->g->flags |= SQL_F_TX_END;
+		w->g->flags |= SQL_F_TX_END | SQL_F_LEXER;
+		break;
+	case TRANS_STMT_ROLLBACK_TO:
+		w->g->flags |= SQL_F_LEXER;
 		break;
 	case TRANS_STMT_SAVEPOINT:
 	case TRANS_STMT_RELEASE:
-	case TRANS_STMT_ROLLBACK_TO:
 	case TRANS_STMT_COMMIT_PREPARED:
 	case TRANS_STMT_ROLLBACK_PREPARED:
 		break;
