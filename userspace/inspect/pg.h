@@ -75,8 +75,15 @@ enum pg_step pg_refuse_extended(struct pg *st, const char *code, const struct in
 enum pg_step pg_refuse_missing(struct pg *st, bool portal, struct slice name);
 const char *pg_sqlstate(const struct insp_answer *a);
 
-/* pg_judge.c: what a text is, referenced for the caller. PG_OK or PG_STALL. */
+/* pg_judge.c */
+bool pg_has_high(struct slice s); /* a byte >= 0x80 */
+/* What a text is, referenced for the caller. PG_OK or PG_STALL. */
 enum pg_step pg_classify(struct pg *st, struct slice text, const struct sql_info **ret);
+/*
+ * A name that the server may take for another one's is refused: st->skip then, and nothing of
+ * the message is left to do. PG_OK otherwise, or PG_STALL.
+ */
+enum pg_step pg_check_name(struct pg *st, const struct pg_msg *m, struct slice name);
 /* Fills via and unresolved of a statement that names another. PG_OK or PG_STALL. */
 enum pg_step pg_resolve(struct pg *st, struct pg_stmt *stmt);
 enum insp_verdict pg_ask_statement(struct pg *st, enum event_kind kind, struct slice text,

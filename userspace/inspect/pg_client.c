@@ -58,6 +58,8 @@ static bool change_names(struct pg *st, struct pg_reply *r, struct pg_stmt *stmt
 		if (!slot)
 			return false;
 		pg_change(st, r, slot, &stmt->obj);
+	} else if ((info->flags & SQL_F_CLOSE) && info->handle.n == 0) {
+		pg_flag(st, r, PG_RF_CLOSE_ALL);
 	} else if (info->flags & SQL_F_DEALLOCATE) {
 		slot = pg_name_find(&st->stmts, info->handle);
 		if (slot)
@@ -69,6 +71,11 @@ static bool change_names(struct pg *st, struct pg_reply *r, struct pg_stmt *stmt
 			pg_change(st, r, slot, &p->obj);
 		pg_obj_unref(st, (struct pg_obj *)p);
 		return slot;
+	} else if (info->flags & SQL_F_CLOSE) {
+		/* Code of the server may open another one of that name. */
+		slot = pg_name_find(&st->portals, info->handle);
+		if (slot)
+			pg_change(st, r, slot, NULL);
 	}
 	return true;
 }
@@ -76,8 +83,8 @@ static bool change_names(struct pg *st, struct pg_reply *r, struct pg_stmt *stmt
 /* Notes on the entry what the statement may do once it runs. */
 static bool note_run(struct pg *st, struct pg_reply *r, struct pg_stmt *stmt)
 {
-	const uint32_t follow = SQL_F_TX_BEGIN | SQL_F_TX_END | SQL_F_COPY_IN | SQL_F_LEXER |
-				SQL_F_USER_FUNCTION;
+	const uint32_t follow =
+		SQL_F_TX_BEGIN | SQL_F_TX_END | SQL_F_COPY_IN | SQL_F_LEXER | SQL_F_USER_FUNCTION;
 	const uint32_t code = SQL_PROCEDURE | SQL_PROGRAM | SQL_UNKNOWN;
 	uint32_t effects = stmt->info->effects, flags = stmt->info->flags, f = 0;
 
@@ -238,6 +245,9 @@ static enum pg_step parse(struct pg *st, const struct pg_msg *m)
 	types = cur_take(&c, (size_t)cur_be16(&c) * 4);
 	if (!cur_end(&c))
 		return pg_bad(st, TG_R_PROTO_BAD);
+	step = pg_check_name(st, m, name);
+	if (step != PG_OK || st->skip)
+		return step;
 	step = pg_classify(st, text, &info);
 	if (step != PG_OK)
 		return step;
@@ -339,6 +349,11 @@ static enum pg_step bind(struct pg *st, const struct pg_msg *m)
 			return pg_bad(st, TG_R_PROTO_BAD);
 		return m->body.n > PG_SMALL_MAX ? pg_bad(st, TG_R_PROTO_LIMIT) : PG_NEED;
 	}
+	step = pg_check_name(st, m, name);
+	if (step == PG_OK && !st->skip)
+		step = pg_check_name(st, m, portal);
+	if (step != PG_OK || st->skip)
+		return step;
 	slot = pg_name_find(&st->stmts, name);
 	if (pg_name_unsure(st, &st->stmts, slot))
 		return pg_stall(st);
@@ -394,6 +409,7 @@ static enum pg_step describe(struct pg *st, const struct pg_msg *m)
 	struct pg_slot *slot;
 	struct pg_reply *r;
 	struct pg_obj *o;
+	enum pg_step step;
 	struct slice name;
 	bool portal;
 
@@ -401,6 +417,9 @@ static enum pg_step describe(struct pg *st, const struct pg_msg *m)
 		return PG_NEED;
 	if (!read_target(m, &portal, &name))
 		return pg_bad(st, TG_R_PROTO_BAD);
+	step = pg_check_name(st, m, name);
+	if (step != PG_OK || st->skip)
+		return step;
 	t = portal ? &st->portals : &st->stmts;
 	slot = pg_name_find(t, name);
 	if (pg_name_unsure(st, t, slot))
@@ -428,6 +447,7 @@ static enum pg_step close_object(struct pg *st, const struct pg_msg *m)
 {
 	struct pg_slot *slot;
 	struct pg_reply *r;
+	enum pg_step step;
 	struct slice name;
 	bool portal;
 
@@ -435,6 +455,9 @@ static enum pg_step close_object(struct pg *st, const struct pg_msg *m)
 		return PG_NEED;
 	if (!read_target(m, &portal, &name))
 		return pg_bad(st, TG_R_PROTO_BAD);
+	step = pg_check_name(st, m, name);
+	if (step != PG_OK || st->skip)
+		return step;
 	slot = pg_name_find(portal ? &st->portals : &st->stmts, name);
 	r = pg_expect(st, PG_R_CLOSE);
 	if (slot)
@@ -444,9 +467,35 @@ static enum pg_step close_object(struct pg *st, const struct pg_msg *m)
 
 /* ------------------------------------------------------------------ execute */
 
-/* What EXECUTE or FETCH names is still what it was at Parse. */
-static enum pg_step check_target(struct pg *st, const struct pg_stmt *s)
+/* The portal of a FETCH that was parsed when its name meant another cursor, or none. */
+static enum pg_step fetch_from(struct pg *st, struct pg_portal *p, struct pg_stmt *now)
 {
+	struct pg_stmt *old = p->stmt, *s;
+	struct insp_answer a;
+
+	s = pg_stmt_new(st, old->info, slice_of(old->bytes, old->text_n),
+			slice_of(old->bytes + old->text_n, old->types_n));
+	if (!s && st->q.n)
+		return pg_stall(st);
+	if (!s) {
+		a = limit_answer("too many prepared statements in this session");
+		return pg_refuse_extended(st, "54000", &a);
+	}
+	s->at_execute = old->at_execute;
+	s->rules = old->rules;
+	s->seq = old->seq;
+	s->unresolved = !now;
+	if (now)
+		s->via = (struct pg_stmt *)pg_obj_ref(&now->obj);
+	p->stmt = s;
+	pg_obj_unref(st, &old->obj);
+	return PG_OK;
+}
+
+/* What EXECUTE or FETCH names is still what it was at Parse. */
+static enum pg_step check_target(struct pg *st, struct pg_portal *p)
+{
+	const struct pg_stmt *s = p->stmt;
 	bool execute = s->info->flags & SQL_F_EXECUTE;
 	struct pg_names *t = execute ? &st->stmts : &st->portals;
 	struct insp_answer a = {
@@ -455,18 +504,18 @@ static enum pg_step check_target(struct pg *st, const struct pg_stmt *s)
 		.hint = SLICE_LIT("parse it again"),
 	};
 	struct pg_slot *slot = pg_name_find(t, s->info->handle);
-	const struct pg_stmt *now;
+	struct pg_stmt *now;
 	struct pg_obj *o;
 
 	if (pg_name_unsure(st, t, slot))
 		return pg_stall(st);
 	o = pg_name_cur(st, t, slot);
 	now = o && o->portal ? ((struct pg_portal *)o)->stmt : (struct pg_stmt *)o;
-	/* Cursors come and go, and only matter here if running them needs approval. */
-	if (!execute && !(now && now->at_execute))
+	if (now == s->via || (execute && s->unresolved))
 		return PG_OK;
-	if (s->unresolved || now == s->via)
-		return PG_OK;
+	/* Cursors come and go: the rows are those of the one that is there now. */
+	if (!execute && !(now && (now->at_execute || pg_names_another(now->info))))
+		return fetch_from(st, p, now);
 	return pg_refuse_extended(st, "0A000", &a);
 }
 
@@ -543,6 +592,9 @@ static enum pg_step execute(struct pg *st, const struct pg_msg *m)
 	(void)cur_be32(&c);
 	if (!cur_end(&c))
 		return pg_bad(st, TG_R_PROTO_BAD);
+	step = pg_check_name(st, m, name);
+	if (step != PG_OK || st->skip)
+		return step;
 	slot = pg_name_find(&st->portals, name);
 	if (pg_name_unsure(st, &st->portals, slot))
 		return pg_stall(st);
@@ -550,7 +602,7 @@ static enum pg_step execute(struct pg *st, const struct pg_msg *m)
 	if (!p)
 		return pg_refuse_missing(st, true, name);
 	if (!p->approved && pg_names_another(p->stmt->info)) {
-		step = check_target(st, p->stmt);
+		step = check_target(st, p);
 		if (step != PG_OK || st->skip)
 			return step;
 	}
@@ -578,7 +630,8 @@ static enum pg_step function_call(struct pg *st, const struct pg_msg *m)
 	struct sql_info info = {
 		.effects = SQL_PROCEDURE | SQL_UNKNOWN,
 		.why = TG_R_PROTO_UNSUPPORTED,
-		.flags = SQL_F_ROWS | SQL_F_USER_FUNCTION,
+		/* Its arguments may be a statement that puts somewhere what it reads. */
+		.flags = SQL_F_ROWS | SQL_F_USER_FUNCTION | SQL_F_STAR | SQL_F_CARRIES,
 		.access = &access,
 		.naccess = 1,
 		.nstatements = 1,

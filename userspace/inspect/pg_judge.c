@@ -25,7 +25,7 @@ const struct sql_info pg_unknown_info = {
 	.nstatements = 1,
 };
 
-static bool has_high(struct slice s)
+bool pg_has_high(struct slice s)
 {
 	uint8_t any = 0;
 
@@ -61,10 +61,41 @@ enum pg_step pg_stall(struct pg *st)
 	return PG_STALL;
 }
 
+/*
+ * What the server has not answered up to ReadyForQuery may change settings, or end those of a
+ * transaction: by running, and within a block by failing, too.
+ */
+static bool may_change(const struct pg *st)
+{
+	return st->running || st->batch_runs || st->syncs ||
+	       (st->q.n && st->status != PG_STATUS_IDLE);
+}
+
+enum pg_step pg_check_name(struct pg *st, const struct pg_msg *m, struct slice name)
+{
+	struct insp_answer a = {
+		.reason = TG_R_PROTO_UNSUPPORTED,
+		.message = SLICE_LIT("the name of a prepared statement or portal is not ASCII, "
+				     "and not in UTF-8 on both sides"),
+		.hint = SLICE_LIT("use another name, or SET client_encoding = 'UTF8'"),
+	};
+	enum pg_step step;
+
+	if (!pg_has_high(name))
+		return PG_OK;
+	if (may_change(st) && st->shaky && !st->batch_runs)
+		return pg_stall(st);
+	if (!(st->lexer & SQL_LEX_FOREIGN) && !st->shaky)
+		return PG_OK;
+	step = pg_refuse_extended(st, "0A000", &a);
+	return step == PG_OK ? pg_drop(st, INSP_C2S, m) : step;
+}
+
 enum pg_step pg_classify(struct pg *st, struct slice text, const struct sql_info **ret)
 {
-	bool backslash = st->running && text.n && memchr(text.p, '\\', text.n);
-	bool high = st->running && has_high(text);
+	bool open = may_change(st);
+	bool backslash = open && text.n && memchr(text.p, '\\', text.n);
+	bool high = open && pg_has_high(text);
 	const struct sql_info *info, *other;
 
 	if ((backslash || high) && !st->batch_runs)
@@ -112,9 +143,9 @@ enum pg_step pg_resolve(struct pg *st, struct pg_stmt *stmt)
 		return PG_OK;
 	}
 	via = execute ? (struct pg_stmt *)o : ((struct pg_portal *)o)->stmt;
-	/* Names behind names are not followed. */
-	if (pg_names_another(via->info) ||
-	    (execute && (via->info->flags & (SQL_F_DEALLOCATE | SQL_F_DECLARE)))) {
+	/* Names behind names are not followed: a FETCH from one that Bind made of a FETCH. */
+	stmt->behind = pg_names_another(via->info);
+	if (stmt->behind || (execute && (via->info->flags & (SQL_F_DEALLOCATE | SQL_F_DECLARE)))) {
 		stmt->unresolved = true;
 		return PG_OK;
 	}
@@ -143,7 +174,8 @@ static int name_cmp(const void *a, const void *b)
 /* Both statements as one: accesses and names of the two. NULL: memory. */
 static struct sql_info *combine(const struct sql_info *a, const struct sql_info *b)
 {
-	size_t nacc = (size_t)a->naccess + b->naccess, nnames = (size_t)a->nnames + b->nnames, n = 0;
+	size_t nacc = (size_t)a->naccess + b->naccess, nnames = (size_t)a->nnames + b->nnames,
+	       n = 0;
 	struct sql_info *ret;
 	struct sql_access *acc;
 	struct slice *names;
@@ -188,7 +220,7 @@ static struct sql_info *combine(const struct sql_info *a, const struct sql_info 
  */
 static const struct sql_info *other_info(const struct pg_stmt *stmt)
 {
-	if (stmt->unresolved && (stmt->info->flags & SQL_F_EXECUTE))
+	if (stmt->behind || (stmt->unresolved && (stmt->info->flags & SQL_F_EXECUTE)))
 		return &pg_unknown_info;
 	if (stmt->via && (stmt->info->flags & SQL_F_EXECUTE))
 		return stmt->via->info;

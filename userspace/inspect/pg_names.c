@@ -31,7 +31,8 @@ struct pg_stmt *pg_stmt_new(struct pg *st, const struct sql_info *info, struct s
 
 	if (!charge(st, n))
 		return NULL;
-	/* One for each statement: glibc keeps what was freed at hand for malloc(), not for calloc(). */
+	/* One for each statement: glibc keeps what was freed at hand for malloc(), not for
+	 * calloc(). */
 	s = malloc(n);
 	if (!s) {
 		st->objects--;
@@ -130,10 +131,17 @@ static uint32_t hash_name(struct slice s)
 	return h;
 }
 
+/* The server looks at this much of a name. */
+static struct slice clip(struct slice name)
+{
+	return slice_of(name.p, min_size(name.n, PG_NAME_MAX));
+}
+
 struct pg_slot *pg_name_find(const struct pg_names *t, struct slice name)
 {
 	uint32_t h;
 
+	name = clip(name);
 	if (name.n == 0)
 		return t->unnamed;
 	if (!t->nbucket)
@@ -170,6 +178,7 @@ struct pg_slot *pg_name_get(struct pg *st, struct pg_names *t, struct slice name
 
 	if (s)
 		return s;
+	name = clip(name);
 	if (name.n && t->n >= t->nbucket * LOAD && !grow(t))
 		return NULL;
 	if (!charge(st, sizeof(*s) + name.n))

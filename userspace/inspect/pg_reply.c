@@ -75,7 +75,10 @@ void pg_flag(struct pg *st, struct pg_reply *r, uint32_t flags)
 	r->flags |= (uint16_t)flags;
 	st->begins += !!(flags & PG_RF_TX_BEGIN);
 	st->ends += !!(flags & PG_RF_TX_END);
-	st->shaky += !!(flags & PG_RF_SHAKY);
+	if (flags & PG_RF_SHAKY) {
+		st->shaky = true;
+		st->shaky_batch = st->batch;
+	}
 	st->ddls += !!(flags & PG_RF_DDL);
 	if (flags & PG_RF_FORGET) {
 		st->forgets++;
@@ -132,7 +135,6 @@ static void uncount(struct pg *st, const struct pg_reply *r, uint32_t serial)
 		st->running--;
 	st->begins -= !!(r->flags & PG_RF_TX_BEGIN);
 	st->ends -= !!(r->flags & PG_RF_TX_END);
-	st->shaky -= !!(r->flags & PG_RF_SHAKY);
 	st->ddls -= !!(r->flags & PG_RF_DDL);
 	st->forgets -= !!(r->flags & PG_RF_FORGET);
 }
@@ -164,6 +166,8 @@ void pg_pop(struct pg *st, enum pg_outcome how)
 	}
 	if ((r->flags & PG_RF_FORGET) && how == PG_DONE_OK)
 		pg_names_forget(st, &st->stmts);
+	if ((r->flags & PG_RF_CLOSE_ALL) && how == PG_DONE_OK)
+		pg_names_forget(st, &st->portals);
 	if (r->flags & PG_RF_CHANGE)
 		settle(st, r, how);
 	release(st, r);

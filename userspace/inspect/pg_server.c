@@ -38,7 +38,8 @@ static enum pg_step complete(struct pg *st, const struct pg_msg *m, enum pg_repl
 
 static bool defines(const struct pg_stmt *s)
 {
-	return s && (s->info->effects | (s->via ? s->via->info->effects : 0)) & (SQL_DDL | SQL_UNKNOWN);
+	return s &&
+	       (s->info->effects | (s->via ? s->via->info->effects : 0)) & (SQL_DDL | SQL_UNKNOWN);
 }
 
 static void command_event(struct pg *st, const struct pg_reply *h, struct slice tag)
@@ -84,7 +85,7 @@ static enum pg_step command_complete(struct pg *st, const struct pg_msg *m)
 	pg_copy_end(st);
 	pg_rows_end(st, h->stmt);
 	command_event(st, h, tag);
-	h->flags &= (uint16_t)~(PG_RF_ROWS | PG_RF_COPYING);
+	h->flags &= (uint16_t) ~(PG_RF_ROWS | PG_RF_COPYING);
 	(void)pg_pass(st, INSP_S2C, m);
 	if (h->kind == PG_R_EXECUTE)
 		pg_pop(st, PG_DONE_OK);
@@ -142,6 +143,9 @@ static enum pg_step ready_for_query(struct pg *st, const struct pg_msg *m)
 	    m->body.p[0] != PG_STATUS_FAILED)
 		return unfit(st);
 	failed = h->flags & PG_RF_ERROR;
+	/* Changed settings are told before it. */
+	if (st->shaky && (int32_t)(h->batch - st->shaky_batch) >= 0)
+		st->shaky = false;
 	st->status = m->body.p[0];
 	(void)pg_pass(st, INSP_S2C, m);
 	pg_pop(st, failed ? PG_DONE_ERROR : PG_DONE_OK);
@@ -303,7 +307,8 @@ static enum pg_step rows_of_execute(struct pg *st, const struct pg_msg *m, struc
 	if (d && d->epoch == st->epoch && d->generation == st->env->generation) {
 		d = pg_desc_ref(d);
 	} else if (d && d->epoch == st->epoch) {
-		/* The plans became void while the Execute was on its way; its columns are the same. */
+		/* The plans became void while the Execute was on its way; its columns are the same.
+		 */
 		step = pg_describe_rows(st, slice_of(&d->col[d->n], d->raw_n), h->stmt, &d);
 		if (step != PG_OK)
 			return step;

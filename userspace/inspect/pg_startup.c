@@ -40,7 +40,8 @@ static enum pg_step refuse_unsupported(struct pg *st, const char *what)
 	return refuse_login(st, "0A000", &a);
 }
 
-static enum pg_step encryption_request(struct pg *st, uint32_t length, bool *asked, size_t *ret_used)
+static enum pg_step encryption_request(struct pg *st, uint32_t length, bool *asked,
+				       size_t *ret_used)
 {
 	uint8_t *p;
 
@@ -54,7 +55,8 @@ static enum pg_step encryption_request(struct pg *st, uint32_t length, bool *ask
 	return PG_OK;
 }
 
-static enum pg_step cancel_request(struct pg *st, struct slice in, uint32_t length, size_t *ret_used)
+static enum pg_step cancel_request(struct pg *st, struct slice in, uint32_t length,
+				   size_t *ret_used)
 {
 	struct event ev = {.kind = EV_CANCEL};
 
@@ -74,8 +76,8 @@ static enum pg_step cancel_request(struct pg *st, struct slice in, uint32_t leng
 /* What PostgreSQL's parse_bool takes for false; anything else opens a walsender. */
 static bool is_false(struct slice v)
 {
-	static const char *const words[] = {"f", "fa", "fal", "fals", "false", "n", "no",
-					    "of", "off", "0"};
+	static const char *const words[] = {"f", "fa", "fal", "fals", "false",
+					    "n", "no", "of",  "off",  "0"};
 
 	for (size_t i = 0; i < ARRAY_SIZE(words); i++)
 		if (v.n == strlen(words[i]) && !strncasecmp((const char *)v.p, words[i], v.n))
@@ -279,7 +281,8 @@ static enum pg_step startup_message(struct pg *st, struct slice msg)
 	if (!cur_end(&c) || ev.login.user.n == 0)
 		return pg_bad(st, TG_R_PROTO_BAD);
 	if (replication)
-		return refuse_unsupported(st, "replication connections are not supported by Tidegate");
+		return refuse_unsupported(st,
+					  "replication connections are not supported by Tidegate");
 	if (role)
 		return refuse_unsupported(st, "a connection does not begin with another role: "
 					      "SET ROLE after it is judged by the rules");
@@ -334,7 +337,8 @@ enum pg_step pg_startup(struct pg *st, struct slice in, size_t *ret_used)
 
 enum pg_step pg_login_client(struct pg *st, const struct pg_msg *m)
 {
-	/* What is pipelined behind the login waits: how it is read depends on the server's settings. */
+	/* What is pipelined behind the login waits: how it is read depends on the server's
+	 * settings. */
 	if (m->type != PG_F_PASSWORD)
 		return m->type == PG_F_TERMINATE ? pg_end(st, TG_R_CLIENT_CLOSED) : PG_STALL;
 	if (!st->auth_due)
@@ -397,10 +401,29 @@ static enum pg_step backend_key(struct pg *st, const struct pg_msg *m)
 	return pg_pass(st, INSP_S2C, m);
 }
 
-enum pg_step pg_parameter_status(struct pg *st, const struct pg_msg *m)
+static void encoding_is(struct pg *st, bool client, struct slice value)
 {
 	static const char *const unsafe[] = {"SJIS", "SHIFT_JIS_2004", "BIG5", "GBK", "GB18030",
-					     "UHC", "JOHAB"};
+					     "UHC",  "JOHAB"};
+	bool utf8 = slice_eq_str(value, "UTF8") || slice_eq_str(value, "UNICODE");
+
+	if (client) {
+		st->lexer &= ~(uint32_t)SQL_LEX_UNSAFE;
+		for (size_t i = 0; i < ARRAY_SIZE(unsafe); i++)
+			if (slice_eq_str(value, unsafe[i]))
+				st->lexer |= SQL_LEX_UNSAFE;
+		/* To SQL_ASCII nothing is converted. */
+		st->client_utf8 = utf8 || slice_eq_str(value, "SQL_ASCII");
+	} else {
+		st->server_utf8 = utf8;
+	}
+	st->lexer &= ~(uint32_t)SQL_LEX_FOREIGN;
+	if (!st->client_utf8 || !st->server_utf8)
+		st->lexer |= SQL_LEX_FOREIGN;
+}
+
+enum pg_step pg_parameter_status(struct pg *st, const struct pg_msg *m)
+{
 	struct cursor c = cur_of(m->body);
 	struct slice name = cur_cstr(&c), value = cur_cstr(&c);
 
@@ -411,10 +434,9 @@ enum pg_step pg_parameter_status(struct pg *st, const struct pg_msg *m)
 		if (!slice_eq_str(value, "on"))
 			st->lexer |= SQL_LEX_BACKSLASH;
 	} else if (slice_eq_str(name, "client_encoding")) {
-		st->lexer &= ~(uint32_t)SQL_LEX_UNSAFE;
-		for (size_t i = 0; i < ARRAY_SIZE(unsafe); i++)
-			if (slice_eq_str(value, unsafe[i]))
-				st->lexer |= SQL_LEX_UNSAFE;
+		encoding_is(st, true, value);
+	} else if (slice_eq_str(name, "server_encoding")) {
+		encoding_is(st, false, value);
 	} else if (slice_eq_str(name, "server_version")) {
 		(void)text_escape(value, st->server_version, sizeof(st->server_version));
 	}

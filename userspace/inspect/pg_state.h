@@ -21,6 +21,7 @@
 #include "base/compiler.h"
 #include "base/cursor.h"
 #include "inspect/inspect.h"
+#include "inspect/pg_rows.h"
 #include "inspect/pg_wire.h"
 #include "inspect/sql/sql.h"
 
@@ -91,6 +92,7 @@ struct pg_stmt {
 	const struct sql_info *info; /* referenced */
 	struct pg_stmt *via;	     /* what EXECUTE or FETCH names; referenced */
 	bool unresolved;	     /* it names something that is not known */
+	bool behind;		     /* ... because that names another one itself */
 	bool at_execute, described;  /* described: in batch desc_batch */
 	uint32_t desc_batch;
 	uint32_t rules; /* that it was judged by: insp_env.rules */
@@ -160,6 +162,7 @@ enum pg_reply_flag {
 	PG_RF_FORGET = 1u << 6, /* on success all prepared statements are gone */
 	PG_RF_DDL = 1u << 7,	/* remembered descriptions are void afterwards */
 	PG_RF_CHANGE = 1u << 8, /* `slot` becomes `made` on success */
+	PG_RF_CLOSE_ALL = 1u << 9, /* on success all portals are gone */
 	PG_RF_ERROR = 1u << 10, /* an error came: ReadyForQuery is due */
 	PG_RF_ROWS = 1u << 11,	/* rows are described and may come */
 	PG_RF_PARAMS = 1u << 12, /* ParameterDescription came */
@@ -185,36 +188,15 @@ struct pg_queue {
 	uint32_t serial; /* of the head */
 };
 
-/* -------------------------------------------------------------------- rows */
-
-struct pg_acol {
-	uint8_t act;
-	bool binary;
-};
-
-/* The rows that come now. */
-struct pg_rows {
-	struct pg_desc *desc; /* referenced; NULL: rows pass */
-	struct pg_acol *col;
-	uint32_t cap, last; /* columns from @last on need nothing */
-	uint32_t plan;	    /* insp_shape.id, till its result ends */
-	uint32_t detectors;	/* a row over the cap, value by value */
-	uint64_t values, hits, over_cap;
-	uint32_t fill_col;
-	size_t fill_left; /* bytes of the value */
-	size_t fill_at;	  /* offset in the value */
-	struct buf hold, plain; /* a value that is scanned whole; bytes of bytea values */
-	uint8_t fill_kind, stage;
-	bool fill_hex;
-	uint8_t part_n, part[4]; /* of a length that was cut */
-};
-
 struct pg {
 	const struct insp_env *env;
 	struct pg_dir dir[2];
 	uint8_t phase;	/* enum pg_phase */
 	uint8_t status; /* enum pg_status, of the last ReadyForQuery */
 	uint32_t lexer;
+	bool server_utf8, client_utf8; /* SQL_LEX_FOREIGN if not both */
+	bool shaky;	/* a run may have changed how text is read, and the server has not said */
+	uint32_t shaky_batch; /* the last one in which that was */
 	uint64_t seq[2]; /* last event of each direction */
 	uint64_t asked;	 /* c2s: seq of the open question */
 	struct pg_proof *own; /* the login is ours, not the client's */
@@ -232,7 +214,7 @@ struct pg {
 	uint32_t unsynced;   /* entries since the last end of a batch */
 	uint32_t batch_runs; /* Execute among them */
 	uint32_t running;    /* QUERY, EXECUTE, FUNCTION in the queue */
-	uint32_t begins, ends, syncs, shaky, ddls, forgets; /* entries in the queue, by flag */
+	uint32_t begins, ends, syncs, ddls, forgets; /* entries in the queue, by flag */
 	uint32_t forget_batch, forget_serial;
 	uint32_t epoch;	     /* of remembered descriptions */
 

@@ -81,6 +81,7 @@ enum {
 	PG_HEAD = 5,		    /* type and length */
 	PG_STARTUP_MAX = 10000,	    /* MAX_STARTUP_PACKET_LENGTH */
 	PG_AUTH_MAX = 65535,	    /* PG_MAX_AUTH_TOKEN_LENGTH */
+	PG_NAME_MAX = 63,	    /* NAMEDATALEN - 1 */
 	PG_SMALL_MAX = 10000,	    /* PQ_SMALL_MESSAGE_LIMIT */
 	PG_LARGE_MAX = 0x3ffffffe,  /* PQ_LARGE_MESSAGE_LIMIT */
 	PG_TEXT_MAX = 65536,	    /* an error or notice that is read without masks; then it streams */

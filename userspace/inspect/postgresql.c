@@ -10,6 +10,8 @@
  *    are refused.
  *  - Messages that a server would skip (after an error up to Sync, CopyData
  *    outside of COPY) do not go on to it.
+ *  - Names of prepared statements and portals that are not ASCII are refused unless both
+ *    sides use UTF-8: the server converts names, so that two may be one to it.
  *  - A Sync sent during COPY goes on only if the COPY fails: a server ignores it too.
  */
 #include "inspect/pg.h"
@@ -301,6 +303,7 @@ static int open_flow(void *state, const struct insp_env *env)
 
 	st->env = env;
 	st->status = PG_STATUS_IDLE;
+	st->lexer = SQL_LEX_FOREIGN; /* until the server says otherwise */
 	return 0;
 }
 
