@@ -15,7 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { FIELDS_MAX = 32, OWN_TEXT_MAX = 8192 };
+enum { FIELDS_MAX = 32, OWN_TEXT_MAX = 8192, WORDS_MAX = 40 };
 
 static const struct slice hidden = SLICE_LIT("hidden by a mask rule");
 static const struct slice stars = SLICE_LIT("***");
@@ -71,9 +71,12 @@ struct pg_local *pg_error_new(const char *severity, const char *code, struct sli
 			      struct slice detail, struct slice hint)
 {
 	const struct field f[] = {
-		{'S', slice_str(severity)}, {'V', slice_str(severity)}, {'C', slice_str(code)},
+		{'S', slice_str(severity)},
+		{'V', slice_str(severity)},
+		{'C', slice_str(code)},
 		{'M', message.n ? message : SLICE_LIT("refused by Tidegate")},
-		{'D', detail}, {'H', hint},
+		{'D', detail},
+		{'H', hint},
 	};
 
 	return text_new(PG_B_ERROR_RESPONSE, f, ARRAY_SIZE(f));
@@ -82,8 +85,10 @@ struct pg_local *pg_error_new(const char *severity, const char *code, struct sli
 void pg_notice_make(struct pg *st, struct slice text)
 {
 	const struct field f[] = {
-		{'S', SLICE_LIT("NOTICE")}, {'V', SLICE_LIT("NOTICE")},
-		{'C', SLICE_LIT("00000")}, {'M', text},
+		{'S', SLICE_LIT("NOTICE")},
+		{'V', SLICE_LIT("NOTICE")},
+		{'C', SLICE_LIT("00000")},
+		{'M', text},
 	};
 	struct pg_local *l = text_new(PG_B_NOTICE_RESPONSE, f, ARRAY_SIZE(f));
 
@@ -134,14 +139,15 @@ static void error_event(struct pg *st, const struct field *f, size_t n, uint32_t
 }
 
 /*
- * In class 42 what has a position in the statement was found in its text; without one a name may be a
- * value (`ssn::regclass`).
+ * In class 42 what has a position in the statement was found in its text; without one a name may be
+ * a value (`ssn::regclass`).
  */
 static bool keeps_message(struct slice code, bool position)
 {
 	static const char *const classes[] = {"08", "23", "25", "40", "53", "57"};
 
-	if (slice_eq_str(code, "42501") || (position && code.n == 5 && memcmp(code.p, "42", 2) == 0))
+	if (slice_eq_str(code, "42501") ||
+	    (position && code.n == 5 && memcmp(code.p, "42", 2) == 0))
 		return true;
 
 	for (size_t i = 0; i < ARRAY_SIZE(classes); i++)
@@ -165,18 +171,80 @@ static size_t hide_fields(struct field *f, size_t n)
 	return left;
 }
 
+/*
+ * A foreign key's action or a check fails for a table that the statement does not name: which one
+ * is in the error, as are the columns of the key, "Key (a, b)=(...". *ret_n words are appended
+ * to @ret; false: there may be others.
+ */
+static bool named_in_error(const struct pg *st, const struct field *f, size_t n,
+			   struct slice ret[WORDS_MAX], size_t *ret_n)
+{
+	struct slice d = find_field(f, n, 'D'), table = find_field(f, n, 't'), key = {0};
+	const uint8_t *open = d.n ? memchr(d.p, '(', d.n) : NULL;
+	const uint8_t *end = open ? memmem(open, (size_t)(d.p + d.n - open), ")=(", 3) : NULL;
+
+	*ret_n = 0;
+	if (table.n)
+		ret[(*ret_n)++] = table;
+	if (end)
+		key = slice_of(open + 1, (size_t)(end - open - 1));
+	while (key.n) {
+		const uint8_t *comma = memmem(key.p, key.n, ", ", 2);
+		struct slice one = slice_of(key.p, comma ? (size_t)(comma - key.p) : key.n);
+
+		if (*ret_n == WORDS_MAX)
+			return false;
+		ret[(*ret_n)++] = one;
+		key = comma ? slice_from(key, one.n + 2) : (struct slice){0};
+	}
+	return !(st->lexer & SQL_LEX_FOREIGN && (pg_has_high(table) || pg_has_high(d)));
+}
+
+/* Asks about @info and what else the error names. INSP_V_ALLOW or INSP_V_WAIT. */
+static enum insp_verdict ask_named(struct pg *st, const struct sql_info *info,
+				   const struct field *f, size_t n, struct insp_plan *plan,
+				   struct insp_shape *ret)
+{
+	const struct insp_column col = {.type = PG_OID_TEXT, .label = SLICE_LIT("message")};
+	const struct insp_host *host = st->env->host;
+	struct slice words[WORDS_MAX], *names = NULL;
+	struct sql_info both;
+	enum insp_verdict v;
+	size_t nwords;
+	bool all;
+
+	if (!info)
+		return host->columns(st->env->ctx, NULL, true, &col, 1, plan, ret);
+	all = named_in_error(st, f, n, words, &nwords);
+	if (nwords)
+		names = reallocarray(NULL, info->nnames + nwords, sizeof(*names));
+	if (nwords && !names)
+		return host->columns(st->env->ctx, NULL, true, &col, 1, plan, ret);
+	both = *info;
+	if (names) {
+		if (info->nnames)
+			memcpy(names, info->names, info->nnames * sizeof(*names));
+		memcpy(names + info->nnames, words, nwords * sizeof(*names));
+		both.names = names;
+		both.nnames += (uint32_t)nwords;
+	}
+	v = host->columns(st->env->ctx, &both, !all, &col, 1, plan, ret);
+	free(names);
+	return v;
+}
+
 /* The host's answer about texts. PG_OK or PG_WAIT. */
 static enum pg_step ask_texts(struct pg *st, const struct pg_stmt *stmt, bool asked,
-			      struct insp_plan *plan, struct insp_shape *ret)
+			      const struct field *f, size_t n, struct insp_plan *plan,
+			      struct insp_shape *ret)
 {
 	/* Outside of a statement only what detectors find is hidden. */
 	static const struct sql_info nothing;
 	const struct sql_info *info = asked ? pg_result_info(stmt) : &nothing;
-	struct insp_column col = {.type = PG_OID_TEXT, .label = SLICE_LIT("message")};
 
 	*plan = (struct insp_plan){0};
 	*ret = (struct insp_shape){0};
-	if (st->env->host->columns(st->env->ctx, info, !info, &col, 1, plan, ret) == INSP_V_WAIT)
+	if (ask_named(st, info, f, asked ? n : 0, plan, ret) == INSP_V_WAIT)
 		return PG_WAIT;
 	ret->texts = asked && (ret->texts || plan->how != MASK_NONE);
 	plan->how = MASK_NONE;
@@ -253,7 +321,7 @@ enum pg_step pg_text(struct pg *st, const struct pg_msg *m, const struct pg_stmt
 	if (!read_fields(slice_of(m->body.p, left), f, &n, left == m->total - PG_HEAD))
 		return pg_bad(st, TG_R_PROTO_BAD);
 	if (masking) {
-		if (ask_texts(st, stmt, asked, &plan, &shape) == PG_WAIT)
+		if (ask_texts(st, stmt, asked, f, n, &plan, &shape) == PG_WAIT)
 			return PG_WAIT;
 		left = shape.texts ? hide_fields(f, n) : n;
 		changed = left != n || shape.texts;
@@ -291,7 +359,7 @@ enum pg_step pg_notification(struct pg *st, const struct pg_msg *m)
 	v.in = cur_cstr(&c);
 	if (!cur_end(&c))
 		return pg_bad(st, TG_R_PROTO_BAD);
-	if (ask_texts(st, NULL, false, &plan, &shape) == PG_WAIT)
+	if (ask_texts(st, NULL, false, NULL, 0, &plan, &shape) == PG_WAIT)
 		return PG_WAIT;
 	if (!plan.detectors || v.in.n == 0 || !st->env->host->mask(st->env->ctx, &v, 1))
 		return pg_pass(st, INSP_S2C, m);
