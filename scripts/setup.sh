@@ -31,7 +31,7 @@ test_packages=(
 	dpkg-dev man-db git curl jq procps xmlsec1
 )
 bench_packages=(pgbouncer haproxy)
-vm_packages=(qemu-system-x86 mmdebstrap e2fsprogs systemd)
+vm_packages=(busybox-static qemu-system-x86 mmdebstrap e2fsprogs systemd)
 
 distribution()
 {
