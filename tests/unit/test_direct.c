@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -171,6 +173,97 @@ static void test_timer_alone(void **state)
 	assert_true(rounds < 10);
 }
 
+static void wait_ms(unsigned ms)
+{
+	struct timespec t = {.tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * 1000000};
+
+	assert_int_equal(nanosleep(&t, NULL), 0);
+}
+
+static uint64_t now_ms(void)
+{
+	struct timespec t;
+
+	assert_int_equal(clock_gettime(CLOCK_MONOTONIC, &t), 0);
+	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+static void start_timer(struct direct_fd *f, uint32_t events)
+{
+	struct end *e = container_of(f, struct end, f);
+
+	(void)events;
+	(void)uv_timer_start(&e->r->timer, on_tick, 100, 0);
+	assert_int_equal(direct_watch(&e->r->d, f, e->fd, EPOLLIN, 0), 0);
+}
+
+/* However long a round has waited for an event, what that starts a timer for is not due earlier. */
+static void test_timer_from_inside(void **state)
+{
+	struct rig *r = *state;
+	struct end *e = &r->end[0];
+	uint64_t began;
+	pid_t pid;
+
+	e->f.ready = start_timer;
+	assert_int_equal(direct_watch(&r->d, &e->f, e->fd, 0, EPOLLIN), 0);
+	direct_round(&r->d, true);
+	pid = fork();
+	if (pid == 0) {
+		wait_ms(150);
+		fill(e);
+		_exit(0);
+	}
+	direct_round(&r->d, false);
+	began = now_ms();
+	while (!r->ticks)
+		direct_round(&r->d, false);
+	assert_in_range(now_ms() - began, 98, 10000);
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+}
+
+/* An alarm may stand for what is put off, brought forward or called off. */
+static void test_timer_moved(void **state)
+{
+	struct rig *r = *state;
+	struct end *e = &r->end[0];
+	unsigned rounds = 0;
+	uint64_t began = now_ms();
+
+	(void)uv_timer_start(&r->timer, on_tick, 60000, 0);
+	direct_round(&r->d, true);
+	(void)uv_timer_start(&r->timer, on_tick, 20, 0); /* forward */
+	direct_round(&r->d, true);
+	(void)uv_timer_start(&r->timer, on_tick, 60, 0); /* put off */
+	while (!r->ticks && rounds++ < 100)
+		direct_round(&r->d, false);
+	assert_int_equal(r->ticks, 1);
+	assert_in_range(now_ms() - began, 58, 20000);
+	assert_true(rounds < 20);
+
+	/* It rings for nothing once, and is silent: the next round waits for the event. */
+	(void)uv_timer_start(&r->timer, on_tick, 10, 0);
+	direct_round(&r->d, true);
+	(void)uv_timer_stop(&r->timer);
+	wait_ms(20);
+	(void)uv_poll_start(&r->poll, UV_READABLE, on_poll); /* something that keeps the loop alive */
+	direct_round(&r->d, true);
+	direct_round(&r->d, true);
+	assert_int_equal(direct_watch(&r->d, &e->f, e->fd, 0, EPOLLIN), 0);
+	if (fork() == 0) {
+		wait_ms(60);
+		fill(e);
+		_exit(0);
+	}
+	began = now_ms();
+	for (rounds = 0; !e->calls && rounds < 1000000; rounds++)
+		direct_round(&r->d, false);
+	assert_int_equal(r->ticks, 1);
+	assert_true(rounds <= 2);
+	assert_in_range(now_ms() - began, 40, 20000);
+	assert_true(wait(NULL) > 0);
+}
+
 /* What a function lets libuv watch is watched from the next round on, without any other event. */
 static void test_poll_from_inside(void **state)
 {
@@ -211,6 +304,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_watch, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_timer_beside_events, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_timer_alone, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_timer_from_inside, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_timer_moved, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_poll_from_inside, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_close_after_events, set_up, tear_down),
 	};

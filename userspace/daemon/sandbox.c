@@ -109,7 +109,7 @@ static const int calls_common[] = {
 	SCMP_SYS(newfstatat),	  SCMP_SYS(lseek),	   SCMP_SYS(getuid),
 	SCMP_SYS(geteuid),	  SCMP_SYS(getgid),	   SCMP_SYS(getegid),
 	SCMP_SYS(sysinfo),	  SCMP_SYS(uname),	   SCMP_SYS(prlimit64),
-	SCMP_SYS(getcpu),
+	SCMP_SYS(getcpu),	  SCMP_SYS(timerfd_settime),
 };
 
 static const int calls_network[] = {

@@ -7,7 +7,8 @@
  *
  * What a function may rely on: a descriptor has at most one event in a round, and callbacks of
  * the loop come after all of them, never in between. So memory that is freed by a close callback of
- * the loop outlives the round.
+ * the loop outlives the round. uv_now() is the time at which the round's events came, not when it began to
+ * wait for them: a timer may be started as anywhere else.
  */
 #ifndef TIDEGATE_NET_DIRECT_H
 #define TIDEGATE_NET_DIRECT_H
@@ -19,14 +20,21 @@
 
 #include "base/compiler.h"
 
-struct direct {
-	uv_loop_t *loop;
-	int fd;
-};
-
 /* Part of what is called back. */
 struct direct_fd {
 	void (*ready)(struct direct_fd *f, uint32_t events); /* EPOLL*, ERR and HUP unasked */
+};
+
+/* When the alarm will ring, by uv_now(); ALARM_RANG: it did, and goes on until it is set anew. */
+#define ALARM_NONE (UINT64_MAX - 1)
+#define ALARM_RANG UINT64_MAX
+
+struct direct {
+	uv_loop_t *loop;
+	int fd;
+	struct direct_fd alarm; /* a timer, for what the loop has to do next */
+	int alarm_fd;
+	uint64_t alarm_ms;
 };
 
 /* @loop is there as long as @d. */
