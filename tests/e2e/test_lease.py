@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """How access ends: its time, the process, the agent's token, the policy; and what may finish."""
 import os
+import shutil
 import socket
 import subprocess
 import time
@@ -61,6 +62,42 @@ if os.fork() == 0:
 sys.stdin.readline()
 os._exit(0)
 """
+
+
+ONE_BY_ONE = """
+for i in range(2):
+    r = Raw(int(sys.argv[1]))
+    print("open", flush=True)
+    sys.stdin.readline()
+    r.s.close()
+if len(sys.argv) == 3:
+    os.execv(sys.argv[2], [sys.argv[2], "-c", sys.orig_argv[2], sys.argv[1]])
+"""
+
+
+def test_a_process_is_looked_at_for_each_connection(daemon, pg):
+    """It is watched on between its connections; what it executes and where it is moved meanwhile is seen."""
+    d = daemon(policy(pg.port), workers=1)
+    other = f"{d.dir}/other"
+    shutil.copy(os.path.realpath(PY), other)
+    p = agent(d, ONE_BY_ONE, pg.port, other)
+    seen = {}
+    for i in range(4):
+        assert p.stdout.readline() == "open\n"
+        seen.update(wait_for("one session", lambda: {s["id"]: s for s in d.ctl("session.list")}
+                             if len(d.ctl("session.list")) == 1 else None))
+        assert len(seen) == i + 1
+        if i == 2:
+            os.mkdir(f"{d.cgroup}/below")
+            with open(f"{d.cgroup}/below/cgroup.procs", "w") as f:
+                f.write(str(p.pid))
+        say(p, "go on")
+    assert p.wait() == 0
+    seen = list(seen.values())
+    assert len({(s["pid"], s["started_boot_ns"]) for s in seen}) == 1, seen
+    assert [s["exe"] for s in seen] == [os.path.realpath(PY)] * 2 + [other] * 2
+    assert [s["cgroup"] for s in seen] == [d.cgroup_name] * 3 + [d.cgroup_name + "/below"]
+    os.rmdir(f"{d.cgroup}/below")
 
 
 def test_process_ends_while_a_child_has_its_socket(daemon, pg):

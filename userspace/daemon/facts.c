@@ -40,37 +40,46 @@ static void stat_exe(const char *path, struct exe_stat *ret)
 	ret->ctime_ns = ns(&st.stx_ctime);
 }
 
-int facts_read(struct psession *s, const struct tg_record *rec)
+/* What its process is now: it may have executed another program, or moved, since it was looked at last. */
+static void read_process(struct psession *s)
 {
 	char path[64];
 	ssize_t n;
-	int pidfd;
+
+	(void)snprintf(path, sizeof(path), "/proc/%u/exe", s->pid);
+	n = readlink(path, s->exe, sizeof(s->exe) - 1);
+	s->exe[n > 0 ? n : 0] = '\0';
+	stat_exe(path, &s->exe_stat);
+	(void)!procfs_cgroup(s->pid, s->cgroup, sizeof(s->cgroup));
+	container_parse(s->cgroup, &s->container);
+	container_image(&s->container);
+}
+
+int facts_read(struct psession *s, const struct tg_record *rec)
+{
+	int pidfd = -1;
 
 	s->steered = true;
 	s->pid = rec->tgid;
 	s->uid = rec->uid;
 	s->netns_cookie = rec->netns_cookie;
 	(void)snprintf(s->comm, sizeof(s->comm), "%.*s", TG_COMM_LEN, rec->comm);
-	pidfd = (int)syscall(SYS_pidfd_open, rec->tgid, 0);
-	if (pidfd < 0 && errno != ESRCH)
-		return -errno;
-	s->gone = pidfd < 0 || !procfs_started(rec->tgid, &s->started_boot_ns);
+	if (!alive_started(rec->tgid, &s->started_boot_ns)) {
+		pidfd = (int)syscall(SYS_pidfd_open, rec->tgid, 0);
+		if (pidfd < 0 && errno != ESRCH)
+			return -errno;
+		s->gone = pidfd < 0 || !procfs_started(rec->tgid, &s->started_boot_ns);
+	}
 	/* Ticks are coarse: a hundredth of a second may lie between the two clocks. */
 	if (!s->gone && s->started_boot_ns > rec->boot_ns + 20000000) {
-		close(pidfd);
+		if (pidfd >= 0)
+			close(pidfd);
 		return -ESRCH;
 	}
 	if (!s->gone) {
-		(void)snprintf(path, sizeof(path), "/proc/%u/exe", rec->tgid);
-		n = readlink(path, s->exe, sizeof(s->exe) - 1);
-		s->exe[n > 0 ? n : 0] = '\0';
-		stat_exe(path, &s->exe_stat);
-		(void)!procfs_cgroup(rec->tgid, s->cgroup, sizeof(s->cgroup));
-		container_parse(s->cgroup, &s->container);
-		container_image(&s->container);
-	}
-	if (!s->gone)
+		read_process(s);
 		return alive_watch(s, pidfd);
+	}
 	if (pidfd >= 0)
 		close(pidfd);
 	return 0;

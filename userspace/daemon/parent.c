@@ -7,6 +7,7 @@
 #include "daemon/registry.h"
 #include "daemon/roles.h"
 #include "daemon/accel.h"
+#include "daemon/alive.h"
 #include "daemon/parent.h"
 
 #include <errno.h>
@@ -158,6 +159,7 @@ static void on_tick(uv_timer_t *t)
 	if (++n % SECOND_TICKS)
 		return;
 	sdnotify_alive();
+	alive_tick();
 	targets_tick(p);
 	learned_tick(p);
 	children_tick(p);
