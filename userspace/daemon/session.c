@@ -243,7 +243,7 @@ static struct session *session_alloc(struct worker *w)
 	if (!s)
 		return NULL;
 	s->w = w;
-	s->upstream_fd[0] = s->upstream_fd[1] = -1;
+	s->rec_fd = s->upstream_fd[0] = s->upstream_fd[1] = -1;
 	s->conf = wconf_ref(w->conf);
 	uuid_new(clock_wall_ns(), &s->uuid);
 	leg_init(&s->leg[0]);
@@ -338,6 +338,32 @@ static int open_inspector(struct session *s)
 	return rc;
 }
 
+/*
+ * The recording's file is there before there is anything to write: whoever says nothing leaves none. Most
+ * say something at once, and need not ask for it again; of many that do not only so many keep it.
+ */
+static void keep_file(struct session *s, int fd)
+{
+	enum { HELD_MAX = 64 };
+	struct worker *w = s->w;
+
+	if (!s->head || w->nheld == HELD_MAX || !worker_may_use(w, fd)) {
+		close(fd);
+		return;
+	}
+	s->rec_fd = fd;
+	w->nheld++;
+}
+
+void session_drop_file(struct session *s)
+{
+	if (s->rec_fd < 0)
+		return;
+	close(s->rec_fd);
+	s->rec_fd = -1;
+	s->w->nheld--;
+}
+
 /* The parent knows who this is: what it may reach is decided from here on. */
 static void identified(struct session *s, struct slice agent, struct slice target, int fd,
 		       int file_error)
@@ -350,6 +376,8 @@ static void identified(struct session *s, struct slice agent, struct slice targe
 	s->view = t ? wconf_view(s->conf, agent, t, s->facts, false) : NULL;
 	if (s->view && s->upstream)
 		recording = srec_open(s);
+	if (fd >= 0)
+		keep_file(s, fd);
 	/* Who it is stands in the recording now; idle sessions are many. */
 	if (!s->view || !s->view->by_facts) {
 		free(s->facts);
@@ -371,8 +399,8 @@ static void identified(struct session *s, struct slice agent, struct slice targe
 		}
 	}
 	/* Of no use if it has said nothing yet: then it is asked for when it has. */
-	if (fd >= 0 || file_error)
-		journal_file(w->journal, &u, fd, file_error);
+	if (file_error)
+		journal_file(w->journal, &u, -1, file_error);
 }
 
 /* The parent refuses it, and @fd is a file for who that was. */
@@ -461,6 +489,7 @@ static void destroy(struct session *s)
 		s->insp->close(s->st);
 	s->st = NULL;
 	srec_close(s);
+	session_drop_file(s);
 	ipc_begin(w->ipc, IPC_SESSION_CLOSE, 0);
 	ipc_put_uuid(w->ipc, &s->uuid);
 	ipc_put_u32(w->ipc, s->end_reason);

@@ -112,6 +112,8 @@ struct session {
 	uint64_t grant_until_boot_ns;
 	struct grace *grace; /* session_end.c; NULL: the time is not over */
 	char *upstream; /* "address:port", several with spaces between, or "unix:PATH" */
+	int rec_fd; /* the recording's file, until something is recorded or a tick goes by; -1: none */
+	bool rec_old; /* since before the last tick */
 	/* Unconnected, in the agent's network namespace: for the session, for a cancel request. */
 	int upstream_fd[2];
 	char *head; /* the recording's header, until something happens that is recorded behind it */
@@ -163,6 +165,8 @@ void session_catalog_ready(struct session *s);
 void session_end(struct session *s, uint16_t reason, const char *words);
 /* Both directions go on where they can. */
 void session_resume(struct session *s);
+/* Gives back the recording's file; it is asked for when there is something to write. */
+void session_drop_file(struct session *s);
 /* The policy was replaced: ends the session if it is no longer allowed. */
 void session_recheck(struct session *s, struct wconf *conf);
 /* The last bytes are out, or nobody takes them: closes everything. */
@@ -172,9 +176,10 @@ const char *session_state_name(const struct session *s);
 
 /* --- session_io.c */
 void leg_init(struct leg *l);
-/* Begins watching @fd. */
-MUST_CHECK int leg_open(struct session *s, enum insp_dir side, int fd, bool connected);
+/* What legs have set; on a listener: those that are accepted there have it from it. */
 void leg_options(int fd);
+/* Begins watching @fd; a client's has its options. */
+MUST_CHECK int leg_open(struct session *s, enum insp_dir side, int fd, bool connected);
 void leg_update(struct session *s);
 /* No event of it any more, until it is updated. */
 void leg_stop(struct session *s, enum insp_dir side);

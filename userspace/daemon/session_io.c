@@ -144,7 +144,8 @@ int leg_open(struct session *s, enum insp_dir side, int fd, bool connected)
 {
 	struct leg *l = &s->leg[side];
 
-	leg_options(fd);
+	if (side == INSP_S2C)
+		leg_options(fd);
 	l->fd = fd;
 	l->connected = connected;
 	l->events = 0;

@@ -101,7 +101,12 @@ static int begin_rec(struct session *s)
 	rc = rec_new(s->w->journal, &s->uuid, slice_str(s->head), &s->rec);
 	free(s->head);
 	s->head = NULL;
-	return rc;
+	if (rc || s->rec_fd < 0)
+		return rc;
+	journal_file(s->w->journal, &s->uuid, s->rec_fd, 0);
+	s->rec_fd = -1;
+	s->w->nheld--;
+	return 0;
 }
 
 bool srec_refused(struct session *s, struct slice agent, struct slice target, uint16_t reason)

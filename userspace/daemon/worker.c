@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
+#include <poll.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -57,7 +58,8 @@ static void take_config(struct worker *w, struct ipc_msg *m)
 struct listener {
 	struct list link;
 	struct worker *w;
-	uv_poll_t poll;
+	struct direct_fd poll;
+	uint32_t events; /* that are watched; 0: none */
 	int fd;
 	enum ipc_listener_kind kind;
 	uint64_t netns; /* cookie of a namespace that can go away; 0: the daemon's own */
@@ -101,18 +103,33 @@ static void accepted(struct listener *l, int fd, const struct sockaddr_storage *
 	session_accept(l->w, fd, &rec, NULL, text, local);
 }
 
+/*
+ * Each connection wakes one worker of those that wait for events, the one that has been watching for
+ * the longest time: who has got one goes to the end of the line. False: no memory.
+ */
+static bool watch_listener(struct listener *l, bool on)
+{
+	uint32_t events = on ? EPOLLIN | EPOLLEXCLUSIVE : 0;
+
+	if (l->events && direct_watch(&l->w->direct, &l->poll, l->fd, l->events, 0) == 0)
+		l->events = 0;
+	if (events && direct_watch(&l->w->direct, &l->poll, l->fd, 0, events) == 0)
+		l->events = events;
+	return l->events == events;
+}
+
 /* What is in the backlog stays there, and its event would come again at once, for ever. */
 static void pause_listener(struct listener *l)
 {
 	count_reason(l->w, TG_R_OVERLOAD);
 	l->paused = true;
-	(void)uv_poll_stop(&l->poll);
+	(void)watch_listener(l, false);
 }
 
-/* True: there may be more of them. */
-static bool accept_some(struct listener *l)
+/* @n at most. True: there may be more of them. */
+static bool accept_some(struct listener *l, int n)
 {
-	for (int i = 0; i < ACCEPT_BUDGET; i++) {
+	for (int i = 0; i < n; i++) {
 		struct sockaddr_storage peer;
 		socklen_t len = sizeof(peer);
 		int fd = accept4(l->fd, (struct sockaddr *)&peer, &len,
@@ -137,9 +154,14 @@ static bool accept_some(struct listener *l)
 	return true;
 }
 
-static void on_listener(uv_poll_t *h, int status, int events)
+static void on_listener(struct direct_fd *f, uint32_t events)
 {
-	(void)accept_some(container_of(h, struct listener, poll));
+	struct listener *l = container_of(f, struct listener, poll);
+
+	/* To find that there is no other costs more than to be told that there is one. */
+	(void)accept_some(l, 1);
+	if (!l->paused && !watch_listener(l, true))
+		pause_listener(l);
 }
 
 /* A session takes two descriptors; the lowest free one tells how many are left. */
@@ -150,15 +172,6 @@ static bool has_descriptors(const struct worker *w, int any)
 	if (fd >= 0)
 		close(fd);
 	return fd >= 0 && worker_may_use(w, fd + 1);
-}
-
-static void listener_closed(uv_handle_t *h)
-{
-	struct listener *l = container_of((uv_poll_t *)h, struct listener, poll);
-
-	close(l->fd);
-	free(l->target);
-	free(l);
 }
 
 static void take_listener(struct worker *w, struct ipc_msg *m)
@@ -180,27 +193,40 @@ static void take_listener(struct worker *w, struct ipc_msg *m)
 	l->kind = kind;
 	l->netns = netns;
 	l->target = target.n ? strndup((const char *)target.p, target.n) : NULL;
-	BUG_ON(uv_poll_init(&w->loop, &l->poll, fd));
-	BUG_ON(uv_poll_start(&l->poll, UV_READABLE, on_listener));
+	leg_options(fd);
+	l->poll.ready = on_listener;
+	BUG_ON(!watch_listener(l, true));
 	list_add_tail(&w->listeners, &l->link);
 }
 
+static bool is_waited_at(const struct listener *l)
+{
+	struct pollfd p = {.fd = l->fd, .events = POLLIN};
+
+	return poll(&p, 1, 0) == 1;
+}
+
+/* Those that wait in vain: here for descriptors, or for a worker that was woken and could not. */
 static void resume_listeners(struct worker *w)
 {
 	list_each(it, &w->listeners) {
 		struct listener *l = container_of(it, struct listener, link);
 
-		if (!l->paused || !has_descriptors(w, l->fd))
-			continue;
-		(void)uv_poll_start(&l->poll, UV_READABLE, on_listener);
-		l->paused = false;
+		if (!l->paused && is_waited_at(l))
+			(void)accept_some(l, ACCEPT_BUDGET);
+		else if (l->paused && has_descriptors(w, l->fd))
+			l->paused = !watch_listener(l, true);
 	}
 }
 
+/* From the loop's callbacks only: no event that was fetched already is for it then. */
 static void listener_close(struct listener *l)
 {
 	list_del(&l->link);
-	uv_close((uv_handle_t *)&l->poll, listener_closed);
+	(void)watch_listener(l, false);
+	close(l->fd);
+	free(l->target);
+	free(l);
 }
 
 /* @netns 0: all. An open listener would keep its namespace alive. */
@@ -224,7 +250,7 @@ static void drop_listener(struct worker *w, struct ipc_msg *m)
 		if (l->kind != IPC_LISTEN_GATEWAY || !l->target || !slice_eq_str(target, l->target))
 			continue;
 		/* Who is connected already, and waits to be accepted, is served. */
-		while (!l->paused && accept_some(l))
+		while (!l->paused && accept_some(l, ACCEPT_BUDGET))
 			;
 		listener_close(l);
 	}
@@ -466,6 +492,9 @@ static void on_tick(uv_timer_t *t)
 		struct session *s = container_of(it, struct session, link);
 
 		report(w, s);
+		if (s->rec_old)
+			session_drop_file(s);
+		s->rec_old = s->rec_fd >= 0;
 		/* A host that slept: its monotonic timers are late, the grant is not. */
 		if (s->grant_until_boot_ns && now >= s->grant_until_boot_ns)
 			session_expire(s, TG_R_GRANT_EXPIRED, "the granted time is over");

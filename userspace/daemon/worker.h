@@ -71,6 +71,7 @@ struct worker {
 	bool draining, retired, follow;
 	uint64_t drain_boot_ns;
 	uint32_t nsessions;
+	uint32_t nheld; /* files of recordings that have not begun */
 	int fd_limit; /* descriptors from here on are not for sessions */
 
 	struct sql *sql;
