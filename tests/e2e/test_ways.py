@@ -1,14 +1,18 @@
 # SPDX-License-Identifier: MIT
 """The ways of `approvals:`: a live connection or statement waits while somebody elsewhere decides."""
+import html
+import http.cookiejar
 import http.server
 import json
 import os
+import re
 import shutil
 import subprocess
 import tempfile
 import threading
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 
 import harness
@@ -251,6 +255,48 @@ def test_device_code_is_shown_to_the_client(guarded, pg, idp):
     idp.admin_call(f"/device/{a['code']}/approve", {"account": "alice"})
     out = psql.communicate(timeout=15 * harness.SLOW)[0]
     assert "CREATE TABLE" in out and a["code"] in out, out
+
+
+class Phone:
+    """A browser as far as the provider's pages need one: it keeps cookies and sends forms."""
+
+    def __init__(self):
+        jar = urllib.request.HTTPCookieProcessor(http.cookiejar.CookieJar())
+        self.opener = urllib.request.build_opener(jar)
+
+    def open(self, url, **form):
+        data = urllib.parse.urlencode(form).encode() if form else None
+        with self.opener.open(url, data, timeout=10 * harness.SLOW) as page:
+            self.url, self.text = page.url, page.read().decode()
+
+    def send(self, **form):
+        """The form of the page that is open, with what it has hidden."""
+        action = html.unescape(re.search(r'<form[^>]* action="([^"]*)"', self.text).group(1))
+        hidden = dict(re.findall(r'<input type="hidden" name="([^"]*)" value="([^"]*)"', self.text))
+        self.open(urllib.parse.urljoin(self.url, action), **{**hidden, **form})
+
+
+def test_the_story_of_an_alter(guarded, pg, idp):
+    """The agent's psql is held and shows where to say yes; whoever is asked opens that page, types
+    the code, logs in and agrees; the same psql prints its ALTER TABLE."""
+    d = guarded({"oncall": "{ by: device, scope: openid db.ddl, poll: 1s }"}, commands=DDL)
+    pg.sql("CREATE TABLE story (a int); ALTER TABLE story OWNER TO agent", db="shop")
+    psql = d.popen(["stdbuf", "-oL", "psql", "-X", "-h", "127.0.0.1", "-p", str(pg.port), "-U", "agent",
+                    "-d", "shop", "-c", "ALTER TABLE story ADD b text"])
+    notice = psql.stdout.readline()
+    code = re.search(r"\b[A-Z]{4}-[A-Z]{4}\b", notice).group(0)
+    phone = Phone()
+    phone.open(re.search(r"https?://[^ ,;]+", notice).group(0))
+    phone.send(user_code=code)
+    assert code in phone.text, phone.text
+    phone.send(user_code=code, confirm="yes")
+    assert psql.poll() is None and d.ctl("approval.list"), "it went on without the answer"
+    phone.send(login="alice", password="any")
+    phone.send()  # what the page asks to agree to
+    assert "Continue on your device" in phone.text or "success" in phone.text.lower(), phone.text
+    out = psql.communicate(timeout=15 * harness.SLOW)[0]
+    assert "ALTER TABLE" in out.split("\n"), out
+    assert pg.sql("SELECT b FROM story", db="shop") == ""
 
 
 def test_a_way_that_needs_a_token_says_so(guarded, pg):

@@ -178,7 +178,7 @@ function build() {
       IdToken: 300, Grant: 86400, Session: 86400, Interaction: 600,
     },
     features: {
-      devInteractions: { enabled: false },
+      devInteractions: { enabled: true },
       clientCredentials: { enabled: true },
       introspection: { enabled: true, allowedPolicy: async () => true },
       revocation: { enabled: true },
