@@ -186,7 +186,10 @@ static void refused(const struct kern_row_env *e, char *out)
 
 	close(env.server4);
 	c = agent_dial((struct wish){.ip = ADDR4, .port = PORT_TARGET});
-	if (c < 0) {
+	if (c == -ECONNRESET) {
+		/* It was connected, and reset before connect() had come back. */
+		row_say(out, "connected, read ECONNRESET");
+	} else if (c < 0) {
 		errno = -c;
 		row_say(out, "connect %s", row_result(-1, text));
 	} else {

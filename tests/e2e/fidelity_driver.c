@@ -217,7 +217,9 @@ static void refused(const struct kern_row_env *e, char *out)
 	(void)e;
 	close(listener);
 	c = dial(0);
-	if (c < 0)
+	if (c < 0 && errno == ECONNRESET) /* after it was connected, before it came back */
+		row_say(out, "connected, read ECONNRESET");
+	else if (c < 0)
 		row_say(out, "connect %s", row_result(-1, text));
 	else
 		row_say(out, "connected, read %s", read_soon(c, text));
