@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """How access ends: its time, the process, the agent's token, the policy; and what may finish."""
+import json
 import os
 import shutil
 import socket
@@ -372,6 +373,15 @@ def test_a_newer_token_goes_on(daemon, pg, issuer, tmp_path):
     out = p.communicate(timeout=20 * harness.SLOW)[0]
     assert "token has ended" in out, out
     ended_by(d, "token_expired")
+    # Both are on record: whose they were, which, from whom, and until when.
+    recording, = finished(d)
+    renewed, = [r["data"] for r in records(recording, "state") if r["data"]["what"] == "token"]
+    del token["refused"]
+    assert renewed == {"what": "token", "token": token}, renewed
+    assert token["claims"]["iss"] == issuer.url and token["claims"]["exp"] > time.time() - 60
+    facts = json.loads(records(recording, "header")[0]["data"]["facts"])
+    assert facts["token"]["sha256"] == old != token["sha256"], facts
+    assert facts["token"]["claims"]["exp"] < token["claims"]["exp"]
 
 
 def test_a_token_of_another_subject_is_no_newer_one(daemon, pg, issuer, tmp_path):

@@ -131,7 +131,8 @@ enum {
 	X(ROLE_JOB, "P>O id, see role_job.h -> O>P id, u32 error, str sqlstate, str words, "       \
 		    "str upstream that was asked, u32 n, n * str role")     \
 	X(ISSUER_STATE, "P>A id -> A>P id, str json: those of agents' tokens")                     \
-	X(GRANT_USED, "W>P uuid, str grant: that holds for all who ask the same")
+	X(GRANT_USED, "W>P uuid, str grant: that holds for all who ask the same")                  \
+	X(SESSION_TOKEN, "P>W uuid, bytes json: the agent's newer token, for the recording")
 
 enum ipc_type {
 #define X(name, fields) IPC_##name,

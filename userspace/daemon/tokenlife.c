@@ -62,6 +62,25 @@ void tokenlife_begin(struct psession *s)
 	due(s->token_try_boot_ns);
 }
 
+/* As the facts of the header tell the first one. */
+void tokenlife_record(const struct psession *s)
+{
+	json_t *claims = s->token_claims ? json_loads(s->token_claims, 0, NULL) : NULL;
+	json_t *o = json_pack("{s:s, s:{s:s, s:o}}", "what", "token", "token", "sha256", s->token_sha256,
+			      "claims", claims);
+	char *text = o ? json_dumps(o, JSON_COMPACT | JSON_ENSURE_ASCII) : NULL;
+
+	/* Without the text the worker ends the session: a recording that lacks it would be wrong. */
+	if (s->worker->ipc) {
+		ipc_begin(s->worker->ipc, IPC_SESSION_TOKEN, 0);
+		ipc_put_uuid(s->worker->ipc, &s->uuid);
+		ipc_put_bytes(s->worker->ipc, slice_str(text ? text : ""));
+		ipc_send(s->worker->ipc);
+	}
+	free(text);
+	json_decref(o);
+}
+
 /* What was let in, or allowed, because of the token. */
 static bool counts(struct parent *p, const struct psession *s)
 {

@@ -13,6 +13,8 @@
 void tokenlife_begin(struct psession *s);
 /* Both say the same but for their times and their own numbers. */
 bool tokenlife_same(const char *claims, const char *others);
+/* The newer one, which is s's now, goes into the recording. */
+void tokenlife_record(const struct psession *s);
 void tokenlife_tick(struct parent *p);
 
 #endif

@@ -234,6 +234,8 @@ static void accepted(struct whois *w, struct slice claims)
 	memcpy(s->token_sha256, w->sha256, sizeof(s->token_sha256));
 	free(s->token_why);
 	s->token_why = NULL;
+	if (w->again)
+		tokenlife_record(s);
 	tokenlife_begin(s);
 }
 

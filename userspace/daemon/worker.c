@@ -20,6 +20,7 @@
 #include "daemon/session.h"
 #include "daemon/session_end.h"
 #include "daemon/session_login.h"
+#include "daemon/session_rec.h"
 #include "inspect/sql/sql.h"
 #include "kern/kern.h"
 
@@ -679,6 +680,10 @@ static void session_message(struct worker *w, struct ipc_msg *m)
 		break;
 	case IPC_SESSION_ORPHAN:
 		session_orphaned(s);
+		break;
+	case IPC_SESSION_TOKEN:
+		if (!srec_json(s, TG_REC_STATE, ipc_get_bytes(m)))
+			session_end(s, TG_R_RECORD_FAILED, NULL);
 		break;
 	case IPC_SESSION_SHOW:
 		show_session(w, s, m->id);
