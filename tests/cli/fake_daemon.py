@@ -107,8 +107,11 @@ def status(args):
         "version": "0.1.0", "pid": 4000, "since": when(-7830), "uptime_ms": 7830000, "bpf": "on",
         "workers": [{"id": 0, "pid": 4001, "sessions": 1, "restarts": 0},
                     {"id": 1, "pid": 4002, "sessions": 1, "restarts": 1}],
-        "idp": {"issuer": "https://login.example.com", "ok": False,
+        "idp": {"issuer": "https://login.example.com", "ok": False, "since": when(-42),
                 "detail": "no answer for 42 s"},
+        "rechecks_failing": [
+            {"way": "idp", "issuer": "https://login.example.com", "since": when(-42), "ends": when(78),
+             "grants": 3, "sessions": 12, "why": "introspection endpoint: HTTP 503\x1b[2J", "todo": "wait"}],
         "approvals": [
             {"name": "cerbos", "by": "authzen", "url": "https://pdp.example.com/access/v1/evaluation",
              "ok": True},

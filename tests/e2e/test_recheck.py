@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Grants that the identity provider takes back: introspection while they last."""
 import os
+import subprocess
 import tempfile
 import time
 
@@ -113,9 +114,17 @@ def test_down_for_less_than_is_tolerated(checked, pg):
                                            if s["state"] == "down"])[0]
     assert state["issuer"] == d.stub.issuer and state["since"] and state["todo"]
     assert p.poll() is None
+    # Told with the rest: which, since when, how many hang on it, until when, why, and what to do.
+    told, = d.ctl("status")["rechecks_failing"]
+    assert (told["way"], told["issuer"], told["grants"], told["sessions"]) == ("idp", d.stub.issuer, 1, 1), told
+    assert told["since"] == rechecks(d)[0]["failing_since"] < told["ends"] and told["why"], told
+    out = subprocess.run([f"{harness.BUILD}/tidegate", "-c", d.config_path, "status"], capture_output=True,
+                         text=True).stdout
+    assert f"idp at {d.stub.issuer}: 1 grants with 1 sessions NOT CONFIRMED since {told['since']}" in out, out
+    assert "recheck_tolerance" in out and f"{d.stub.issuer}: NOT USABLE since " in out, out
     d.stub.up()
     wait_for("the answer", lambda: not rechecks(d)[0]["failing_since"], 30)
-    assert "says that it holds" in d.log()
+    assert "says that it holds" in d.log() and d.ctl("status")["rechecks_failing"] == []
     d.ctl("grant.revoke", id=d.ctl("grant.list")[0]["id"])
     p.communicate(timeout=10 * harness.SLOW)
 

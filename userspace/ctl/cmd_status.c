@@ -76,6 +76,15 @@ static void print_workers(const json_t *workers)
 	(void)putchar('\n');
 }
 
+/* Since when it is so, where it is not well. */
+static void put_since(const json_t *o)
+{
+	if (json_is_true(json_object_get(o, "ok")) || !json_is_string(json_object_get(o, "since")))
+		return;
+	(void)fputs(" since ", stdout);
+	put(json_object_get(o, "since"));
+}
+
 static void print_idp(const json_t *idp)
 {
 	const json_t *ok = json_object_get(idp, "ok");
@@ -88,11 +97,42 @@ static void print_idp(const json_t *idp)
 	put(json_object_get(idp, "issuer"));
 	if (json_is_boolean(ok))
 		(void)fputs(json_is_true(ok) ? ": ok" : ": NOT USABLE", stdout);
+	put_since(idp);
 	if (json_is_string(json_object_get(idp, "detail"))) {
 		(void)fputs(", ", stdout);
 		put(json_object_get(idp, "detail"));
 	}
 	(void)putchar('\n');
+}
+
+/* Grants that go on although the provider does not say that they still hold. */
+static void print_rechecks(const json_t *list)
+{
+	const json_t *o;
+	size_t i;
+
+	json_array_foreach((json_t *)(uintptr_t)list, i, o)
+	{
+		label(i ? "" : "rechecks");
+		put(json_object_get(o, "way"));
+		if (json_is_string(json_object_get(o, "issuer"))) {
+			(void)fputs(" at ", stdout);
+			put(json_object_get(o, "issuer"));
+		}
+		(void)printf(": %lld grants with %lld sessions NOT CONFIRMED since ",
+			     (long long)json_integer_value(json_object_get(o, "grants")),
+			     (long long)json_integer_value(json_object_get(o, "sessions")));
+		put(json_object_get(o, "since"));
+		(void)fputs(", the first end at ", stdout);
+		put(json_object_get(o, "ends"));
+		(void)putchar('\n');
+		label("");
+		(void)fputs("  ", stdout);
+		put(json_object_get(o, "why"));
+		(void)fputs(": ", stdout);
+		put(json_object_get(o, "todo"));
+		(void)putchar('\n');
+	}
 }
 
 /* Decision points, and issuers of assertions. */
@@ -115,6 +155,7 @@ static void print_ways(const json_t *list)
 		ok = json_object_get(way, "ok");
 		if (json_is_boolean(ok))
 			(void)fputs(json_is_true(ok) ? ": ok" : ": NOT USABLE", stdout);
+		put_since(way);
 		if (json_is_string(json_object_get(way, "detail"))) {
 			(void)fputs(", ", stdout);
 			put(json_object_get(way, "detail"));
@@ -143,10 +184,7 @@ static void print_issuers(const json_t *list)
 		age = json_object_get(one, "keys_age_ms");
 		if (json_is_boolean(ok))
 			(void)fputs(json_is_true(ok) ? ": ok" : ": NOT USABLE", stdout);
-		if (!json_is_true(ok) && json_is_string(json_object_get(one, "since"))) {
-			(void)fputs(" since ", stdout);
-			put(json_object_get(one, "since"));
-		}
+		put_since(one);
 		if (age) {
 			(void)printf(", %lld keys, fetched ",
 				     (long long)json_integer_value(json_object_get(one, "keys")));
@@ -404,6 +442,7 @@ static void print_status(const json_t *s)
 	(void)putchar('\n');
 	print_workers(json_object_get(s, "workers"));
 	print_idp(json_object_get(s, "idp"));
+	print_rechecks(json_object_get(s, "rechecks_failing"));
 	print_ways(json_object_get(s, "approvals"));
 	print_issuers(json_object_get(s, "token_issuers"));
 	print_receipts(json_object_get(s, "receipt_key"));

@@ -12,6 +12,7 @@
 #include "daemon/integrity.h"
 #include "daemon/learned.h"
 #include "daemon/registry.h"
+#include "daemon/recheck.h"
 #include "daemon/reload.h"
 #include "daemon/roles.h"
 #include "daemon/netns.h"
@@ -594,7 +595,7 @@ static json_t *op_status(struct call *c)
 	}
 	if (p->cfg->idp)
 		idp = idp_json(p);
-	return json_pack("{s:s, s:i, s:o, s:I, s:o, s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:s, s:i, s:o, s:o, s:o}", "version",
+	return json_pack("{s:s, s:i, s:o, s:I, s:o, s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:s, s:i, s:o, s:o, s:o, s:o}", "version",
 			 TIDEGATE_VERSION, "pid", (int)getpid(), "since", time_json(p->since_wall_ns),
 			 "uptime_ms",
 			 (json_int_t)((clock_wall_ns() - p->since_wall_ns) / 1000000), "workers",
@@ -606,7 +607,7 @@ static json_t *op_status(struct call *c)
 			 "token_issuers", list_json(p, p->issuers_state), "receipt_key",
 			 p->receipt_key, "upgrades", (int)p->upgrades, "upgraded",
 			 time_json(p->upgraded_wall_ns), "pending", reload_pending_json(p), "roles",
-			 roles_json(p));
+			 roles_json(p), "rechecks_failing", rechecks_failing_json(p));
 }
 
 static const struct {

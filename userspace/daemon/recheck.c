@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "daemon/registry.h"
 
 enum {
 	AT_ONCE = 32,		  /* questions that are open */
@@ -315,6 +316,99 @@ json_t *rechecks_json(const struct list *l)
 					time_json(r->good_wall_ns), "failing_since", time_json(r->failing_wall_ns),
 					"why", text_json(r->why)));
 	}
+	return list;
+}
+
+static void add(json_t *o, const char *name, json_int_t n)
+{
+	(void)json_object_set_new(o, name, json_integer(json_integer_value(json_object_get(o, name)) + n));
+}
+
+/* The entry of @way, made if there is none; what it tells of times is that of the oldest failure. */
+static json_t *failing_entry(struct parent *p, json_t *list, const struct recheck *r)
+{
+	uint64_t tolerance_ms = 0, ends;
+	json_t *o;
+	size_t i;
+
+	json_array_foreach(list, i, o)
+	{
+		if (strcmp(json_string_value(json_object_get(o, "way")), r->way) == 0)
+			return o;
+	}
+	(void)interval(p->cfg, r->way, &tolerance_ms);
+	ends = r->failing_wall_ns + tolerance_ms * 1000000;
+	o = json_pack("{s:s, s:s?, s:o, s:o, s:i, s:i, s:o, s:s}", "way", r->way, "issuer",
+		      p->cfg->idp ? p->cfg->idp->issuer : NULL, "since", time_json(r->failing_wall_ns),
+		      "ends", time_json(ends), "grants", 0, "sessions", 0, "why", text_json(r->why), "todo",
+		      "see `idp` above; grants go on for `recheck_tolerance`; `tidegate grant create` gives "
+		      "access without the provider");
+	(void)json_array_append_new(list, o);
+	return o;
+}
+
+/* Oldest first, so that the first of a way is the one that tells. */
+static const struct recheck *oldest_failing(const struct grant *g)
+{
+	const struct recheck *oldest = NULL;
+
+	list_each(it, &g->rechecks)
+	{
+		const struct recheck *r = container_of(it, struct recheck, link);
+
+		if (r->failing_boot_ns && (!oldest || r->failing_boot_ns < oldest->failing_boot_ns))
+			oldest = r;
+	}
+	return oldest;
+}
+
+static int by_age(const void *a, const void *b)
+{
+	const struct recheck *x = oldest_failing(*(const struct grant *const *)a);
+	const struct recheck *y = oldest_failing(*(const struct grant *const *)b);
+
+	return x->failing_boot_ns < y->failing_boot_ns ? -1 : x->failing_boot_ns > y->failing_boot_ns;
+}
+
+static size_t failing_grants(struct parent *p, const struct grant ***ret)
+{
+	size_t n = 0;
+
+	list_each(it, &p->grants) n += oldest_failing(container_of(it, struct grant, link)) != NULL;
+	*ret = calloc(n + 1, sizeof(**ret));
+	n = 0;
+	list_each(it, &p->grants)
+	{
+		const struct grant *g = container_of(it, struct grant, link);
+
+		if (*ret && oldest_failing(g))
+			(*ret)[n++] = g;
+	}
+	if (n)
+		qsort(*ret, n, sizeof(**ret), by_age);
+	return n;
+}
+
+json_t *rechecks_failing_json(struct parent *p)
+{
+	json_t *list = json_array(), *of = json_object(), *o;
+	const struct grant **grants;
+	size_t n = failing_grants(p, &grants);
+	struct psession *s, *tmp;
+
+	for (size_t i = 0; i < n; i++) {
+		o = failing_entry(p, list, oldest_failing(grants[i]));
+		add(o, "grants", 1);
+		(void)json_object_set(of, grants[i]->id, o);
+	}
+	HASH_ITER(hh, p->sessions, s, tmp)
+	{
+		o = n ? json_object_get(of, s->grant) : NULL;
+		if (o)
+			add(o, "sessions", 1);
+	}
+	json_decref(of);
+	free(grants);
 	return list;
 }
 

@@ -22,6 +22,8 @@ void rechecks_free(struct list *l);
 void rechecks_tick(struct parent *p, uint64_t now_boot_ns);
 /* For `grant show`: an array. */
 json_t *rechecks_json(const struct list *l);
+/* For `status`: an array of ways whose grants the provider does not confirm. */
+json_t *rechecks_failing_json(struct parent *p);
 void rechecks_save(struct hand *h, json_t *o, const struct list *l);
 /* A binary that knew nothing of them has left none. */
 void rechecks_take(struct hand *h, const json_t *o, struct list *l);
