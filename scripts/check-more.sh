@@ -4,10 +4,11 @@
 # end to end. Each ends with a line `NAME: N passed, N failed, N skipped` and
 # names what it skips with a line `  skip    what: why`; one without that line
 # has failed.
-#   O=build scripts/check-more.sh [--quick|--full]
-# A suite of tests/e2e that says `tier: full` in its first ten lines is run with
-# --full only; so is regress.sh. One that says `tier: long` is left out with --quick, which is
-# what `make check` asks for. Files called lib*.sh are no suites.
+#   O=build scripts/check-more.sh [--quick|--every|--full]
+# A suite of tests/e2e that says `tier: full` in its first ten lines is run with --every and
+# --full only; regress.sh with --full. One that says `tier: long` is left out with --quick, which
+# is what `make check` asks for. With --full suites do more of what they do (TIDEGATE_TIER).
+# Files called lib*.sh are no suites.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 export O=${O:-build}
@@ -15,6 +16,7 @@ tier=quick
 [ "${1:-}" = --full ] && tier=full
 long=1
 [ "${1:-}" = --quick ] && long=
+[ "${1:-}" = --every ] && every=1 || every=
 export TIDEGATE_TIER=$tier
 limit=${SUITE_SECONDS:-$([ $tier = full ] && echo 3600 || echo 600)}
 passed=0 failed=0 skipped=0
@@ -55,7 +57,8 @@ for suite in tests/e2e/*.sh; do
 	name=$(basename "$suite" .sh)
 	case $name in lib*) continue ;; esac
 	[ -x "$suite" ] || continue
-	if [ $tier = quick ] && { [ "$name" = regress ] || head -n 10 "$suite" | grep -q 'tier: full'; }; then
+	[ "$name" = regress ] && [ $tier = quick ] && continue
+	if [ $tier = quick ] && [ -z "$every" ] && head -n 10 "$suite" | grep -q 'tier: full'; then
 		continue
 	fi
 	if [ -z "$long" ] && head -n 10 "$suite" | grep -q 'tier: long'; then

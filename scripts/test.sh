@@ -59,7 +59,7 @@ if [ -n "$full" ]; then
 	step 'unit tests with sanitizers' make -s -j"$jobs" O=build-san check-unit
 	step 'fuzz corpora with sanitizers' make -s -j"$jobs" O=build-san check-fuzz
 	# The numbers of the full tier are measured above; here it is every path that counts.
-	step 'suites with sanitizers' env O=build-san SUITE_SECONDS=3600 scripts/check-more.sh
+	step 'suites with sanitizers' env O=build-san SUITE_SECONDS=3600 scripts/check-more.sh --every
 	unset SAN
 	step 'fuzzing' scripts/fuzz.sh "${FUZZ_SECONDS:-600}"
 fi
