@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """What waits for an approval: kept alive, told, noticed when it goes, and asked for once."""
+import grp
 import os
+import pwd
 import re
 import subprocess
 import time
@@ -196,6 +198,80 @@ def test_a_statement_in_a_transaction_is_held_for_30_seconds(daemon, pg):
     assert a["in_transaction"]
     out = p.communicate(timeout=60 * harness.SLOW)[0]
     assert "open transaction" in out and 29 < float(out.split()[-1]) < 30 + 5 * harness.SLOW, out
+
+
+TWO = """
+policy:
+  - agents: [bot]
+    targets: [shop]
+    when: { exe: "*/psql" }
+    access: { approval: builtin, max: 8h }
+    commands: [{ effect: any, do: allow }]
+  - agents: [bot]
+    targets: [shop]
+    when: { exe: "*/python*" }
+    access: { approval: builtin%s }
+    commands: [{ effect: any, do: allow }]
+"""
+
+
+@pytest.mark.parametrize("other", [", max: 8h, approvers: [daemon]", ", max: 8h, min_approvals: 2", ", max: 5m"])
+def test_a_yes_to_one_program_is_none_to_another(daemon, pg, other):
+    """Where other people, more of them, or a shorter time is what the policy says."""
+    config = policy(pg.port).split("policy:")[0] + TWO % other
+    d = daemon(config, workers=1)
+    first = d.psql_later(pg.port, "-A", "-t", "-c", "SELECT 42")
+    a = d.approval()
+    second = agent(d, "print(Raw(int(sys.argv[1]), timeout=60).s, flush=True)\n", pg.port)
+    b = wait_for("another question", lambda: [x for x in d.ctl("approval.list") if x["id"] != a["id"]])[0]
+    d.ctl("approval.approve", id=a["id"])
+    assert harness.answered(first.communicate(timeout=20 * harness.SLOW)[0])
+    assert second.poll() is None
+    d.ctl("approval.deny", id=b["id"])
+    second.communicate(timeout=20 * harness.SLOW)
+    third = agent(d, "print(Raw(int(sys.argv[1]), timeout=60).s, flush=True)\n", pg.port)
+    d.ctl("approval.deny", id=d.approval()["id"])  # nor is what it led to
+    third.communicate(timeout=20 * harness.SLOW)
+    assert harness.answered(d.psql(pg.port, "-A", "-t", "-c", "SELECT 42"))
+
+
+def as_operator(d, user, *argv):
+    """With the utility, as somebody of the group that may."""
+    run = harness.as_user(user)
+    return subprocess.run([f"{harness.BUILD}/tidegate", "-s", f"{d.dir}/run/control.sock", *argv],
+                          preexec_fn=run, capture_output=True, text=True, timeout=20 * harness.SLOW)
+
+
+def test_nobody_approves_what_his_own_process_waits_for(daemon, pg):
+    """Whichever of the sessions that one answer serves was first."""
+    group = grp.getgrgid(pwd.getpwnam("daemon").pw_gid).gr_name
+    config = policy(pg.port, access="builtin")
+    d = daemon(config, workers=1)
+    with open(d.config_path) as f:
+        text = f.read()
+    with open(d.config_path, "w") as f:
+        f.write(text.replace("bpf: auto", f"admin_group: {group}, bpf: auto"))
+    d.ctl("policy.reload")
+    waiting = []
+    for user in "nobody", "daemon":
+        def enter(user=user):
+            d.join()()
+            harness.as_user(user)()
+        waiting.append(subprocess.Popen(["psql", "-X", "-A", "-t", "-h", "127.0.0.1", "-p", str(pg.port), "-U",
+                                         "agent", "-d", "shop", "-c", "SELECT 42"], preexec_fn=enter,
+                                        cwd="/", text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT))
+        wait_for("the session", lambda: len([s for s in d.ctl("session.list") if s["state"] == "held"])
+                 == len(waiting))
+    a = d.approval()
+    assert len(d.ctl("approval.list")) == 1
+    done = as_operator(d, "daemon", "approval", "approve", a["id"])
+    assert done.returncode != 0 and "nobody" in done.stderr, done
+    waiting[1].kill()
+    wait_for("it to be gone", lambda: len(d.ctl("session.list")) == 1)
+    done = as_operator(d, "daemon", "approval", "approve", a["id"])
+    assert done.returncode == 0, done
+    assert harness.answered(waiting[0].communicate(timeout=20 * harness.SLOW)[0])
+    waiting[1].communicate()
 
 
 ASKS = ["{ effect: [read, transaction, session], do: allow }", "{ effect: any, do: approve }"]

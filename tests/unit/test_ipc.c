@@ -214,6 +214,28 @@ static void test_closed_while_held(void **state)
 	assert_int_equal(s.n, 0);
 }
 
+/* Who asks and does not read the answers fills his own queue, not the memory. */
+static void test_stuffed(void **state)
+{
+	static uint8_t mem[50000];
+	size_t sent = 0;
+	struct side s;
+	int other;
+
+	open_side(&s, &other);
+	while (!s.closed && sent < 256u << 20) {
+		ipc_begin(s.ipc, IPC_EVENT, 1);
+		ipc_put_bytes(s.ipc, slice_of(mem, sizeof(mem)));
+		ipc_send(s.ipc);
+		sent += sizeof(mem);
+		(void)uv_run(&s.loop, UV_RUN_NOWAIT);
+	}
+	assert_true(s.closed && s.bad);
+	assert_in_range(sent, 64u << 20, 80u << 20);
+	(void)close(other);
+	close_side(&s);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -221,6 +243,7 @@ int main(void)
 		cmocka_unit_test(test_bad),
 		cmocka_unit_test(test_no_answer),
 		cmocka_unit_test(test_closed_while_held),
+		cmocka_unit_test(test_stuffed),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -227,11 +227,29 @@ static void test_handed_over(void **state)
 	hand_done(&h);
 }
 
+/* A question about a longer one would be no message: an authd that is taken over gets no parent to try. */
+static void test_too_long(void **state)
+{
+	static uint8_t token[TOKEN + 1];
+	struct rig *r = *state;
+	struct approval *a = approval(r, 7);
+
+	ipc_begin(r->authd, IPC_RECHECK_TOKEN, 7);
+	ipc_put_str(r->authd, "one");
+	ipc_put_bytes(r->authd, slice_of(token, sizeof(token)));
+	ipc_send(r->authd);
+	while (!r->seen)
+		(void)uv_run(&r->p->loop, UV_RUN_ONCE);
+	assert_true(r->bad);
+	assert_int_equal(count(&a->rechecks), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_kept, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_no_room, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_too_long, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_handed_over, setup, teardown),
 	};
 

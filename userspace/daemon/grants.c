@@ -44,6 +44,25 @@ static bool same_login(const struct approval *a, const char *user, const char *d
 	return strcmp(a->user, user) == 0 && strcmp(a->database, database) == 0;
 }
 
+/* By the configuration's text, which no agent writes. */
+static uint64_t terms_of(const struct approval *a)
+{
+	char min[16];
+	uint64_t h;
+
+	(void)snprintf(min, sizeof(min), "%u", a->min);
+	h = text_hash(0xcbf29ce484222325u, min);
+	for (uint32_t i = 0; i < a->napprovers; i++)
+		h = text_hash(h, a->approvers[i]);
+	return h;
+}
+
+/* Who is given less time is served by the last of it only. */
+static bool not_too_long(const struct grant *g, const struct approval *a, uint64_t now)
+{
+	return (g->until_boot_ns - now) / 1000000 <= a->max_ms;
+}
+
 /* A grant serves only where the same ways would be asked for the same; "*" serves everywhere. */
 static struct grant *grant_for(struct parent *p, const struct approval *a)
 {
@@ -58,6 +77,7 @@ static struct grant *grant_for(struct parent *p, const struct approval *a)
 		    strcmp(g->target, a->target) == 0 &&
 		    (strcmp(g->scope, "*") == 0 ||
 		     (strcmp(g->scope, a->scope) == 0 && strcmp(g->via, approval_via(a)) == 0 &&
+		      g->terms == a->terms && not_too_long(g, a, now) &&
 		      same_login(a, g->user, g->database))))
 			return g;
 	}
@@ -106,6 +126,7 @@ static struct grant *grant_given(struct parent *p, struct approval *a, const cha
 		return NULL;
 	rechecks_move(&a->rechecks, &g->rechecks);
 	memcpy(g->token, a->token, sizeof(g->token));
+	g->terms = a->terms;
 	memcpy(g->user, a->user, sizeof(g->user));
 	memcpy(g->database, a->database, sizeof(g->database));
 	return g;
@@ -180,6 +201,7 @@ static bool take_approvers(struct approval *a, struct ipc_msg *m)
 		(void)snprintf(a->approvers[i], NAME_MAX_LEN, "%.*s", (int)s.n,
 			       (const char *)s.p);
 	}
+	a->terms = terms_of(a);
 	return ipc_end(m);
 }
 
@@ -262,7 +284,8 @@ static struct approval *same_access(struct parent *p, const struct approval *b)
 
 		if (strcmp(a->token, b->token) != 0)
 			continue;
-		if (!a->statement && strcmp(a->ways, b->ways) == 0 && strcmp(a->agent, b->agent) == 0 &&
+		if (!a->statement && a->terms == b->terms && a->max_ms == b->max_ms &&
+		    strcmp(a->ways, b->ways) == 0 && strcmp(a->agent, b->agent) == 0 &&
 		    strcmp(a->target, b->target) == 0 && strcmp(a->scope, b->scope) == 0 &&
 		    same_login(a, b->user, b->database))
 			return a;
@@ -485,14 +508,27 @@ static bool in_group(const struct passwd *pw, const char *name)
 	return false;
 }
 
+/* The process that asked first, or one that waits for the same answer. */
+static bool is_his_own(struct parent *p, const struct approval *a, uint32_t uid)
+{
+	list_each(it, &a->waiters) {
+		const struct waiter *w = container_of(it, struct waiter, link);
+		const struct psession *s = registry_find(p, &w->session);
+
+		if (s && s->uid == uid)
+			return true;
+	}
+	return a->has_uid && a->agent_uid == uid;
+}
+
 /* root, or listed by name or by group; nobody approves what a process of his own asks. */
-static bool may_approve(const struct approval *a, uint32_t uid)
+static bool may_approve(struct parent *p, const struct approval *a, uint32_t uid)
 {
 	const struct passwd *pw;
 
 	if (uid == 0)
 		return true;
-	if (a->has_uid && a->agent_uid == uid)
+	if (is_his_own(p, a, uid))
 		return false;
 	if (a->napprovers == 0)
 		return true;
@@ -517,7 +553,7 @@ int approval_approve(struct parent *p, struct approval *a, uint32_t uid, uint64_
 	uint64_t ms = a->max_ms;
 	char by[64];
 
-	if (a->ways[0] || !may_approve(a, uid))
+	if (a->ways[0] || !may_approve(p, a, uid))
 		return -EPERM;
 	for (uint32_t i = 0; i < a->nby; i++)
 		if (a->by[i] == uid)
@@ -542,7 +578,7 @@ int approval_deny(struct parent *p, struct approval *a, uint32_t uid, const char
 {
 	char by[64];
 
-	if (a->ways[0] || !may_approve(a, uid))
+	if (a->ways[0] || !may_approve(p, a, uid))
 		return -EPERM;
 	who_is(uid, by);
 	decide(p, a, &(struct decision){.v = INSP_V_DENY, .reason = TG_R_APPROVAL_DENIED, .by = by,

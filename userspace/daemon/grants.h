@@ -15,6 +15,7 @@ struct grant {
 	char user[128], database[128]; /* that were asked for; break-glass: "", any */
 	char scope[256]; /* "*": any (break-glass) */
 	char token[65]; /* it was given for this one: digest; "": for none */
+	uint64_t terms; /* who had to say yes, and how many: a hash */
 	char via[256], by[192], reason[256];
 	uint64_t since_wall_ns, until_wall_ns, until_boot_ns;
 	uint64_t signing;  /* of the receipt that is being signed; until then it serves nobody */
@@ -49,6 +50,7 @@ struct approval {
 	bool has_uid;
 	char (*approvers)[NAME_MAX_LEN];
 	uint32_t napprovers, min;
+	uint64_t terms; /* of these */
 	uint32_t by[16], nby; /* uids that approved */
 	uint64_t since_wall_ns, until_wall_ns, until_boot_ns, max_ms;
 	bool in_transaction;

@@ -28,6 +28,7 @@ static json_t *save_grant(struct hand *h, const struct grant *g)
 		hand_put(h, o, "evidence", json_incref(g->evidence));
 	hand_put_u64(h, o, "idp_id", g->idp_id);
 	hand_put_str(h, o, "token", g->token);
+	hand_put_u64(h, o, "terms", g->terms);
 	/* keyd is started anew: what it kept is not there any more. */
 	hand_put_bool(h, o, "lost", g->lost || g->kept);
 	rechecks_save(h, o, &g->rechecks);
@@ -59,6 +60,8 @@ static void take_grant(struct parent *p, struct hand *h, const json_t *o)
 	g->evidence = json_incref(json_object_get(o, "evidence"));
 	g->idp_id = hand_u64(h, o, "idp_id");
 	hand_str(h, o, "token", g->token, sizeof(g->token));
+	/* Of a binary that did not say: its sessions go on, and who comes next is asked about. */
+	g->terms = hand_has(o, "terms") ? hand_u64(h, o, "terms") : 0;
 	g->lost = hand_has(o, "lost") && hand_bool(h, o, "lost");
 	list_init(&g->rechecks);
 	rechecks_take(h, o, &g->rechecks);
@@ -147,6 +150,7 @@ static json_t *save_approval(struct hand *h, const struct approval *a)
 	hand_put_u64(h, o, "idp_id", a->idp_id);
 	hand_put_str(h, o, "token", a->token);
 	hand_put_bool(h, o, "needs_token", a->needs_token);
+	hand_put_u64(h, o, "terms", a->terms);
 	if (a->authd)
 		hand_put_u64(h, o, "authd", child_key(a->authd));
 	hand_put_u64(h, o, "signing", a->signing);
@@ -259,6 +263,7 @@ static void take_approval(struct parent *p, struct hand *h, const json_t *o)
 	a->idp_id = hand_u64(h, o, "idp_id");
 	hand_str(h, o, "token", a->token, sizeof(a->token));
 	a->needs_token = hand_has(o, "needs_token") && hand_bool(h, o, "needs_token");
+	a->terms = hand_has(o, "terms") ? hand_u64(h, o, "terms") : 0;
 	a->authd = hand_has(o, "authd") ? child_by_key(p, hand_u64(h, o, "authd")) : NULL;
 	a->signing = hand_u64(h, o, "signing");
 	take_held(h, json_object_get(o, "held"), a);

@@ -5,6 +5,8 @@
 
 #include "daemon/ipc.h"
 
+enum { RECHECK_TOKEN_MAX = 32 << 10 }; /* so that a question about it fits into a message */
+
 /* Texts are never NULL; "" where there is nothing to say. */
 struct idp_ask {
 	const char *ways;   /* names of `approvals:` or "idp", with spaces between; all must say yes */

@@ -12,7 +12,8 @@
 #include "base/log.h"
 #include "base/text.h"
 
-enum { IPC_BUFFER = 1 << 20 };
+/* QUEUE_MAX: of a side that asks and asks, and does not read what it is answered. */
+enum { IPC_BUFFER = 1 << 20, QUEUE_MAX = 64 << 20 };
 
 enum field { F_U32 = 1, F_U64, F_STR, F_BYTES, F_UUID };
 
@@ -47,7 +48,8 @@ struct ipc {
 	const struct ipc_ops *ops;
 	void *ctx;
 	struct list queue, held;
-	bool closing, broken;
+	bool closing, broken, stuffed;
+	size_t queued; /* bytes */
 	uint32_t known; /* types that the other side has */
 	/* The message that is being built, and the one that is being read. */
 	size_t out_n;
@@ -82,8 +84,9 @@ int ipc_pair(int ret_fds[2])
 	return 0;
 }
 
-static void queued_free(struct queued *q)
+static void queued_free(struct ipc *ipc, struct queued *q)
 {
+	ipc->queued -= q->n;
 	for (unsigned i = 0; i < q->nfds; i++)
 		close(q->fds[i]);
 	list_del(&q->link);
@@ -115,7 +118,7 @@ void ipc_free(struct ipc *ipc)
 	ipc->closing = true;
 	list_each(it, &ipc->held) held_free(container_of(it, struct held, link));
 	list_each(it, &ipc->queue)
-		queued_free(container_of(it, struct queued, link));
+		queued_free(ipc, container_of(it, struct queued, link));
 	explicit_bzero(ipc->out, sizeof(ipc->out));
 	explicit_bzero(ipc->in, sizeof(ipc->in));
 	uv_close((uv_handle_t *)&ipc->poll, on_closed);
@@ -236,7 +239,7 @@ static bool receive(struct ipc *ipc)
 	if (n == -EAGAIN || n == -EINTR)
 		return false;
 	if (n <= 0) {
-		gone(ipc, false);
+		gone(ipc, ipc->stuffed);
 		return false;
 	}
 	return deliver(ipc, ipc->in, (size_t)n, cut, &m);
@@ -452,17 +455,21 @@ static void update_poll(struct ipc *ipc)
 
 static int enqueue(struct ipc *ipc)
 {
-	struct queued *q = malloc(sizeof(*q) + ipc->out_n);
+	struct queued *q;
 
+	if (ipc->queued > QUEUE_MAX)
+		return -ENOBUFS;
+	q = malloc(sizeof(*q) + ipc->out_n);
 	if (!q)
 		return -ENOMEM;
 	q->n = ipc->out_n;
+	ipc->queued += q->n;
 	memcpy(q->mem, ipc->out, q->n);
 	for (q->nfds = 0; q->nfds < ipc->out_nfds; q->nfds++) {
 		q->fds[q->nfds] = dup(ipc->out_fds[q->nfds]);
 		if (q->fds[q->nfds] < 0) {
 			list_init(&q->link);
-			queued_free(q);
+			queued_free(ipc, q);
 			return -EMFILE;
 		}
 	}
@@ -489,8 +496,13 @@ void ipc_send(struct ipc *ipc)
 		rc = enqueue(ipc);
 	explicit_bzero(ipc->out, ipc->out_n);
 	/* The reading side finds out too, and tells; here the caller may be deep in its state. */
-	if (rc)
-		ipc->broken = true;
+	if (!rc)
+		return;
+	ipc->broken = true;
+	/* Where it is this side that cannot go on, it is made to. */
+	ipc->stuffed = rc == -ENOBUFS || rc == -ENOMEM || rc == -EMFILE;
+	if (ipc->stuffed)
+		(void)shutdown(ipc->fd, SHUT_RDWR);
 }
 
 void ipc_forward(struct ipc *ipc, const struct ipc_msg *m, uint64_t id)
@@ -511,7 +523,7 @@ static void flush(struct ipc *ipc)
 
 		if (rc == -EAGAIN)
 			return;
-		queued_free(q);
+		queued_free(ipc, q);
 		if (rc) {
 			gone(ipc, false);
 			return;
@@ -625,7 +637,7 @@ bool ipc_flushed(struct ipc *ipc, int ms)
 			continue;
 		if (rc)
 			return false;
-		queued_free(q);
+		queued_free(ipc, q);
 	}
 	return true;
 }

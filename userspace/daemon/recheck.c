@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "daemon/idp_ask.h"
 #include "daemon/registry.h"
 
 enum {
@@ -89,7 +90,7 @@ void recheck_token(struct parent *p, struct ipc_msg *m)
 {
 	struct slice way = ipc_get_str(m), token = ipc_get_bytes(m);
 
-	if (!ipc_end(m) || !token.n || way.n >= NAME_MAX_LEN) {
+	if (!ipc_end(m) || !token.n || token.n > RECHECK_TOKEN_MAX || way.n >= NAME_MAX_LEN) {
 		m->bad = true;
 		return;
 	}

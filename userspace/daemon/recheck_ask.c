@@ -7,7 +7,7 @@
 #include "base/reason.h"
 #include "daemon/ways.h"
 
-enum { RECHECK_TOKEN_MAX = 32 << 10, ASK_BYTES = 64 << 10 };
+enum { ASK_BYTES = 64 << 10 };
 
 static uint64_t interval(const struct config *c, const struct cfg_way *w)
 {
