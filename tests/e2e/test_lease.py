@@ -144,6 +144,39 @@ def test_process_ends_and_the_socket_was_passed_on(daemon, pg, tmp_path):
     ended_by(d, "process_gone")
 
 
+HALF = """
+r = Raw(int(sys.argv[1]))
+r.query("SELECT repeat('x', 9000), pg_sleep(0.1) FROM generate_series(1, 300)")
+r.next()
+r.s.shutdown(socket.SHUT_WR)
+if os.fork() == 0:
+    print("child", flush=True)
+    n, start = 0, time.monotonic()
+    try:
+        while part := r.s.recv(65536):
+            n += len(part)
+    except OSError:
+        pass
+    print("closed", n > 9000, n < 1000000, flush=True)
+    os._exit(0)
+sys.stdin.readline()
+os._exit(0)
+"""
+
+
+def test_process_ends_and_had_said_that_it_will_say_no_more(daemon, pg):
+    """Half-closed: what looks like an ordinary end is still read from by another."""
+    d = daemon(policy(pg.port), workers=1)
+    p = agent(d, HALF, pg.port)
+    assert p.stdout.readline() == "child\n"
+    start = time.monotonic()
+    say(p, "end")
+    assert p.stdout.readline() == "closed True True\n"
+    assert 4 < time.monotonic() - start < 8 * BUSY
+    p.communicate()
+    ended_by(d, "process_gone")
+
+
 def test_process_gone_is_let_be_where_the_agent_says_so(daemon, pg):
     text = policy(pg.port).replace("cgroup: $CGROUP", "cgroup: $CGROUP, process_gone: keep")
     d = daemon(text, workers=1)

@@ -30,6 +30,8 @@ static const struct {
 	{"h\xc3\xa9xxx", "h...", 6},
 	{"x\xe2\x80\xaey", "x\\xe2\\x80\\xaey", 40},			/* right-to-left override */
 	{"x\xe2\x80\x8by", "x\\xe2\\x80\\x8by", 40},			/* zero width space */
+	{"x\xd8\x9cy", "x\\xd8\\x9cy", 40},			/* Arabic letter mark */
+	{"x\xf3\xa0\x81\xa1y", "x\\xf3\\xa0\\x81\\xa1y", 40},	/* tag of a letter */
 	{"x\xef\xbb\xbfy", "x\\xef\\xbb\\xbfy", 40},			/* byte order mark */
 	{"\xe2\x82\xac \xe6\xbc\xa2", "\xe2\x82\xac \xe6\xbc\xa2", 40}, /* printable: as it is */
 };

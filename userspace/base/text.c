@@ -51,6 +51,32 @@ static size_t escape_byte(uint8_t c, char *out)
 	return 4;
 }
 
+/*
+ * Characters that nobody sees, or that make a terminal show the text in another order: what is read is
+ * not what is there. Marks and embeddings of direction, spaces without width, ends of lines, tags.
+ */
+size_t text_hides(struct slice s, uint32_t *ret)
+{
+	static const struct {
+		uint32_t first, last;
+	} table[] = {
+		{0x61c, 0x61c},	  {0x180e, 0x180e}, {0x200b, 0x200f},	{0x2028, 0x202e},
+		{0x2060, 0x206f}, {0xfeff, 0xfeff}, {0xe0000, 0xe007f},
+	};
+	size_t n = s.n && s.p[0] >= 0xc2 ? utf8_length(s) : 0;
+	uint32_t c = n == 0 ? 0 : n == 2 ? s.p[0] & 0x1fu : n == 3 ? s.p[0] & 0x0fu : s.p[0] & 0x07u;
+
+	for (size_t i = 1; i < n; i++)
+		c = c << 6 | (s.p[i] & 0x3fu);
+	for (size_t i = 0; n && i < ARRAY_SIZE(table); i++) {
+		if (c < table[i].first || c > table[i].last)
+			continue;
+		*ret = c;
+		return n;
+	}
+	return 0;
+}
+
 size_t text_escape(struct slice s, char *dst, size_t cap)
 {
 	size_t o = 0;
@@ -61,10 +87,12 @@ size_t text_escape(struct slice s, char *dst, size_t cap)
 		char esc[4];
 		const char *from = (const char *)s.p;
 		size_t used = utf8_length(s), n = used;
+		uint32_t hidden;
 
 		/* C1 controls (U+0080-U+009F) drive terminals as much as C0 does. */
 		if (used == 0 || s.p[0] < 0x20 || s.p[0] == 0x7f || s.p[0] == '\\' ||
-		    (used == 2 && s.p[0] == 0xc2 && s.p[1] < 0xa0)) {
+		    (used == 2 && s.p[0] == 0xc2 && s.p[1] < 0xa0) ||
+		    text_hides(s, &hidden)) {
 			used = 1;
 			n = escape_byte(s.p[0], esc);
 			from = esc;

@@ -13,11 +13,13 @@
 size_t utf8_length(struct slice s);
 
 /*
- * Writes @s with control bytes, backslash and invalid UTF-8 as \xNN (and \n,
+ * Writes @s with control bytes, backslash, invalid UTF-8 and what text_hides() as \xNN (and \n,
  * \t, \r, \\), at most @cap - 1 bytes and a NUL; never cuts an escape or a
  * sequence. Returns the bytes written without the NUL.
  */
 size_t text_escape(struct slice s, char *dst, size_t cap);
+/* @s begins with a character that nobody sees, or that reorders others: its bytes, or 0. */
+size_t text_hides(struct slice s, uint32_t *ret);
 
 /* "15m", "30s", "2h", "500ms", "1d"; 0 and milliseconds, or -EINVAL / -ERANGE. */
 MUST_CHECK int text_parse_duration(struct slice s, uint64_t *ret_ms);

@@ -22,23 +22,6 @@ static const struct {
 	{"permission", CTL_DENIED},
 };
 
-/*
- * A character that is printable by itself but reorders or hides what stands around
- * it: zero width, direction marks, line separators. Length of its UTF-8, or 0.
- */
-static size_t hides(struct slice s)
-{
-	uint32_t cp;
-
-	if (s.n < 3 || (s.p[0] != 0xe2 && s.p[0] != 0xef))
-		return 0;
-	cp = (uint32_t)(s.p[0] & 15) << 12 | (uint32_t)(s.p[1] & 63) << 6 | (s.p[2] & 63);
-	if ((cp >= 0x200b && cp <= 0x200f) || (cp >= 0x2028 && cp <= 0x202e) ||
-	    (cp >= 0x2060 && cp <= 0x206f) || cp == 0xfeff)
-		return 3;
-	return 0;
-}
-
 size_t out_escape(struct slice s, char *dst, size_t cap)
 {
 	static const char cut[] = "...";
@@ -46,16 +29,12 @@ size_t out_escape(struct slice s, char *dst, size_t cap)
 
 	while (s.n) {
 		struct slice one = slice_of(s.p, utf8_length(s));
-		char esc[16];
+		char esc[20];
 		size_t n;
 
 		if (one.n == 0)
 			one.n = 1;
-		if (hides(one))
-			n = (size_t)snprintf(esc, sizeof(esc), "\\x%02x\\x%02x\\x%02x", one.p[0],
-					     one.p[1], one.p[2]);
-		else
-			n = text_escape(one, esc, sizeof(esc));
+		n = text_escape(one, esc, sizeof(esc));
 		if (n >= cap - o) {
 			/* What is cut must not look whole. */
 			o = room;
@@ -102,17 +81,17 @@ void out_text(const struct ctl *c, const char *fmt, ...)
 /* A character that JSON lets stand but a terminal acts on: its length and code point, or 0. */
 static size_t acts(struct slice s, uint32_t *ret)
 {
-	size_t n = hides(s);
+	size_t n = text_hides(s, ret);
 
 	if (n)
-		*ret = (uint32_t)(s.p[0] & 15) << 12 | (uint32_t)(s.p[1] & 63) << 6 | (s.p[2] & 63);
-	else if (s.p[0] == 0x7f)
+		return n;
+	if (s.p[0] == 0x7f)
 		*ret = s.p[0];
 	else if (s.p[0] == 0xc2 && s.n > 1 && s.p[1] >= 0x80 && s.p[1] < 0xa0)
 		*ret = s.p[1];
 	else
 		return 0;
-	return n ? n : s.p[0] == 0x7f ? 1 : 2;
+	return s.p[0] == 0x7f ? 1 : 2;
 }
 
 /* Such characters can occur in strings only, so they are escaped in the finished text. */
@@ -129,7 +108,9 @@ static void put_json(struct slice s)
 			continue;
 		}
 		(void)fwrite(s.p, 1, plain, stdout);
-		(void)printf("\\u%04x", cp);
+		if (cp > 0xffff)
+			(void)printf("\\u%04x", 0xd800 | (cp - 0x10000) >> 10);
+		(void)printf("\\u%04x", cp > 0xffff ? 0xdc00 | (cp & 0x3ff) : cp);
 		s = slice_from(s, plain + n);
 		plain = 0;
 	}

@@ -19,6 +19,7 @@ struct proofs {
 	size_t nkeys;
 	json_t *header;	 /* of the recording */
 	json_t *digests; /* of statements that are to be approved, by seq */
+	json_t *used;	 /* requests of statements whose receipts were met */
 	struct proofs_counts n;
 	char key[RECEIPT_KEY_NAME];
 };
@@ -69,6 +70,7 @@ int proofs_new(const char *key_file, const char *recording, struct proofs **ret)
 	}
 	if (!err) {
 		p->digests = json_object();
+		p->used = json_object();
 		*ret = p;
 	} else {
 		proofs_free(p);
@@ -86,6 +88,7 @@ void proofs_free(struct proofs *p)
 	free(p->dir);
 	json_decref(p->header);
 	json_decref(p->digests);
+	json_decref(p->used);
 	free(p);
 }
 
@@ -152,6 +155,11 @@ static const char *compare(const struct proofs *p, const json_t *body, const jso
 		return "is of another session";
 	if (statement && strcmp(str(body, "statement_sha256"), digest_of(p, rec)) != 0)
 		return "is of another statement";
+	/* A grant serves many sessions, an approved statement runs once. */
+	if (statement && json_object_get(p->used, str(body, "request")))
+		return "was there before, for another execution";
+	if (statement)
+		(void)json_object_set_new(p->used, str(body, "request"), json_true());
 	return NULL;
 }
 

@@ -52,8 +52,10 @@ static void on_timer(uv_timer_t *t);
 /* When a client that has closed its side is given up; UINT64_MAX: its bytes are on their way. */
 static uint64_t gone_at(const struct session *s)
 {
-	if (s->state != SESSION_RUN || !s->fin_boot_ns || !s->leg[INSP_S2C].out.n ||
-	    session_half_closes(s))
+	if (s->state != SESSION_RUN || !s->fin_boot_ns)
+		return UINT64_MAX;
+	/* Of an orphan nobody knows whether it was closed for good, or half and is somebody else's. */
+	if (!s->orphan && (!s->leg[INSP_S2C].out.n || session_half_closes(s)))
 		return UINT64_MAX;
 	return s->fin_boot_ns + GONE_MS * 1000000ull;
 }
@@ -174,6 +176,8 @@ static void on_timer(uv_timer_t *t)
 		session_end(s, TG_R_SESSION_TIME, NULL);
 	else if (now >= limit_idle_at(s))
 		session_end(s, TG_R_SESSION_IDLE, NULL);
+	else if (now >= gone_at(s) && s->orphan)
+		session_end(s, TG_R_PROCESS_GONE, NULL);
 	else if (now >= gone_at(s))
 		session_end(s, TG_R_CLIENT_CLOSED, "the target does not take what was sent");
 	else

@@ -84,6 +84,7 @@ struct session {
 	bool login_due; /* the parent does not know yet who has logged in */
 	bool grant_due; /* nor which grant has let it in */
 	bool let_in;	/* access was given */
+	bool orphan;	/* its process has ended, and what came last from it was an end */
 	bool recorded;	/* there was a recording, which is the journal's now */
 	bool server_first; /* of both sides it was the server that ended first */
 	bool ddl; /* it was asked for: what the server does with it may come after our end */

@@ -52,13 +52,22 @@ void session_expire(struct session *s, uint16_t reason, const char *words)
 	session_resume(s);
 }
 
-/* What was closed with the process is on its way: that end is an ordinary one. */
+/*
+ * What was closed with the process is on its way: that end is an ordinary one. But who said that he
+ * will say no more, and left the socket to somebody, looks the same: that one reads no more for long.
+ */
 void session_orphaned(struct session *s)
 {
 	struct pollfd p = {.fd = s->leg[INSP_C2S].fd, .events = POLLRDHUP};
 
-	if (s->state < SESSION_END && p.fd >= 0 && poll(&p, 1, 0) == 0)
+	if (s->state >= SESSION_END || p.fd < 0)
+		return;
+	if (poll(&p, 1, 0) == 0) {
 		session_end(s, TG_R_PROCESS_GONE, NULL);
+		return;
+	}
+	s->orphan = true;
+	session_fin(s);
 }
 
 bool grace_allows(const struct sql_info *info)
