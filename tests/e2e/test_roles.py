@@ -87,9 +87,9 @@ def sleeper(d, server, db="shop"):
 
 def idle(d, server):
     """A session that waits for its client."""
+    n = len(roles(server))
     p = d.popen(["psql", "-X", "-h", "127.0.0.1", "-p", str(server.port), "-U", "agent", "-d", "shop"],
                 stdin=subprocess.PIPE)
-    n = len(roles(server))
     p.stdin.write("SELECT 1;\n")
     p.stdin.flush()
     wait_for("the session", lambda: len(roles(server)) == n + 1)
