@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """What goes wrong on a real host: kills, full disks, slow readers, broken peers."""
+import contextlib
 import json
 import os
 import re
@@ -90,6 +91,13 @@ def listed(d):
     return json.loads(out.stdout)
 
 
+def end_sessions(d):
+    """A statement that runs would be waited for at the end."""
+    for s in d.ctl("session.list"):
+        with contextlib.suppress(harness.Refused):
+            d.ctl("session.kill", id=s["id"])
+
+
 def test_who_is_refused_before_it_is_a_session_is_on_record(daemon, pg):
     d = daemon(policy(pg.port, target="limits: { sessions: 1 }\n"))
     first = d.psql_later(pg.port, "-c", "SELECT pg_sleep(60)")
@@ -115,7 +123,50 @@ def test_who_is_refused_before_it_is_a_session_is_on_record(daemon, pg):
     wait_for("all to be counted", lambda: d.counters()["overload"] >= before + 301)
     n = len([r for r in listed(d) if r.get("reason") == "overload"])
     assert 20 <= n <= 1 + 20 * (seconds + 2), (n, seconds)
+    end_sessions(d)
     first.kill()
+
+
+def test_a_statement_in_pieces_keeps_to_the_limit(gateway, pg):
+    """What is held until the whole of it is there counts when it comes, not when it goes on."""
+    d = gateway(target="limits: { bytes: 40000 }\n")
+    c = harness.Raw(d.gate)
+    pg.sql("DELETE FROM notes WHERE body LIKE 'piece%'", db="shop")
+    text = harness.message(b"Q", b"INSERT INTO notes(body) VALUES ('piece" + b"x" * 60000 + b"')\0")
+    for i in range(0, len(text), 12000):
+        with contextlib.suppress(OSError):
+            c.send(text[i:i + 12000])
+        time.sleep(0.1)
+    assert b"limits.bytes" in c.rest()
+    c.close()
+    assert pg.sql("SELECT count(*) FROM notes WHERE body LIKE 'piece%'", db="shop") == "0\n"
+
+
+def test_a_flood_of_one_agent_hides_no_other(daemon, pg):
+    gate = harness.free_port()
+    d = daemon(policy(pg.port, target=f'limits: {{ sessions: 1 }}\nlisten: "127.0.0.1:{gate}"\n')
+               .replace("targets:\n", "  other: { source: [127.0.0.1/32] }\ntargets:\n", 1)
+               .replace("agents: [bot]", "agents: [bot, other]"))
+    first = d.psql_later(pg.port, "-c", "SELECT pg_sleep(60)")
+    wait_for("the first", lambda: [s for s in d.ctl("session.list") if s["state"] == "run"])
+    code = ("import socket\nwhile True:\n    try:\n        s = socket.create_connection("
+            "('127.0.0.1', %d)); s.recv(1)\n    except OSError: pass" % pg.port)
+    flood = d.popen(["/usr/bin/python3", "-c", code])
+    before = d.counters()["overload"]
+    wait_for("the flood", lambda: d.counters()["overload"] > before + 100)
+    for _ in range(15):
+        with socket.socket() as s:
+            s.connect(("127.0.0.1", gate))
+            with contextlib.suppress(ConnectionResetError):
+                s.recv(1)
+        time.sleep(0.1)
+    flood.kill()
+    end_sessions(d)
+    first.kill()
+    wait_for("all of them", lambda: len([r for r in listed(d) if r.get("reason") == "overload"
+                                         and r["agent"] == "other"]) == 15)
+    for path in d.recordings():  # hundreds, and nothing new in them
+        os.unlink(path)
 
 
 def test_stopped_while_it_starts(gateway, pg):

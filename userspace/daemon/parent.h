@@ -98,6 +98,8 @@ struct pagent {
 	uint32_t sessions, approvals;
 	char token_why[128]; /* told last: why its token is not taken */
 	uint64_t token_why_boot_ns;
+	uint64_t refused_second; /* refusals of this one that were recorded in it */
+	uint32_t refused_recorded;
 };
 
 /* ----------------------------------------------------------------- parent */

@@ -213,21 +213,21 @@ static void socket_ask(struct parent *p, struct child *c, struct ipc_msg *m)
 
 /*
  * Of an agent that was refused there is a recording that says so. Who is no agent leaves none, he
- * could fill the disk; and of a flood a few stand for all, which are counted.
+ * could fill the disk; and of an agent's flood a few stand for all, which are counted.
  */
 static bool refusal_is_recorded(const struct psession *s)
 {
 	enum { EACH_SECOND = 20 };
-	static uint64_t second;
-	static unsigned n;
+	static struct pagent nobody; /* steered, and of an agent that is none any more */
+	struct pagent *a = s->agent ? s->agent : &nobody;
 	uint64_t now = clock_boot_ns() / 1000000000;
 
 	if (!s->netns_cookie && !s->agent)
 		return false;
-	if (now != second)
-		n = 0;
-	second = now;
-	return n++ < EACH_SECOND;
+	if (now != a->refused_second)
+		a->refused_recorded = 0;
+	a->refused_second = now;
+	return a->refused_recorded++ < EACH_SECOND;
 }
 
 /* The worker is told who it is; @why: that it may not be. */

@@ -501,11 +501,15 @@ static void feed(struct session *s, enum insp_dir dir, struct slice in, bool own
 		after_status(s, dir, status, why);
 }
 
-/* Takes from @in, of which @n bytes are new, what is over the target's limit: true if any. */
-static bool cut_to_limit(const struct session *s, size_t n, struct slice *in)
+/*
+ * Takes from @in, of which @n bytes are new, what is over the target's limit: true if any. What
+ * the inspector holds of either side counts, though it has not gone on.
+ */
+static bool cut_to_limit(const struct session *s, enum insp_dir dir, size_t n, struct slice *in)
 {
 	uint64_t max = s->view ? s->view->target->session_bytes : 0;
-	uint64_t used = s->bytes[INSP_C2S] + s->bytes[INSP_S2C];
+	uint64_t held = in->n - n + (s->leg[1 - dir].fd >= 0 ? s->leg[1 - dir].in.n : 0);
+	uint64_t used = s->bytes[INSP_C2S] + s->bytes[INSP_S2C] + held;
 	uint64_t left = used < max ? max - used : 0;
 
 	if (!max || n <= left)
@@ -539,7 +543,7 @@ static void pump(struct session *s, enum insp_dir dir)
 		l->eof = true;
 		s->server_first |= dir == INSP_S2C && !s->leg[INSP_C2S].eof;
 	}
-	over = cut_to_limit(s, (size_t)n, &in);
+	over = cut_to_limit(s, dir, (size_t)n, &in);
 	feed(s, dir, in, own);
 	if (over)
 		session_end(s, TG_R_SESSION_BYTES, NULL);
