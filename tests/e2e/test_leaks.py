@@ -175,6 +175,17 @@ def test_carriers(client, way):
     no_leak(client().texts(*CARRIERS[way]))
 
 
+def test_copy_of_a_namesake(client):
+    """Two tables of one name, one of them masked: what comes is hidden, and it comes."""
+    c = client()
+    text = no_leak(c.texts("CREATE SCHEMA other", "CREATE TABLE other.customers (a text)",
+                           "INSERT INTO other.customers VALUES ('mine')", "SET search_path = other, public",
+                           "COPY customers TO STDOUT", "COPY other.customers TO STDOUT",
+                           "COPY public.customers TO STDOUT", "CREATE TEMP TABLE customers (b text)",
+                           "COPY customers TO STDOUT", "SELECT 4714"))
+    assert "4714" in text and "mine" in text
+
+
 def test_seed(client):
     """A seed that is a masked value can be found from what random() gives."""
     text = client().texts("SELECT setseed(pin / 1000000.0) FROM customers WHERE id = 1", "SELECT random()")

@@ -510,6 +510,11 @@ static enum insp_verdict host_event(void *ctx, const struct event *ev, struct in
 	return INSP_V_DENY;
 }
 
+static bool copies_out(const struct sql_info *info)
+{
+	return info && info->copy && !info->copy->query && info->flags & SQL_F_COPY_OUT;
+}
+
 /*
  * COPY tells columns by their place only. The server has locked the table by now, so that a
  * snapshot loaded from now on has its columns, unless this very transaction changed them: then
@@ -518,10 +523,9 @@ static enum insp_verdict host_event(void *ctx, const struct event *ev, struct in
 static enum catalog_status want_catalog(struct session *s, const struct sql_info *info, bool tainted,
 					const struct catalog **ret)
 {
-	bool copy = info && info->copy && !info->copy->query && info->flags & SQL_F_COPY_OUT;
 	enum catalog_status status;
 
-	if (!copy)
+	if (!copies_out(info))
 		return catalog_want(s, false, ret);
 	*ret = NULL;
 	if (tainted)
@@ -551,8 +555,11 @@ static enum insp_verdict host_columns(void *ctx, const struct sql_info *info, bo
 		return INSP_V_WAIT;
 	}
 	mask_plan(m, c, info, tainted, cols, n, plans, &ret->texts, &stale);
-	/* A table that the snapshot does not know: a newer one may; asked for once. */
-	if (stale && c && catalog_want(s, true, &c) == CATALOG_LOADING)
+	/*
+	 * A table that the snapshot does not know: a newer one may; asked for once. That of a COPY is
+	 * the newest there is, and would be loaded again and again.
+	 */
+	if (stale && c && !copies_out(info) && catalog_want(s, true, &c) == CATALOG_LOADING)
 		return INSP_V_WAIT;
 	for (uint32_t i = 0; i < n; i++) {
 		if (plans[i].unresolved) {
