@@ -11,6 +11,7 @@ import harness
 import pytest
 from harness import Raw, message, policy, startup, wait_for
 from idp_stub import Stub, respond, section
+from test_ending import finished, receipts
 from test_lease import agent
 from test_recheck import ACCESS, secret  # noqa: F401
 
@@ -240,6 +241,41 @@ def as_operator(d, user, *argv):
     run = harness.as_user(user)
     return subprocess.run([f"{harness.BUILD}/tidegate", "-s", f"{d.dir}/run/control.sock", *argv],
                           preexec_fn=run, capture_output=True, text=True, timeout=20 * harness.SLOW)
+
+
+def test_as_many_people_as_the_rule_wants(daemon, pg):
+    """Two different ones of those who may; each is named in the receipt, and one no is enough."""
+    group = grp.getgrgid(pwd.getpwnam("daemon").pw_gid).gr_name
+    rules = [f"{{ effect: ddl, do: approve, approvers: [{group}], min_approvals: 2 }}",
+             "{ effect: any, do: allow }"]
+    d = daemon(policy(pg.port, commands=rules), workers=1)
+    with open(d.config_path) as f:
+        text = f.read()
+    with open(d.config_path, "w") as f:
+        f.write(text.replace("bpf: auto", f"admin_group: {group}, bpf: auto"))
+    d.ctl("policy.reload")
+    psql = d.psql_later(pg.port, "-c", "CREATE TABLE by_two (a int)")
+    a = d.approval()
+    assert a["min_approvals"] == 2 and a["approvers"] == [group], a
+    d.ctl("approval.approve", id=a["id"], reason="first")
+    with pytest.raises(harness.Refused):
+        d.ctl("approval.approve", id=a["id"], reason="and again")
+    time.sleep(0.3)
+    assert psql.poll() is None and len(d.approval()["approved_by"]) == 1
+    done = as_operator(d, "nobody", "approval", "approve", a["id"])
+    assert done.returncode != 0 and psql.poll() is None, done
+    done = as_operator(d, "daemon", "approval", "approve", a["id"], "--reason", "change 7")
+    assert done.returncode == 0, done
+    assert "CREATE TABLE" in psql.communicate(timeout=20 * harness.SLOW)[0]
+    path, = finished(d)
+    body, = [b for _, b in receipts(path)]
+    assert [x.split()[0] for x in body["approved_by"]] == ["root", "daemon"], body
+    assert body["detail"] == "change 7" and body["request"] == a["id"], body
+    psql = d.psql_later(pg.port, "-c", "CREATE TABLE by_one (a int)")
+    a = d.approval()
+    d.ctl("approval.approve", id=a["id"])
+    assert as_operator(d, "daemon", "approval", "deny", a["id"]).returncode == 0
+    assert "approver said no" in psql.communicate(timeout=20 * harness.SLOW)[0]
 
 
 def test_nobody_approves_what_his_own_process_waits_for(daemon, pg):

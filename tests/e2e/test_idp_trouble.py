@@ -2,6 +2,7 @@
 """An identity provider in every kind of trouble: denied, told, and nobody else's concern."""
 import datetime
 import ipaddress
+import json
 import os
 import socket
 import ssl
@@ -16,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from harness import BUILD, wait_for
 from idp_stub import Stub, respond, section
+from test_ending import finished, receipts
 from test_lease import BUSY, WAITS, agent
 from test_recheck import secret  # noqa: F401
 
@@ -239,6 +241,25 @@ def test_a_cached_grant_lives_to_its_own_end_and_no_longer(troubled, pg):
     assert "granted time is over" in out and float(out.split()[-1]) < 6 + 0.3 * BUSY, out
     assert not lets_in(d, pg)
     assert free(d, pg) == "letin\n"
+
+
+def test_break_glass_while_the_provider_is_down(troubled, pg):
+    """Root's word lets in without it, is signed into the recording, and is loud as long as it holds."""
+    d = troubled()
+    d.stub.down()
+    assert not lets_in(d, pg)
+    grant = d.ctl("grant.create", agent="bot", target="shop", for_ms=20000, reason="provider is down")["id"]
+    assert lets_in(d, pg)
+    assert [w for w in d.ctl("status")["warnings"] if "BREAK-GLASS" in w and "provider is down" in w]
+    assert "BREAK-GLASS" in d.log() and "provider is down" in d.log()
+    body, = [b for path in finished(d, 2) for _, b in receipts(path) if b["decision"] == "allow"]
+    assert (body["what"], body["via"], body["detail"], body["grant"]) == (
+        "grant", "break-glass", "provider is down", grant), body
+    with open(f"{d.dir}/state/audit.jsonl") as f:
+        assert [x for x in map(json.loads, f) if x["event"] == "grant.new" and x["grant"] == grant
+                and x["via"] == "break-glass"]
+    d.ctl("grant.revoke", id=grant)
+    assert not lets_in(d, pg) and not [w for w in d.ctl("status")["warnings"] if "BREAK-GLASS" in w]
 
 
 def test_rotated_keys(troubled, pg):

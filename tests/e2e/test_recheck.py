@@ -33,7 +33,7 @@ def checked(daemon, pg, secret):
     def make(recheck="1s", tolerance="3s", ways="", access=ACCESS, opaque=True, **kw):
         stub = Stub(opaque=opaque)
         more = {"recheck": recheck, "recheck_tolerance": tolerance} if recheck else {}
-        d = daemon(section(stub, secret, **more) + ways + policy(pg.port, access=access), workers=1, **kw)
+        d = daemon(section(stub, secret, **more, **kw) + ways + policy(pg.port, access=access), workers=1)
         d.stub = stub
         return d
     return make
@@ -161,6 +161,40 @@ def test_ways_have_their_own(checked, pg):
     d = checked(recheck=None, ways=ways, access="{ approval: one, max: 5m }")
     p = session(d, pg)
     assert [r["way"] for r in rechecks(d)] == ["one"]
+    d.stub.active = False
+    assert "has taken the grant back" in p.stdout.readline()
+
+
+def test_a_way_that_said_yes_before_an_upgrade(checked, pg):
+    """A person is asked after it, over the upgrade: the grant is rechecked all the same. The person has a
+    name in userinfo only, and introspection is shown a token of its own."""
+    ways = ("approvals:\n  one: { by: client_credentials, scope: db.read, recheck: 1s, then: two }\n"
+            "  two: { by: ciba, scope: openid db.ddl, login_hint: '{user}', approvers: [alice], poll: 1s }\n")
+    d = checked(recheck=None, ways=ways, access="{ approval: one, max: 5m }", introspection="bearer",
+                introspection_scope="look", name_claim="preferred_username", name_from="userinfo")
+    said = []
+
+    def tokens(stub, conn, form):
+        if not form["grant_type"].endswith(":ciba"):
+            return respond(200, stub.token(form))
+        if not said:
+            return respond(400, {"error": "authorization_pending"})
+        now = int(time.time())
+        ids = {"iss": stub.issuer, "aud": "stub", "sub": "stub", "iat": now, "exp": now + 300}
+        return respond(200, {**stub.token({"scope": "db.ddl"}), "id_token": stub.sign(ids, "JWT")})
+    d.stub.faults["/token"] = tokens
+    p = agent(d, WAITS, pg.port)
+    wait_for("the person to be asked", lambda: d.stub.asked["/ciba"])
+    assert d.stub.asked["/ciba"][0][1]["login_hint"] == "agent"
+    d.ctl("daemon.upgrade", timeout=90)
+    assert d.ctl("grant.list") == []
+    said.append("yes")
+    assert p.stdout.readline() == "in\n"
+    grant, = d.ctl("grant.list")
+    assert [r["way"] for r in grant["rechecks"]] == ["one"] and "alice" in grant["by"], grant
+    wait_for("a good answer", lambda: rechecks(d)[0]["good"])
+    assert {h["authorization"].split()[0] for h, _ in d.stub.asked["/introspect"]} == {"Bearer"}
+    assert "look" in [form.get("scope") for _, form in d.stub.asked["/token"]]
     d.stub.active = False
     assert "has taken the grant back" in p.stdout.readline()
 
