@@ -165,7 +165,13 @@
 	X(HINT_UNUSABLE, "hint_unusable",                                                          \
 	  "whom the identity provider is to ask cannot be said: the login's user or database does not " \
 	  "fit into the approval's login_hint",                                                    \
-	  "log in with a plain, shorter user and database name")
+	  "log in with a plain, shorter user and database name")                                   \
+	X(UPSTREAM_NO_TLS, "upstream_no_tls", "the target does not offer TLS, without which it is not used", \
+	  "switch it on there (PostgreSQL: ssl = on), or set tls: { mode: off } on the target")    \
+	X(UPSTREAM_CERTIFICATE, "upstream_certificate", "the target's certificate is not accepted", \
+	  "check ca_file, server_name and pin under tls: on the target, and the server's certificate") \
+	X(UPSTREAM_TLS, "upstream_tls", "TLS with the target failed",                              \
+	  "see the journal of tidegated, and the server's log")
 
 enum tg_reason {
 #define X(name, label, what, todo) TG_R_##name,
