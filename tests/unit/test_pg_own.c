@@ -34,11 +34,17 @@
 #define SAY_STARTUP "\0\0\0\43\0\3\0\0user\0mapped\0database\0shop\0\0"
 #define SAY_FIRST   "p\0\0\0\66SCRAM-SHA-256\0\0\0\0\40n,,n=,r=" NONCE
 #define SAY_PROOF   "p\0\0\0\126c=biws,r=" SERVER ",p=v0X8v3Bz2T0CJGbJQyF0X+HI4Ts="
+#define SAY_FIRST_Y "p\0\0\0\66SCRAM-SHA-256\0\0\0\0\40y,,n=,r=" NONCE
+#define SAY_PROOF_Y "p\0\0\0\126c=eSws,r=" SERVER ",p=v0X8v3Bz2T0CJGbJQyF0X+HI4Ts="
+#define BOUND	    "cD10bHMtc2VydmVyLWVuZC1wb2ludCwsAQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyA="
+#define SAY_FIRST_PLUS "p\0\0\0\120SCRAM-SHA-256-PLUS\0\0\0\0\65p=tls-server-end-point,,n=,r=" NONCE
+#define SAY_PROOF_PLUS "p\0\0\0\236c=" BOUND ",r=" SERVER ",p=v0X8v3Bz2T0CJGbJQyF0X+HI4Ts="
 #define SAY_MD5	    "p\0\0\0\16md5c0ffee\0"
 #define SAY_CLEAR   "p\0\0\0\20open sesame\0"
 
 #define SCRAM_ASKED "asked nonce\nasked scram n=,r=" NONCE " | r=" SERVER SALT \
 		    " | c=biws,r=" SERVER "\n"
+#define ASKED_WITH(c) "asked nonce\nasked scram n=,r=" NONCE " | r=" SERVER SALT " | c=" c ",r=" SERVER "\n"
 #define READY	    "2 key 7 9\n4 ready\n"
 
 static const struct row {
@@ -48,11 +54,27 @@ static const struct row {
 	const char *asked;
 	uint16_t why; /* 0: it goes on */
 	bool no_clear_text, socket, trust;
+	bool tls, unbound, certified; /* its certificate has no hash that binds; it got ours */
 } rows[] = {
 	{.name = "scram", L(STARTUP), L(SASL CONTINUE FINAL OK REST),
 	 L(SAY_STARTUP SAY_FIRST SAY_PROOF), L(OK REST), SCRAM_ASKED READY},
 	{.name = "channel binding is offered, too", L(STARTUP), L(PLUS CONTINUE FINAL OK REST),
 	 L(SAY_STARTUP SAY_FIRST SAY_PROOF), L(OK REST), SCRAM_ASKED READY},
+	{.name = "bound to the channel", L(STARTUP), L(PLUS CONTINUE FINAL OK REST),
+	 L(SAY_STARTUP SAY_FIRST_PLUS SAY_PROOF_PLUS), L(OK REST), ASKED_WITH(BOUND) READY, .tls = true},
+	{.name = "nothing but that is offered", L(STARTUP), L(ONLY_PLUS CONTINUE FINAL OK REST),
+	 L(SAY_STARTUP SAY_FIRST_PLUS SAY_PROOF_PLUS), L(OK REST), ASKED_WITH(BOUND) READY, .tls = true},
+	{.name = "it is not offered, and may have been", L(STARTUP), L(SASL CONTINUE FINAL OK REST),
+	 L(SAY_STARTUP SAY_FIRST_Y SAY_PROOF_Y), L(OK REST), ASKED_WITH("eSws") READY, .tls = true},
+	{.name = "a certificate that nothing can be bound to", L(STARTUP), L(PLUS CONTINUE FINAL OK REST),
+	 L(SAY_STARTUP SAY_FIRST SAY_PROOF), L(OK REST), SCRAM_ASKED READY, .tls = true,
+	 .unbound = true},
+	{.name = "only channel binding, and nothing to bind to", L(STARTUP), L(ONLY_PLUS), L(SAY_STARTUP),
+	 L(""), "", TG_R_CREDENTIAL_METHOD, .tls = true, .unbound = true},
+	{.name = "a certificate is all that was asked for", L(STARTUP), L(OK REST), L(SAY_STARTUP),
+	 L(OK REST), READY, .tls = true, .certified = true},
+	{.name = "TLS alone lets nobody in", L(STARTUP), L(OK REST), L(SAY_STARTUP), L(""), "",
+	 TG_R_CREDENTIAL_UNASKED, .tls = true},
 	{.name = "md5", L(STARTUP), L(MD5 OK REST), L(SAY_STARTUP SAY_MD5), L(OK REST),
 	 "asked md5 01 02 03 ff\n" READY},
 	{.name = "password", L(STARTUP), L(CLEAR OK REST), L(SAY_STARTUP SAY_CLEAR), L(OK REST),
@@ -129,6 +151,11 @@ static void expect(const struct row *row, const char *what, const struct buf *go
 
 static void begin(struct rig *r, const struct row *row, int wait)
 {
+	static const uint8_t end_point[32] = {1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11,
+					      12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22,
+					      23, 24, 25, 26, 27, 28, 29, 30, 31, 32};
+	static struct insp_channel channel;
+
 	rig_init(r, rig_sql, false);
 	r->exact = true;
 	r->login_as = "mapped";
@@ -136,6 +163,12 @@ static void begin(struct rig *r, const struct row *row, int wait)
 	r->no_clear_text = row->no_clear_text;
 	r->env.server_socket = row->socket;
 	r->env.socket_trust = row->trust;
+	channel = (struct insp_channel){
+		.end_point = row->unbound ? slice_of("", 0) : slice_of(end_point, sizeof(end_point)),
+		.certified = row->certified,
+	};
+	if (row->tls)
+		r->env.channel = &channel;
 }
 
 static void check(struct rig *r, const struct row *row)

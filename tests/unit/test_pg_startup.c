@@ -68,6 +68,49 @@ static void test_refused(void **state)
 	rig_done(&r);
 }
 
+/* The client's leg is no TLS: what binds to the server's is not offered to him. */
+static void test_mechanisms(void **state)
+{
+	static const struct {
+		struct slice in, out;
+		uint16_t why;
+	} cases[] = {
+		{L("R\0\0\0\27\0\0\0\12SCRAM-SHA-256\0\0"), L("R\0\0\0\27\0\0\0\12SCRAM-SHA-256\0\0"), 0},
+		{L("R\0\0\0\52\0\0\0\12SCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0\0"),
+		 L("R\0\0\0\27\0\0\0\12SCRAM-SHA-256\0\0"), 0},
+		{L("R\0\0\0\52\0\0\0\12SCRAM-SHA-256\0SCRAM-SHA-256-PLUS\0\0"),
+		 L("R\0\0\0\27\0\0\0\12SCRAM-SHA-256\0\0"), 0},
+		{L("R\0\0\0\34\0\0\0\12SCRAM-SHA-256-PLUS\0\0"), L(""), TG_R_PROTO_UNSUPPORTED},
+		{L("R\0\0\0\32\0\0\0\12SCRAM-SHA-256-PLUS"), L(""), TG_R_PROTO_BAD},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++)
+		for (size_t cut = 0; cut < cases[i].in.n; cut++) {
+			struct rig r;
+
+			rig_init(&r, rig_sql, false);
+			r.exact = true;
+			rig_feed(&r, INSP_C2S, rows[0].in);
+			if (cut)
+				rig_feed(&r, INSP_S2C, slice_of(cases[i].in.p, cut));
+			rig_feed(&r, INSP_S2C, slice_from(cases[i].in, cut));
+			expect(&r.got[INSP_TO_CLIENT], cases[i].out);
+			assert_int_equal(r.status, cases[i].why ? INSP_BAD : INSP_MORE);
+			assert_int_equal(r.why, cases[i].why);
+			/* What the client got is what a replay is given. */
+			rig_done(&r);
+			rig_init(&r, rig_sql, false);
+			r.exact = r.env.replay = true;
+			rig_feed(&r, INSP_C2S, rows[0].in);
+			if (cases[i].out.n)
+				rig_feed(&r, INSP_S2C, cases[i].out);
+			expect(&r.got[INSP_TO_CLIENT], cases[i].out);
+			assert_int_equal(r.status, INSP_MORE);
+			rig_done(&r);
+		}
+}
+
 /* A role that is taken while connecting is judged by nobody. */
 static void test_role(void **state)
 {
@@ -119,6 +162,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_beyond),
 		cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_mechanisms),
 		cmocka_unit_test(test_role),
 	};
 

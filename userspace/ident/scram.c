@@ -60,6 +60,23 @@ static int check_server(struct slice server_first, struct slice *ret_nonce, stru
 	return 0;
 }
 
+/*
+ * RFC 5802 section 7, "cbind-input" in Base64: bound to no channel, or to the certificate of the
+ * server's (RFC 5929 section 4.1), whose hash has 28 bytes or more.
+ */
+static bool is_binding(struct slice text)
+{
+	static const char bound[] = "p=tls-server-end-point,,";
+	uint8_t raw[sizeof(bound) - 1 + 64];
+	size_t n, head = sizeof(bound) - 1;
+
+	if (b64_decode(text, raw, sizeof(raw), &n) != 0)
+		return false;
+	if (n == 3)
+		return memcmp(raw, "n,,", 3) == 0 || memcmp(raw, "y,,", 3) == 0;
+	return n >= head + 28 && memcmp(raw, bound, head) == 0;
+}
+
 int scram_check(struct slice client_first_bare, struct slice server_first,
 		struct slice client_final_without_proof, struct scram_salt *ret)
 {
@@ -77,7 +94,8 @@ int scram_check(struct slice client_first_bare, struct slice server_first,
 	if (err)
 		return err;
 	rest = client_final_without_proof;
-	if (!take_attr(&rest, 'c', &binding) || !take_attr(&rest, 'r', &again) || rest.n)
+	if (!take_attr(&rest, 'c', &binding) || !take_attr(&rest, 'r', &again) || rest.n ||
+	    !is_binding(binding))
 		return -EBADMSG;
 	/* A server that adds nothing of its own could replay an old answer. */
 	if (nonce.n == ours.n || !starts_with(nonce, ours) || !slice_eq(nonce, again))

@@ -7,9 +7,16 @@
 #ifndef TIDEGATE_INSPECT_INSP_LOGIN_H
 #define TIDEGATE_INSPECT_INSP_LOGIN_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/slice.h"
+
+/* TLS with the server, as far as a login is concerned. */
+struct insp_channel {
+	struct slice end_point; /* `tls-server-end-point` (RFC 5929); empty: not defined for its certificate */
+	bool certified; /* the server asked for a certificate of ours, and it was proved */
+};
 
 enum insp_verdict { INSP_V_ALLOW, INSP_V_DENY, INSP_V_WAIT };
 

@@ -111,6 +111,7 @@ struct insp_env {
 	struct insp_limits limits;
 	bool masking; /* any mask or detector can apply: otherwise bodies are not looked into */
 	bool server_socket; /* the server is reached over AF_UNIX */
+	const struct insp_channel *channel; /* it is reached through TLS; NULL: it is not, or not yet */
 	bool socket_trust; /* such a server need not ask for authentication */
 	uint32_t rules;	     /* changed by the host whenever earlier answers about statements are void */
 	uint32_t generation; /* changed by the host whenever earlier answers of columns() are void */
@@ -127,7 +128,7 @@ struct insp_words {
 	struct slice message, detail, hint;
 };
 
-enum { INSP_CANCEL_MAX = 32 };
+enum { INSP_CANCEL_MAX = 32, INSP_TLS_ASK_MAX = 32 };
 #define INSP_NO_MESSAGE UINT64_MAX
 
 /* What it does with the bytes beside passing them on: all that a configuration may ask of it. */
@@ -135,6 +136,7 @@ enum insp_does {
 	INSP_JUDGES = 1 << 0, /* EV_STATEMENT and EV_EXECUTE: `commands`, limits of statements */
 	INSP_MASKS = 1 << 1,  /* columns() and mask(): `mask`, `catalog`, limits of values */
 	INSP_LOGS_IN = 1 << 2, /* itself, as login_as says: `credential`; knows unasked logins */
+	INSP_STARTS_TLS = 1 << 3, /* tls_ask() and tls_answer(): `tls` */
 };
 
 struct inspector {
@@ -184,6 +186,12 @@ struct inspector {
 	 * does, by that session's key (EV_BACKEND_KEY): bytes written to @dst. NULL: it reports none.
 	 */
 	size_t (*cancel)(uint32_t pid, uint32_t key, uint8_t dst[INSP_CANCEL_MAX]);
+	/*
+	 * What asks a server for TLS before anything else is said: bytes written to @dst; and what its one
+	 * byte means: 1: TLS begins now; 0: there is none; -EBADMSG. NULL: there is no such question.
+	 */
+	size_t (*tls_ask)(uint8_t dst[INSP_TLS_ASK_MAX]);
+	int (*tls_answer)(uint8_t byte);
 	/* Releases references; memory goes with the arena. */
 	void (*close)(void *st);
 	void (*describe)(const void *st, struct jsonw *w);

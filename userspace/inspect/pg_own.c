@@ -12,7 +12,7 @@
 /* A server that asks for nothing would let anybody in: the credential guards nothing there. */
 static enum pg_step let_in(struct pg *st, const struct pg_msg *m)
 {
-	if (st->own->state == PG_PROOF_FRESH && !st->env->replay &&
+	if (pg_proof_unasked(st->own) && !st->env->replay &&
 	    !(st->env->server_socket && st->env->socket_trust))
 		return pg_bad(st, TG_R_CREDENTIAL_UNASKED);
 	st->auth_ok = true;
@@ -50,6 +50,7 @@ enum pg_step pg_own_auth(struct pg *st, const struct pg_msg *m)
 
 	if (st->auth_ok)
 		return pg_bad(st, TG_R_PROTO_BAD);
+	st->own->channel = st->env->channel;
 	switch (pg_proof_server(st->own, m->body, &c)) {
 	case PG_PROOF_IN:
 		return let_in(st, m);

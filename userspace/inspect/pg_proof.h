@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The client's side of a PostgreSQL login without its secret (documentation, "Start-up";
- * RFC 5802): clear text, MD5, SCRAM-SHA-256. Pure; used by the inspector for logins in an
- * agent's place, and by the daemon for its own look-ups. SCRAM-SHA-256-PLUS binds to a TLS
- * channel, and there is none.
+ * RFC 5802): clear text, MD5, SCRAM-SHA-256 and, where the server is reached through TLS,
+ * SCRAM-SHA-256-PLUS, which is bound to the server's certificate. Pure; used by the inspector for
+ * logins in an agent's place, and by the daemon for its own look-ups.
  *
  * A login is of one kind: a server that begins SCRAM and then asks for the password itself
  * is refused, and SCRAM ends with the server's proof.
@@ -33,11 +33,13 @@ enum pg_proof_state {
 
 struct pg_proof {
 	enum pg_proof_state state;
-	char first[8 + PG_PROOF_NONCE_MAX], final[256], signature[64];
+	bool plus; /* SCRAM is bound to the channel */
+	const struct insp_channel *channel; /* set by the owner before each call; NULL: no TLS */
+	char first[8 + PG_PROOF_NONCE_MAX], final[352], signature[64];
 };
 
 enum pg_proof_step {
-	PG_PROOF_IN,   /* logged in; state is FRESH if nobody asked for anything */
+	PG_PROOF_IN,   /* logged in: see pg_proof_unasked() */
 	PG_PROOF_NEXT, /* the server goes on */
 	PG_PROOF_ASK,  /* *ret says for what; pg_proof_say() with the answer */
 	PG_PROOF_UNSUPPORTED, /* a kind of login that is not spoken here */
@@ -50,6 +52,12 @@ enum pg_proof_step {
  * pg_proof_say() was: nothing changes. *ret points into @body and @a.
  */
 enum pg_proof_step pg_proof_server(struct pg_proof *a, struct slice body, struct insp_challenge *ret);
+
+/* Nobody asked for anything: neither for a secret, nor for a certificate in TLS. */
+static inline bool pg_proof_unasked(const struct pg_proof *a)
+{
+	return a->state == PG_PROOF_FRESH && !(a->channel && a->channel->certified);
+}
 
 /*
  * The message that answers @c, with its head: bytes written to @dst, which the caller wipes;

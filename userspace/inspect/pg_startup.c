@@ -350,6 +350,56 @@ enum pg_step pg_login_client(struct pg *st, const struct pg_msg *m)
 	return pg_pass(st, INSP_C2S, m);
 }
 
+static bool is_bound(struct slice mechanism)
+{
+	return mechanism.n > 5 && memcmp(mechanism.p + mechanism.n - 5, "-PLUS", 5) == 0;
+}
+
+/* Bytes of a list of mechanisms without those that are bound to a channel; @dst may be NULL. */
+static size_t copy_unbound(struct slice list, uint8_t *dst)
+{
+	struct cursor c = cur_of(list);
+	size_t n = 0;
+
+	while (cur_left(&c)) {
+		struct slice name = cur_cstr(&c);
+
+		if (c.bad)
+			return 0;
+		if (is_bound(name))
+			continue;
+		if (dst)
+			memcpy(dst + n, name.p, name.n + 1);
+		n += name.n + 1;
+	}
+	return n;
+}
+
+/*
+ * The client's leg is never TLS: what is bound to the server's is not offered to him. libpq would
+ * give up, others would bind to a certificate that they never saw.
+ */
+static enum pg_step offer_mechanisms(struct pg *st, const struct pg_msg *m)
+{
+	struct slice list = slice_from(m->body, 4);
+	size_t n = copy_unbound(list, NULL);
+	uint8_t *p;
+
+	if (n == list.n || st->env->replay) {
+		st->env->host->secret(st->env->ctx, list);
+		return pg_pass(st, INSP_S2C, m);
+	}
+	if (n <= 1) /* the end of the list alone, or not even that */
+		return pg_bad(st, n ? TG_R_PROTO_UNSUPPORTED : TG_R_PROTO_BAD);
+	p = insp_out_make(pg_out(st, INSP_TO_CLIENT), PG_HEAD + 4 + n);
+	if (p) {
+		memcpy(p, m->all.p, PG_HEAD + 4);
+		store_be32(p + 1, (uint32_t)n + 8);
+		(void)copy_unbound(list, p + PG_HEAD + 4);
+	}
+	return pg_drop(st, INSP_S2C, m);
+}
+
 static enum pg_step authentication(struct pg *st, const struct pg_msg *m)
 {
 	uint32_t kind;
@@ -371,10 +421,12 @@ static enum pg_step authentication(struct pg *st, const struct pg_msg *m)
 	case PG_AUTH_GSS:
 	case PG_AUTH_GSS_CONTINUE:
 	case PG_AUTH_SSPI:
-	case PG_AUTH_SASL:
 	case PG_AUTH_SASL_CONTINUE:
 		st->auth_seen = st->auth_due = true;
 		break;
+	case PG_AUTH_SASL:
+		st->auth_seen = st->auth_due = true;
+		return offer_mechanisms(st, m);
 	case PG_AUTH_SASL_FINAL:
 		if (!st->auth_seen)
 			return pg_bad(st, TG_R_PROTO_BAD);

@@ -401,10 +401,23 @@ static size_t cancel(uint32_t pid, uint32_t key, uint8_t dst[INSP_CANCEL_MAX])
 	return 16;
 }
 
+/* Documentation, "SSL Session Encryption": 'E' is of servers that never heard of it, or cannot go on. */
+static size_t tls_ask(uint8_t dst[INSP_TLS_ASK_MAX])
+{
+	store_be32(dst, 8);
+	store_be32(dst + 4, PG_SSL_REQUEST);
+	return 8;
+}
+
+static int tls_answer(uint8_t byte)
+{
+	return byte == 'S' ? 1 : byte == 'N' ? 0 : -EBADMSG;
+}
+
 const struct inspector inspector_postgresql = {
 	.name = "postgresql",
 	.port = 5432,
-	.does = INSP_JUDGES | INSP_MASKS | INSP_LOGS_IN,
+	.does = INSP_JUDGES | INSP_MASKS | INSP_LOGS_IN | INSP_STARTS_TLS,
 	.state_size = sizeof(struct pg),
 	.probe = probe,
 	.open = open_flow,
@@ -415,6 +428,8 @@ const struct inspector inspector_postgresql = {
 	.holding = holding,
 	.idle = idle,
 	.cancel = cancel,
+	.tls_ask = tls_ask,
+	.tls_answer = tls_answer,
 	.close = close_flow,
 	.describe = describe,
 };
