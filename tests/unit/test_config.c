@@ -109,8 +109,8 @@ static void test_secrets_stay_out(void **state)
 		 "2:62: `catalog` of target `t` lacks the key `user` (login of Tidegate's own "
 		 "look-ups)"},
 		{"credentials: {c: {user: u, password: hunter2}}\n" A TT("credential: c") P,
-		 "1:18: credential `c` takes one of `password_file`, `exec`, `grant_token` and "
-		 "`ephemeral_role`\n"
+		 "1:18: credential `c` takes one of `password_file`, `exec`, `grant_token`, "
+		 "`ephemeral_role` and `key_file`\n"
 		 "1:28: `password` is not written in credential `c`: secrets are kept out of this file; "
 		 "put it into a file of its own and name that with `password_file`"},
 	};

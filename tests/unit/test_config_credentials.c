@@ -89,8 +89,8 @@ static void test_bad_roles(void **state)
 }
 
 #define ONE_OF                                                                                     \
-	"1:18: credential `c` takes one of `password_file`, `exec`, `grant_token` and "             \
-	"`ephemeral_role`"
+	"1:18: credential `c` takes one of `password_file`, `exec`, `grant_token`, "                \
+	"`ephemeral_role` and `key_file`"
 #define PROVIDER                                                                                   \
 	"idp: {issuer: \"https://i.example\", client: {id: x, auth: client_secret_basic, secret_file: /s}}\n"                  \
 	"approvals: {machine: {by: client_credentials, scope: s}, own: {by: introspection}}\n"
@@ -171,8 +171,8 @@ static void test_bad(void **state)
 		{A TARGET(", credential: c") P, "2:65: no credential is called `c`"},
 		{"credentials: {c: {user: u, password_file: /p}}\n" A
 		 TARGET(", credential: c, netns: agent") P,
-		 "3:65: `netns: agent` and `credential` exclude each other: a server in an agent's "
-		 "namespace can be a fake that collects the password"},
+		 "3:65: `netns: agent` and `credential` exclude each other without `tls`: a server in an "
+		 "agent's namespace can be a fake that collects the password"},
 	};
 
 	(void)state;

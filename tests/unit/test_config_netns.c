@@ -28,8 +28,8 @@ static void test_keys(void **state)
 		{FILE_WITH(", netns: agent", "namespaces: {max: 4000, lo: up}\n"), .agent = true, .raise = true, .max = 4000},
 		{FILE_WITH("", "namespaces: {max: 1, lo: leave}\n"), .max = 1},
 		{FILE_WITH(", netns: agent, catalog: {user: u, password_file: /p}", ""),
-		 .says = "`netns: agent` and `catalog` exclude each other: a server in an agent's namespace can "
-		 "be a fake that collects the password"},
+		 .says = "`netns: agent` and `catalog` exclude each other: Tidegate's own look-ups are made "
+		 "from the daemon's namespace"},
 		{FILE_WITH(", netns: agent, socket: /s", ""),
 		 .says = "`netns: agent` and `socket` exclude each other: an AF_UNIX socket is in no network "
 		 "namespace"},

@@ -428,8 +428,8 @@ static void check_netns(struct loader *l, const struct cfg_target *t, const stru
 	if (!t->netns_agent)
 		return;
 	if (t->catalog_user)
-		cfg_fail(l, at, "`netns: agent` and `catalog` exclude each other: a server in an "
-			 "agent's namespace can be a fake that collects the password");
+		cfg_fail(l, at, "`netns: agent` and `catalog` exclude each other: Tidegate's own look-ups "
+			 "are made from the daemon's namespace");
 	if (t->socket)
 		cfg_fail(l, at, "`netns: agent` and `socket` exclude each other: an AF_UNIX socket is "
 			 "in no network namespace");
@@ -450,6 +450,7 @@ static void check_targets(struct loader *l)
 			cfg_fail(l, cfg_place(map, "listen"),
 				 "`listen` needs an address that one can connect to first in the list, "
 				 "not `%s`", t->addrs[0].host);
+		cfg_check_tls(l, t, map);
 		cfg_check_login(l, t, map);
 		if (t->socket_trust && !t->socket)
 			cfg_fail(l, cfg_place(map, "socket_auth"),

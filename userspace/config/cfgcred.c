@@ -4,6 +4,21 @@
 
 #include "config/cfgload.h"
 
+/* The file of the one without the other's is of no use; who else tells a secret tells no key. */
+static void check_certificate(struct loader *l, const struct cfg_credential *c,
+			      const struct ynode *map)
+{
+	if (!c->certificate_file && !c->key_file)
+		return;
+	if (!c->certificate_file || !c->key_file)
+		cfg_fail(l, map, "credential `%s` lacks `%s`, which `%s` needs", c->name,
+			 c->key_file ? "certificate_file" : "key_file",
+			 c->key_file ? "key_file" : "certificate_file");
+	if (c->exec || c->grant_token || c->role.admin)
+		cfg_fail(l, cfg_place(map, "certificate_file"),
+			 "a certificate has a meaning alone or beside `password_file`");
+}
+
 static const struct cfg_credential *find(struct loader *l, const struct ynode *at, const char *name)
 {
 	const struct cfg_credential *c = config_credential(l->c, slice_str(name));
@@ -163,7 +178,7 @@ static void check_role(struct loader *l, struct cfg_credential *c, const struct 
 	struct cfg_role *r = &c->role;
 
 	r->login = find(l, at, r->admin);
-	if (r->login && cfg_credential_granted(r->login))
+	if (r->login && (cfg_credential_granted(r->login) || r->login->key_file))
 		cfg_fail(l, at, "credential `%s` is no administrator's: it takes `password_file` or "
 			 "`exec`", r->login->name);
 	if (c->user)
@@ -183,6 +198,7 @@ bool config_is_admin(const struct config *c, struct slice name)
 
 void cfg_check_credentials(struct loader *l)
 {
+	/* A certificate comes alone, or beside a password. */
 	static const char *const kinds[] = {"password_file", "exec", "grant_token", "ephemeral_role"};
 
 	for (uint32_t i = 0; i < l->c->ncredentials; i++) {
@@ -194,16 +210,17 @@ void cfg_check_credentials(struct loader *l)
 			continue;
 		for (size_t k = 0; k < ARRAY_SIZE(kinds); k++)
 			n += yaml_get(map, kinds[k]) != NULL;
-		if (n != 1)
+		if (n != 1 && !(n == 0 && c->key_file))
 			cfg_fail(l, map, "credential `%s` takes one of `password_file`, `exec`, "
-				 "`grant_token` and `ephemeral_role`", c->name);
-		else if (yaml_get(map, "password_file") && !c->user)
+				 "`grant_token`, `ephemeral_role` and `key_file`", c->name);
+		else if ((n == 0 || yaml_get(map, "password_file")) && !c->user)
 			cfg_fail(l, map, "credential `%s` lacks `user`", c->name);
 		else if (c->grant_token)
 			check_grant_token(l, c, map);
 		else if (c->role.admin)
 			check_role(l, &l->c->credentials[i], map);
 		check_exec(l, c, map);
+		check_certificate(l, c, map);
 	}
 }
 
@@ -217,7 +234,13 @@ void cfg_check_login(struct loader *l, struct cfg_target *t, const struct ynode 
 	if (t->login && is_admin(l->c, t->login))
 		cfg_fail(l, at, "credential `%s` is the `admin` of an `ephemeral_role`: agents are never "
 			 "logged in with it", t->login->name);
-	if (t->netns_agent)
-		cfg_fail(l, at, "`netns: agent` and `credential` exclude each other: a server in an "
-			 "agent's namespace can be a fake that collects the password");
+	if (t->login && t->login->key_file && !cfg_target_verified(t))
+		cfg_fail(l, at, "credential `%s` has a certificate, which is shown in TLS only: give target "
+			 "`%s` `tls: { ca_file: ... }`", t->login->name, t->name);
+	if (t->netns_agent && !cfg_target_verified(t))
+		cfg_fail(l, at, "`netns: agent` and `credential` exclude each other without `tls`: a server "
+			 "in an agent's namespace can be a fake that collects the password");
+	if (t->netns_agent && t->login && t->login->role.admin)
+		cfg_fail(l, at, "`netns: agent` and `ephemeral_role` exclude each other: roles are made from "
+			 "the daemon's namespace");
 }

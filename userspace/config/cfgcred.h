@@ -30,6 +30,8 @@ struct cfg_credential {
 	const char *name;
 	const char *user;	   /* NULL: the program or the token tells */
 	const char *password_file; /* or: */
+	/* Of a client certificate, alone or beside the password. */
+	const char *certificate_file, *key_file;
 	const char *const *exec;   /* program and arguments, NULL-terminated */
 	const char *run_as;	   /* account of the program */
 	uint64_t timeout_ms;	   /* of the program; default 10 s */

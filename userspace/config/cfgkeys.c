@@ -74,6 +74,8 @@ static const char *const delivery_words[] = {
 	[DELIVERY_PING] = "ping",
 	NULL,
 };
+static const char *const tls_words[] = {[false] = "off", [true] = "verified", NULL};
+static const char *const tls_version_words[] = {[false] = "1.2", [true] = "1.3", NULL};
 static const char *const socket_auth_words[] = {[false] = "required", [true] = "trust", NULL};
 static const char *const netns_words[] = {[false] = "daemon", [true] = "agent", NULL};
 static const char *const lo_words[] = {[false] = "leave", [true] = "up", NULL};
@@ -348,6 +350,10 @@ static const struct cfg_key credential_keys[] = {
 	 .help = "who logs in; without it the program of `exec`, or the subject of the token, tells"},
 	{.name = "password_file", .kind = KEY_PATH, AT(cfg_credential, password_file),
 	 .help = "file with the password, which only root or keyd may read"},
+	{.name = "certificate_file", .kind = KEY_PATH, AT(cfg_credential, certificate_file),
+	 .help = "PEM file with a client certificate, and its intermediates, for servers with `tls`"},
+	{.name = "key_file", .kind = KEY_PATH, AT(cfg_credential, key_file),
+	 .help = "PEM file with its private key, which only root or keyd may read"},
 	{.name = "exec", .kind = KEY_STRINGS, AT(cfg_credential, exec),
 	 .help = "program, by its absolute path, and arguments: prints the password, or JSON"},
 	{.name = "run_as", .kind = KEY_STRING, AT(cfg_credential, run_as),
@@ -397,6 +403,21 @@ static const struct cfg_key limit_keys[] = {
 };
 static const struct cfg_section limit_section = SECTION("limits", limit_keys);
 
+static const struct cfg_key tls_keys[] = {
+	{.name = "mode", .kind = KEY_FLAG, AT(cfg_tls, verified), .words = tls_words,
+	 .dflt = "verified",
+	 .help = "verified: TLS with a server that proves who it is, or no connection; off: clear text"},
+	{.name = "ca_file", .kind = KEY_PATH, AT(cfg_tls, ca_file),
+	 .help = "PEM file with the authorities that the server's certificate may come from"},
+	{.name = "server_name", .kind = KEY_STRING, AT(cfg_tls, server_name),
+	 .help = "name or address that the certificate has to be for; without it what `address` says"},
+	{.name = "min_version", .kind = KEY_FLAG, AT(cfg_tls, only_13), .words = tls_version_words,
+	 .dflt = "1.2", .help = "oldest version of TLS that is spoken"},
+	{.name = "pin", .kind = KEY_STRINGS, AT_N(cfg_tls, pin),
+	 .help = "SHA-256 of the public key that the server has to have besides, one or a list"},
+};
+const struct cfg_section cfg_tls_section = SECTION("tls", tls_keys);
+
 static const struct cfg_key target_keys[] = {
 	{.name = "address", CUSTOM(cfg_take_addresses), .required = true,
 	 .help = "what agents connect to: host:port, one or a list"},
@@ -433,6 +454,8 @@ static const struct cfg_key target_keys[] = {
 	{.name = "credential", .kind = KEY_STRING, AT(cfg_target, credential),
 	 .help = "name of the `credentials` that Tidegate logs in with in the agent's place; without "
 		 "it agents log in with what they have"},
+	{.name = "tls", CUSTOM(cfg_take_tls), .section = &cfg_tls_section,
+	 .help = "TLS between Tidegate and the server"},
 	NOT_HERE("password", "credentials: { NAME: { password_file: ... } }"),
 };
 const struct cfg_section cfg_target_section = SECTION("target", target_keys);

@@ -70,6 +70,7 @@ extern const struct cfg_section cfg_token_section;
 extern const struct cfg_section cfg_when_section;
 extern const struct cfg_section cfg_way_section;
 extern const struct cfg_section cfg_credential_section;
+extern const struct cfg_section cfg_tls_section;
 extern const struct cfg_section cfg_target_section;
 extern const struct cfg_section cfg_entry_section;
 extern const struct cfg_section cfg_rule_section;

@@ -63,6 +63,7 @@ void cfg_check_judged(struct loader *l, const struct entry_spec *e, const struct
 void cfg_check(struct loader *l);
 void cfg_check_tokens(struct loader *l);
 void cfg_check_credentials(struct loader *l);
+void cfg_check_tls(struct loader *l, struct cfg_target *t, const struct ynode *map);
 void cfg_check_login(struct loader *l, struct cfg_target *t, const struct ynode *map);
 
 #endif

@@ -15,6 +15,7 @@ static const struct asked of_target[] = {
 	{NULL, "catalog", INSP_MASKS, "nothing is masked there: take it out"},
 	{NULL, "credential", INSP_LOGS_IN,
 	 "Tidegate logs in nowhere there, agents do so themselves: take it out"},
+	{NULL, "tls", INSP_STARTS_TLS, "what agents and server speak there is passed on as it is: take it out"},
 	{NULL, "socket_auth", INSP_LOGS_IN, "nobody is seen to log in there: take it out"},
 	{"limits", "statement_bytes", INSP_JUDGES, "limits there are `bytes`, `time`, `idle` and `sessions`"},
 	{"limits", "value_bytes", INSP_MASKS, "limits there are `bytes`, `time`, `idle` and `sessions`"},

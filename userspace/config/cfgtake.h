@@ -31,6 +31,7 @@ int cfg_take_token(struct loader *l, const struct ynode *v, void *obj, const cha
 int cfg_take_when(struct loader *l, const struct ynode *v, void *obj, const char *where);
 int cfg_take_claims(struct loader *l, const struct ynode *v, void *obj, const char *where);
 int cfg_take_allow(struct loader *l, const struct ynode *v, void *obj, const char *where);
+int cfg_take_tls(struct loader *l, const struct ynode *v, void *obj, const char *where);
 int cfg_take_addresses(struct loader *l, const struct ynode *v, void *obj, const char *where);
 int cfg_take_approval(struct loader *l, const struct ynode *v, void *obj, const char *where);
 int cfg_take_way(struct loader *l, const struct ynode *v, void *obj, const char *where);

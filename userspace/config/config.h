@@ -14,6 +14,7 @@
 #include "base/compiler.h"
 #include "config/cfgcred.h"
 #include "config/cfgidp.h"
+#include "config/cfgtls.h"
 #include "policy/policy.h"
 
 enum target_mode { TARGET_STEER, TARGET_BLOCK, TARGET_OBSERVE, TARGET_OFF };
@@ -103,6 +104,7 @@ struct cfg_target {
 	const char *catalog_user, *catalog_database, *catalog_password_file;
 	const char *credential; /* a name; NULL: agents log in with what they have */
 	const struct cfg_credential *login; /* that of the name */
+	struct cfg_tls *tls; /* NULL: off */
 	uint64_t statement_bytes, value_bytes, message_bytes;
 	uint64_t session_bytes, session_ms, idle_ms; /* 0: no limit */
 	uint64_t connect_timeout_ms; /* default 10 s */
@@ -158,6 +160,10 @@ const struct cfg_way *config_way(const struct config *c, struct slice name);
 const struct cfg_credential *config_credential(const struct config *c, struct slice name);
 /* It makes roles: nobody else is logged in with it. */
 bool config_is_admin(const struct config *c, struct slice name);
+/* Its server is spoken TLS with, and has to prove who it is. */
+bool cfg_target_verified(const struct cfg_target *t);
+/* @text is an address: its 4 or 16 bytes. */
+bool cfg_tls_ip(const char *text, uint8_t ret[16], size_t *ret_n);
 
 /* Some target is given by name. */
 bool config_has_names(const struct config *c);

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* tidegate policy: the configuration and what it decides. */
+#include <errno.h>
+
 #include "base/jsonw.h"
+#include "config/cfgfiles.h"
 #include "config/config.h"
 #include "ctl/ctl.h"
 #include "ctl/judge.h"
@@ -82,6 +85,10 @@ static int do_check(struct ctl *c, int argc, char **argv)
 	path = argc ? argv[0] : conf_path(c);
 	buf_init(&error, ERRORS_MAX);
 	rc = config_load(path, &conf, &error);
+	if (!rc && config_check_files(conf, &error)) {
+		config_free(conf);
+		rc = -EINVAL;
+	}
 	rc = rc ? say_invalid(c, path, rc, &error) : say_valid(c, path, conf);
 	config_free(rc ? NULL : conf);
 	buf_done(&error);
