@@ -166,6 +166,94 @@ static void test_client_certificate(void **state)
 	free(config);
 }
 
+static uint32_t prove(struct keyd_peer *p, const char *target, struct slice thumb, struct slice text)
+{
+	ipc_begin(p->ipc, IPC_KEY_PROVE, ++p->id);
+	ipc_put_str(p->ipc, target);
+	ipc_put_u32(p->ipc, FAR_ECDSA);
+	ipc_put_str(p->ipc, "SHA256");
+	ipc_put_bytes(p->ipc, thumb);
+	ipc_put_bytes(p->ipc, text);
+	return keyd_ask(p);
+}
+
+static uint32_t ask_of(struct keyd_peer *p, enum ipc_type type, const char *name)
+{
+	keyd_question(p, type, name);
+	return keyd_ask(p);
+}
+
+static char *cert_config(void)
+{
+	char *text;
+
+	assert_true(asprintf(&text,
+			     "credentials:\n"
+			     "  cert: {user: u, key_file: %s/key.pem, certificate_file: %s/client.pem}\n"
+			     "  both: {user: u, password_file: %s/one, key_file: %s/key.pem, "
+			     "certificate_file: %s/client.pem}\n"
+			     "  ro: {user: u, password_file: %s/one, clear_text: true}\n"
+			     "agents: {a: {uid: 1000}}\n"
+			     "targets: {t: {address: 'h:1', protocol: postgresql, credential: cert, tls: "
+			     "{ca_file: /none}}}\n"
+			     "policy: [{agents: a, targets: t, access: {approval: none}}]\n",
+			     keyd_dir, keyd_dir, keyd_dir, keyd_dir, keyd_dir, keyd_dir) > 0);
+	return text;
+}
+
+/* The key of a credential signs what proves a TLS client, under the credential's name alone. */
+static void test_credential_certificate(void **state)
+{
+	uint8_t thumb[TLS_THUMB], text[64 + 34 + 32], other[TLS_THUMB] = {0};
+	struct slice proof = slice_of(text, sizeof(text)), ours = slice_of(thumb, sizeof(thumb));
+	EVP_MD_CTX *ctx = EVP_MD_CTX_new();
+	char *config = cert_config();
+	struct keyd_peer p;
+
+	(void)state;
+	write_certificate("client.pem", keyd_key, 0644);
+	memset(text, ' ', 64);
+	memcpy(text + 64, "TLS 1.3, client CertificateVerify", 34);
+	memset(text + 98, 9, 32);
+	keyd_start(&p, config);
+	assert_int_equal(ask_of(&p, IPC_KEY_LOGIN, "cert"), 0);
+	assert_string_equal((char *)p.bytes[0], "u");
+	assert_int_equal(ask_of(&p, IPC_KEY_CERTIFICATE, "@cert:u"), 0);
+	assert_int_equal(tls_chain_thumb(slice_of(p.bytes[0], p.n[0]), thumb), 0);
+	assert_int_equal(prove(&p, "@cert:u", ours, proof), 0);
+	assert_int_equal(EVP_DigestVerifyInit(ctx, NULL, EVP_sha256(), NULL, keyd_key), 1);
+	assert_int_equal(EVP_DigestVerify(ctx, p.bytes[0], p.n[0], text, sizeof(text)), 1);
+	EVP_MD_CTX_free(ctx);
+	assert_int_equal(prove(&p, "@both:u", ours, proof), 0);
+	assert_int_equal(prove(&p, "@cert:u", ours, SLICE_LIT("eyJhbGciOiJFUzI1NiJ9.e30")), EPERM);
+	assert_int_equal(prove(&p, "@cert:u", slice_of(other, sizeof(other)), proof), ESTALE);
+	assert_int_equal(prove(&p, "@ro:u", ours, proof), ENOENT);
+	assert_int_equal(prove(&p, "@cert:v", ours, proof), ENOENT);
+	assert_int_equal(prove(&p, "", ours, proof), ENOENT);
+	/* A certificate is no password, and the key is told to nobody. */
+	assert_int_equal(ask_of(&p, IPC_KEY_CERTIFICATE, "@ro:u"), ENOENT);
+	assert_int_equal(ask_of(&p, IPC_KEY_PASSWORD, "@cert:u"), ENOENT);
+	assert_int_equal(ask_of(&p, IPC_KEY_PASSWORD, "@both:u"), EACCES);
+	assert_int_equal(ask_of(&p, IPC_KEY_PASSWORD, "@ro:u"), 0);
+	assert_int_equal(sign_tls(&p, FAR_ECDSA, "SHA256", ours, proof), ENOENT);
+	/* Nothing has changed; then the certificate has: it ends, and another keyd reads it. */
+	keyd_send_config(&p, config);
+	assert_int_equal(ask_of(&p, IPC_KEY_LOGIN, "both"), 0);
+	write_certificate("client.pem", keyd_key, 0644);
+	keyd_send_config(&p, config);
+	while (!p.gone)
+		(void)uv_run(&p.loop, UV_RUN_ONCE);
+	assert_int_equal(keyd_stop(&p), 0);
+	/* One that others may change is not shown. */
+	write_certificate("client.pem", keyd_key, 0666);
+	keyd_start(&p, config);
+	assert_int_equal(ask_of(&p, IPC_KEY_LOGIN, "cert"), EPERM);
+	assert_int_equal(ask_of(&p, IPC_KEY_CERTIFICATE, "@cert:u"), EPERM);
+	assert_int_equal(prove(&p, "@cert:u", ours, proof), EPERM);
+	assert_int_equal(keyd_stop(&p), 0);
+	free(config);
+}
+
 /* A certificate of another key, and one that others may change: neither is shown. */
 static void test_bad_certificates(void **state)
 {
@@ -247,6 +335,7 @@ int main(void)
 		cmocka_unit_test_setup(test_client_secret, keyd_fresh),
 		cmocka_unit_test_setup(test_client_key, keyd_fresh),
 		cmocka_unit_test_setup(test_client_certificate, keyd_fresh),
+		cmocka_unit_test_setup(test_credential_certificate, keyd_fresh),
 		cmocka_unit_test_setup(test_bad_certificates, keyd_fresh),
 		cmocka_unit_test_setup(test_proofs, keyd_fresh),
 	};

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "daemon/pgclient.h"
 #include "daemon/session.h"
+#include "daemon/trust.h"
 #include "policy/catalog.h"
 
 enum {
@@ -119,24 +120,33 @@ static const struct pgclient_ops loader_ops = {
 static int load(struct catalog_ref *r)
 {
 	const struct cfg_target *t = r->view->target;
-	const struct pgclient_env env = {.loop = &r->w->loop,
-					 .ipc = r->w->ipc,
-					 .next_ask = &r->w->next_ask,
-					 .application = "tidegate catalog"};
+	struct pgclient_env env = {.loop = &r->w->loop,
+				   .ipc = r->w->ipc,
+				   .next_ask = &r->w->next_ask,
+				   .application = "tidegate catalog"};
 	const struct pgclient_login login = {
 		.target = t->name,
 		.user = t->catalog_user,
 		.database = t->catalog_database ? t->catalog_database : r->database};
-	int fd, rc;
+	struct trust_start start;
+	const char *why = "";
+	int fd = -1, rc;
 
 	r->tried_boot_ns = clock_boot_ns();
 	r->dirty = false;
 	rc = catalog_new(policy_masks(r->view->view), &r->loading);
 	if (rc)
 		return rc;
-	fd = upstream_open(r->upstream, NULL);
-	rc = fd < 0 ? fd
-		    : pgclient_start(&env, fd, &login, &loader_ops, r, &r->client);
+	if (cfg_target_verified(t)) {
+		rc = trust_start(r->conf->trust, t, r->upstream, &start, &why);
+		if (rc)
+			log_warning("catalog of target %s: %s", t->name, why);
+		env.tls = &start.tls;
+	}
+	if (!rc)
+		fd = upstream_open(r->upstream, NULL);
+	if (!rc)
+		rc = fd < 0 ? fd : pgclient_start(&env, fd, &login, &loader_ops, r, &r->client);
 	if (rc) {
 		if (fd >= 0)
 			close(fd);

@@ -25,6 +25,7 @@
 #include "daemon/parent.h"
 #include "daemon/plugin.h"
 #include "daemon/sandbox.h"
+#include "daemon/trust.h"
 #include "daemon/crew.h"
 #include "daemon/upgrade.h"
 #include "kern/kern.h"
@@ -166,6 +167,7 @@ void child_send_config(struct child *c)
 {
 	if (!c->ipc)
 		return;
+	trust_send(c);
 	ipc_begin(c->ipc, IPC_CONFIG, 0);
 	ipc_put_u64(c->ipc, c->p->generation);
 	ipc_put_fd(c->ipc, c->p->cfg_fd);

@@ -67,7 +67,8 @@ static int ask_keyd(struct parent *p, struct glogin *l, uint64_t number, const s
 	ipc_begin(ipc, IPC_GRANT_KEY, l->id);
 	ipc_put_u64(ipc, number);
 	ipc_put_str(ipc, s->target->cfg->login->name);
-	ipc_put_u32(ipc, address_all_local(s->upstream));
+	/* Nobody else reads along: on this host, or through TLS with who proves that it is the server. */
+	ipc_put_u32(ipc, address_all_local(s->upstream) || cfg_target_verified(s->target->cfg));
 	ipc_send(ipc);
 	return 0;
 }

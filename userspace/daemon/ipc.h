@@ -132,7 +132,12 @@ enum {
 		    "str upstream that was asked, u32 n, n * str role")     \
 	X(ISSUER_STATE, "P>A id -> A>P id, str json: those of agents' tokens")                     \
 	X(GRANT_USED, "W>P uuid, str grant: that holds for all who ask the same")                  \
-	X(SESSION_TOKEN, "P>W uuid, bytes json: the agent's newer token, for the recording")
+	X(SESSION_TOKEN, "P>W uuid, bytes json: the agent's newer token, for the recording") \
+	/* TLS with targets; `target` as with KEY_SCRAM, of a credential with a certificate */     \
+	X(TRUST, "P>W,O fd: memfd with what targets' ca_file hold, JSON: of the CONFIG that follows") \
+	X(KEY_CERTIFICATE, "W>P>K id, str target -> id, u32 error, bytes certificates in DER form") \
+	X(KEY_PROVE, "W>P>K id, str target, u32 scheme, str digest, bytes SHA-256 of the certificate, " \
+		     "bytes text -> id, u32 error, bytes signature")
 
 enum ipc_type {
 #define X(name, fields) IPC_##name,

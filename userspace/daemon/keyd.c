@@ -107,6 +107,12 @@ static void warm_up(struct keyd *k)
 		fatal("SCRAM", -EOPNOTSUPP);
 	if (pgmd5_response(text, text, md5_salt, md5))
 		log_notice("OpenSSL has no MD5 here: logins that need it will fail");
+	list_each(it, &k->secrets) {
+		struct secret *other = container_of(it, struct secret, link);
+
+		if (other->target && other->key)
+			warm_up_tls(other);
+	}
 	if (s && s->key && idp_auth_is_tls(k->cfg->idp->auth)) {
 		warm_up_tls(s);
 	} else if (s && s->key) {
@@ -248,6 +254,12 @@ static int find(struct keyd *k, struct slice target, struct secret **ret)
 	return *ret ? (*ret)->error : -ENOENT;
 }
 
+static int find_key(struct keyd *k, struct slice target, struct secret **ret)
+{
+	*ret = vault_key_of_target(&k->secrets, target);
+	return *ret ? (*ret)->error : -ENOENT;
+}
+
 /* "@NAME:USER" */
 static const struct cfg_credential *credential_of(const struct keyd *k, struct slice target)
 {
@@ -275,8 +287,10 @@ static void key_login(struct keyd *k, struct ipc_msg *m)
 		return;
 	}
 	target = c ? vault_credential_target(c->name, c->user) : NULL;
-	if (target)
+	if (target && c->password_file)
 		err = find(k, slice_str(target), &s);
+	else if (target)
+		err = find_key(k, slice_str(target), &s);
 	answer(k, m, err, err ? name : slice_str(c->user));
 	ipc_send(k->ipc);
 	free(target);
@@ -514,15 +528,12 @@ static void key_client(struct keyd *k, struct ipc_msg *m)
 	buf_wipe(&b);
 }
 
-/* What authd proves itself with is the certificate that belongs to the key which is here now. */
-static int tls_client(struct keyd *k, const struct far_ask *q, struct slice thumb,
-		      uint8_t sig[FAR_SIG_MAX], size_t *ret_n)
+/* What somebody proves himself with is the certificate that belongs to the key which is here now. */
+static int prove(const struct secret *s, const struct far_ask *q, struct slice thumb,
+		 uint8_t sig[FAR_SIG_MAX], size_t *ret_n)
 {
-	const struct secret *s = vault_of_client(&k->secrets);
 	uint8_t own[TLS_THUMB];
 
-	if (!s || !k->cfg->idp || !idp_auth_is_tls(k->cfg->idp->auth))
-		return -ENOENT;
 	if (s->error)
 		return s->error;
 	if (tls_chain_thumb(buf_slice(&s->chain), own) || !slice_eq(thumb, slice_of(own, sizeof(own))))
@@ -530,7 +541,8 @@ static int tls_client(struct keyd *k, const struct far_ask *q, struct slice thum
 	return tls_sign(s->key, q, sig, ret_n);
 }
 
-static void key_tls(struct keyd *k, struct ipc_msg *m)
+/* The fields of the question behind whose key it is; the answer goes out. */
+static void sign_proof(struct keyd *k, struct ipc_msg *m, const struct secret *s)
 {
 	uint32_t scheme = ipc_get_u32(m);
 	struct slice name = ipc_get_str(m), thumb = ipc_get_bytes(m);
@@ -545,8 +557,33 @@ static void key_tls(struct keyd *k, struct ipc_msg *m)
 	(void)snprintf(digest, sizeof(digest), "%.*s", (int)name.n, (const char *)name.p);
 	q.digest = digest;
 	q.scheme = (enum far_scheme)scheme;
-	err = scheme <= FAR_RSA_PSS ? tls_client(k, &q, thumb, sig, &n) : -EINVAL;
+	err = !s ? -ENOENT : scheme <= FAR_RSA_PSS ? prove(s, &q, thumb, sig, &n) : -EINVAL;
 	answer(k, m, err, slice_of(sig, n));
+	ipc_send(k->ipc);
+}
+
+static void key_tls(struct keyd *k, struct ipc_msg *m)
+{
+	bool tls = k->cfg->idp && idp_auth_is_tls(k->cfg->idp->auth);
+
+	sign_proof(k, m, tls ? vault_of_client(&k->secrets) : NULL);
+}
+
+static void key_prove(struct keyd *k, struct ipc_msg *m)
+{
+	sign_proof(k, m, vault_key_of_target(&k->secrets, ipc_get_str(m)));
+}
+
+static void key_certificate(struct keyd *k, struct ipc_msg *m)
+{
+	struct slice target = ipc_get_str(m);
+	struct secret *s = NULL;
+	int err;
+
+	if (!ipc_end(m))
+		return;
+	err = find_key(k, target, &s);
+	answer(k, m, err, err ? target : buf_slice(&s->chain));
 	ipc_send(k->ipc);
 }
 
@@ -638,6 +675,10 @@ static void on_message(void *ctx, struct ipc *ipc, struct ipc_msg *m)
 		key_client(k, m);
 	else if (m->type == IPC_KEY_TLS)
 		key_tls(k, m);
+	else if (m->type == IPC_KEY_CERTIFICATE)
+		key_certificate(k, m);
+	else if (m->type == IPC_KEY_PROVE)
+		key_prove(k, m);
 	else if (m->type == IPC_KEY_DPOP)
 		key_dpop(k, m);
 	else if (m->type == IPC_RECEIPT_SIGN)

@@ -33,6 +33,7 @@
 #include "daemon/crew.h"
 #include "daemon/sweep.h"
 #include "daemon/tokenlife.h"
+#include "daemon/trust.h"
 #include "daemon/upgrade.h"
 #include "daemon/worker.h"
 #include "kern/kern.h"
@@ -281,6 +282,7 @@ static int start(struct parent *p)
 		return rc;
 	}
 	p->since_wall_ns = p->loaded_wall_ns = clock_wall_ns();
+	trust_read(p);
 	reload_check_limits(p);
 	log_configure(p->cfg->log_level);
 	rc = parent_make_dirs(p);

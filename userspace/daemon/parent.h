@@ -119,7 +119,8 @@ struct parent {
 	uv_loop_t loop;
 	const char *config_path;
 	struct config *cfg;
-	int cfg_fd, start_fd; /* memfds with its text, and that of the one at the start */
+	int cfg_fd, start_fd; /* memfds with its text, and that of the one at the start; */
+	int trust_fd; /* with what its ca_file hold; 0: none */
 	uint64_t generation, loaded_wall_ns, since_wall_ns, stop_boot_ns;
 
 	struct kern *kern; /* NULL: gateway mode only */
@@ -147,8 +148,7 @@ struct parent {
 	struct upgrade *upgrade; /* one that is being prepared, or NULL */
 	char program[512];	 /* where the binary was when it was started */
 	char version_before[32]; /* of the binary before; "": none */
-	uint32_t upgrades;
-	uint64_t upgraded_wall_ns, taken_boot_ns;
+	uint64_t upgraded_wall_ns, taken_boot_ns, upgrades;
 	uint8_t mask_key[32];
 
 	struct list targets, agents; /* struct ptarget, struct pagent */

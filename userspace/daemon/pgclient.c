@@ -3,6 +3,7 @@
 #include "daemon/pgclient.h"
 
 #include <errno.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -13,6 +14,7 @@
 
 enum {
 	DEADLINE_MS = 15000,
+	READ_BYTES = 32768,
 	MESSAGE_MAX = 1 << 20,
 	COLUMNS_MAX = 32,
 	NONCE_BYTES = 18,
@@ -29,6 +31,9 @@ struct pgclient {
 	void *ctx;
 	struct buf in, out;
 	bool connected, closing;
+	struct tls *tls; /* NULL: in clear */
+	bool shaking;	 /* it is not up yet */
+	struct insp_channel channel;
 	bool wipe; /* `out` holds the password */
 	bool in_query;
 	unsigned query;
@@ -46,6 +51,7 @@ static void on_handle_closed(uv_handle_t *h)
 
 	if (--c->nhandles)
 		return;
+	tls_free(c->tls);
 	close(c->fd);
 	buf_wipe(&c->in);
 	buf_wipe(&c->out);
@@ -72,12 +78,15 @@ static void finish(struct pgclient *c, const char *error)
 
 static void watch(struct pgclient *c)
 {
-	int events = UV_READABLE;
+	uint32_t events = EPOLLIN;
 
 	if (!c->connected || c->out.n)
-		events |= UV_WRITABLE;
+		events |= EPOLLOUT;
+	if (c->tls && c->connected)
+		events = c->shaking ? tls_events(c->tls) : tls_watch(c->tls, events);
 	if (!c->closing)
-		(void)uv_poll_start(&c->poll, events, on_io);
+		(void)uv_poll_start(&c->poll, (events & EPOLLIN ? UV_READABLE : 0) |
+						      (events & EPOLLOUT ? UV_WRITABLE : 0), on_io);
 }
 
 /* ---------------------------------------------------------------- messages out */
@@ -191,7 +200,7 @@ static void on_auth(struct pgclient *c, struct slice body)
 
 	switch (pg_proof_server(&c->proof, body, &q)) {
 	case PG_PROOF_IN:
-		if (c->env.must_ask && c->proof.state == PG_PROOF_FRESH)
+		if (c->env.must_ask && pg_proof_unasked(&c->proof))
 			finish(c, "the server lets this user in without asking for a password");
 		return;
 	case PG_PROOF_NEXT:
@@ -350,19 +359,68 @@ static void on_input(struct pgclient *c)
 	}
 }
 
-static void do_read(struct pgclient *c)
+/* Bytes, 0 at the end, or negative errno. */
+static ssize_t receive(struct pgclient *c, uint8_t *dst, size_t n)
 {
-	uint8_t *dst = buf_reserve(&c->in, 32768);
-	ssize_t n = dst ? recv(c->fd, dst, 32768, MSG_DONTWAIT) : 0;
+	ssize_t got;
 
-	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+	if (c->tls)
+		return tls_recv(c->tls, dst, n);
+	got = recv(c->fd, dst, n, MSG_DONTWAIT);
+	return got < 0 ? -errno : got;
+}
+
+static ssize_t transmit(struct pgclient *c)
+{
+	struct iovec iov = {buf_data(&c->out), c->out.n};
+	ssize_t n;
+
+	if (c->tls)
+		return tls_send(c->tls, &iov, 1);
+	n = send(c->fd, iov.iov_base, iov.iov_len, MSG_NOSIGNAL | MSG_DONTWAIT);
+	return n < 0 && (errno == EAGAIN || errno == EINTR) ? 0 : n < 0 ? -errno : n;
+}
+
+static void read_some(struct pgclient *c)
+{
+	uint8_t *dst = buf_reserve(&c->in, READ_BYTES);
+	ssize_t n = dst ? receive(c, dst, READ_BYTES) : 0;
+
+	if (n == -EAGAIN || n == -EINTR)
 		return;
 	if (n <= 0) {
-		finish(c, n ? strerror(errno) : "the server closed the connection");
+		finish(c, c->tls && tls_reason(c->tls) ? tls_why(c->tls)
+			  : n			       ? strerror((int)-n)
+						       : "the server closed the connection");
 		return;
 	}
 	buf_commit(&c->in, (size_t)n);
 	on_input(c);
+}
+
+/* What TLS has in memory is announced by no event. */
+static void do_read(struct pgclient *c)
+{
+	do
+		read_some(c);
+	while (!c->closing && c->tls && tls_has_more(c->tls));
+}
+
+static void shake(struct pgclient *c)
+{
+	switch (tls_step(c->tls)) {
+	case TLS_STEP_WAIT:
+		return;
+	case TLS_STEP_SIGN: /* it has no certificate to show */
+	case TLS_STEP_FAILED:
+		finish(c, tls_why(c->tls));
+		return;
+	case TLS_STEP_UP:
+		break;
+	}
+	c->shaking = false;
+	c->channel.end_point = tls_binding(c->tls);
+	c->proof.channel = &c->channel;
 }
 
 static void do_write(struct pgclient *c)
@@ -379,11 +437,13 @@ static void do_write(struct pgclient *c)
 		}
 		c->connected = true;
 	}
-	if (!c->out.n)
+	if (c->shaking)
+		shake(c);
+	if (c->shaking || c->closing || !c->out.n)
 		return;
-	n = send(c->fd, buf_data(&c->out), c->out.n, MSG_NOSIGNAL | MSG_DONTWAIT);
-	if (n < 0 && errno != EAGAIN && errno != EINTR)
-		finish(c, strerror(errno));
+	n = transmit(c);
+	if (n < 0)
+		finish(c, strerror((int)-n));
 	else if (n > 0)
 		buf_consume(&c->out, (size_t)n);
 	if (!c->out.n && c->wipe) {
@@ -396,9 +456,12 @@ static void on_io(uv_poll_t *h, int status, int events)
 {
 	struct pgclient *c = container_of(h, struct pgclient, poll);
 
-	if (!c->closing && (status < 0 || (events & UV_WRITABLE)))
+	bool readable = events & UV_READABLE, writable = events & UV_WRITABLE;
+
+	/* A handshake, and what stands in the way of a record, may wait for either. */
+	if (!c->closing && (status < 0 || writable || (c->tls && c->out.n)))
 		do_write(c);
-	if (!c->closing && (status < 0 || (events & UV_READABLE)))
+	if (!c->closing && !c->shaking && (status < 0 || readable || c->tls))
 		do_read(c);
 	watch(c);
 }
@@ -416,11 +479,15 @@ int pgclient_start(const struct pgclient_env *env, int fd, const struct pgclient
 
 	if (!c)
 		return -ENOMEM;
-	rc = uv_poll_init(env->loop, &c->poll, fd);
+	rc = env->tls ? tls_new(env->tls, fd, &c->tls) : 0;
+	if (!rc)
+		rc = uv_poll_init(env->loop, &c->poll, fd);
 	if (rc) {
+		tls_free(c->tls);
 		free(c);
 		return rc;
 	}
+	c->shaking = c->tls != NULL;
 	c->env = *env;
 	c->login = *login;
 	c->fd = fd;

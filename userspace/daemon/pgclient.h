@@ -10,6 +10,7 @@
 #define TIDEGATE_DAEMON_PGCLIENT_H
 
 #include "daemon/ipc.h"
+#include "net/tls.h"
 
 struct pgclient;
 
@@ -20,6 +21,7 @@ struct pgclient_env {
 	uint64_t *next_ask;	 /* numbers questions to the parent */
 	const char *application; /* application_name */
 	bool must_ask; /* a server that lets it in without a question is refused */
+	const struct tls_start *tls; /* NULL: in clear; read by pgclient_start() alone */
 };
 
 struct pgclient_login {

@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "config/cfgfiles.h"
 #include "config/cfgheld.h"
 #include "daemon/accel.h"
 #include "daemon/adminsock.h"
@@ -20,6 +21,7 @@
 #include "daemon/netns.h"
 #include "daemon/crew.h"
 #include "daemon/roles.h"
+#include "daemon/trust.h"
 #include "daemon/worker.h"
 
 enum { FILES_MAX = 1 << 20 };
@@ -102,6 +104,8 @@ int reload_take(struct parent *p, struct buf *error)
 		config_free(cfg);
 	else
 		p->cfg = cfg;
+	if (!rc)
+		trust_read(p);
 	return rc;
 }
 
@@ -231,7 +235,9 @@ int parent_reload(struct parent *p, struct buf *error, bool *ret_changed)
 	rc = reload_read(p, &fresh, &fd, error);
 	if (rc)
 		return rc;
-	rc = put_into_force(p, fresh, error);
+	rc = config_check_files(fresh, error);
+	if (!rc)
+		rc = put_into_force(p, fresh, error);
 	if (rc) {
 		config_free(fresh);
 		close(fd);
@@ -242,6 +248,7 @@ int parent_reload(struct parent *p, struct buf *error, bool *ret_changed)
 	close(p->cfg_fd);
 	p->cfg_fd = fd;
 	p->loaded_wall_ns = clock_wall_ns();
+	trust_read(p);
 	follow_up(p, old);
 	config_free(old);
 	accel_start(p);

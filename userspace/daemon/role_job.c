@@ -11,6 +11,7 @@ void role_job_put(struct ipc *ipc, const struct role_job *j)
 	ipc_put_slice(ipc, j->verifier);
 	ipc_put_slice(ipc, j->mark);
 	ipc_put_u64(ipc, j->ttl_ms);
+	ipc_put_slice(ipc, j->target);
 }
 
 bool role_job_get(struct ipc_msg *m, struct role_job *ret)
@@ -25,5 +26,6 @@ bool role_job_get(struct ipc_msg *m, struct role_job *ret)
 	ret->verifier = ipc_get_str(m);
 	ret->mark = ipc_get_str(m);
 	ret->ttl_ms = ipc_get_u64(m);
+	ret->target = ipc_get_str(m);
 	return ipc_end(m) && kind <= ROLE_JOB_SWEEP;
 }

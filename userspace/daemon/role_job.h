@@ -21,7 +21,7 @@ enum role_job_error {
 
 struct role_job {
 	enum role_job_kind kind;
-	struct slice credential, upstream, database, role; /* upstream as a session's */
+	struct slice target, credential, upstream, database, role; /* upstream as a session's */
 	struct slice verifier; /* MAKE, REKEY */
 	struct slice mark;     /* MAKE: its comment; DROP, SWEEP: what that begins with */
 	uint64_t ttl_ms;       /* MAKE: it can log in so long */

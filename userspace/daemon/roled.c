@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "daemon/roled.h"
 
+#include <jansson.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -20,9 +21,16 @@ static void take_config(struct roled *o, struct ipc_msg *m)
 		return;
 	}
 	o->cfg = childconf_take(fd);
+	trust_free(o->trust);
+	o->trust = o->next;
+	o->next = NULL;
 	config_free(old);
 	if (old)
 		return;
+	/* What these read from files is out of reach soon. */
+	json_object_seed(0);
+	if (tls_init())
+		log_error("OpenSSL cannot be used for TLS with targets: those are refused");
 	err = sandbox_roled();
 	if (err) {
 		log_error("the sandbox cannot be set up: %s", strerror(-err));
@@ -32,6 +40,18 @@ static void take_config(struct roled *o, struct ipc_msg *m)
 	ipc_send(o->ipc);
 }
 
+static void take_trust(struct roled *o, struct ipc_msg *m)
+{
+	int fd = ipc_get_fd(m);
+
+	if (!ipc_end(m) || fd < 0) {
+		m->bad = true;
+		return;
+	}
+	trust_free(o->next);
+	o->next = trust_take(fd);
+}
+
 static void on_message(void *ctx, struct ipc *ipc, struct ipc_msg *m)
 {
 	struct roled *o = ctx;
@@ -39,6 +59,9 @@ static void on_message(void *ctx, struct ipc *ipc, struct ipc_msg *m)
 	switch (m->type) {
 	case IPC_INIT:
 	case IPC_DRAIN: /* it ends with the parent */
+		break;
+	case IPC_TRUST:
+		take_trust(o, m);
 		break;
 	case IPC_CONFIG:
 		take_config(o, m);

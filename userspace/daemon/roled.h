@@ -12,6 +12,7 @@
 #include "config/config.h"
 #include "daemon/pgclient.h"
 #include "daemon/role_job.h"
+#include "daemon/trust.h"
 
 enum { ROLED_NAMES_MAX = 200, ROLED_JOBS_MAX = 64 };
 
@@ -19,6 +20,7 @@ struct roled {
 	uv_loop_t loop;
 	struct ipc *ipc;
 	struct config *cfg;
+	struct trust *trust, *next; /* of it; of the one that comes next */
 	struct list jobs; /* struct task */
 	uint32_t running;
 	uint64_t next_ask;

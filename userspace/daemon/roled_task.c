@@ -29,7 +29,7 @@ struct task {
 	unsigned tries, collisions;
 	bool started;
 	enum role_job_kind kind;
-	char credential[64], role[ROLE_NAME_TEXT], database[256], verifier[256], mark[512];
+	char target[64], credential[64], role[ROLE_NAME_TEXT], database[256], verifier[256], mark[512];
 	char upstream[512], at[512]; /* all addresses; the one in use */
 	const char *next;	     /* addresses that have not been tried */
 	uint64_t ttl_ms;
@@ -436,13 +436,42 @@ static void done(void *ctx, const char *error, const char *sqlstate)
 	connect_first(t, database_of(t));
 }
 
+/* The administrator's login goes to nobody else than to the agents' logins. */
+static bool is_verified(const struct task *t, const struct cfg_target *target)
+{
+	const struct config *c = t->o->cfg;
+
+	if (target)
+		return cfg_target_verified(target);
+	for (uint32_t i = 0; i < c->ntargets; i++)
+		if (c->targets[i].credential && strcmp(c->targets[i].credential, t->credential) == 0 &&
+		    cfg_target_verified(&c->targets[i]))
+			return true;
+	return false;
+}
+
+static int start_tls(const struct task *t, struct trust_start *start, const struct tls_start **ret,
+		     const char **ret_why)
+{
+	const struct cfg_target *target = config_target(t->o->cfg, slice_str(t->target));
+
+	*ret = NULL;
+	*ret_why = "";
+	if (!is_verified(t, target))
+		return 0;
+	*ret = &start->tls;
+	*ret_why = "the target is not configured any more, so it is not known who its server must be";
+	return target ? trust_start(t->o->trust, target, t->at, start, ret_why) : -ENOENT;
+}
+
 /* To t->at. */
 static void connect_first(struct task *t, const char *database)
 {
 	static const struct pgclient_ops ops = {
 		.query = give_query, .may_fail = may_fail, .notice = on_notice, .row = take_row,
 		.done = done};
-	const struct pgclient_env env = {
+	struct trust_start start;
+	struct pgclient_env env = {
 		.loop = &t->o->loop,
 		.ipc = t->o->ipc,
 		.next_ask = &t->o->next_ask,
@@ -452,16 +481,20 @@ static void connect_first(struct task *t, const char *database)
 	};
 	const struct pgclient_login login = {
 		.target = t->key, .user = t->user, .database = database};
+	const char *why = "";
 	int fd, rc;
 
 	do {
-		fd = upstream_open(t->at, NULL);
-		rc = fd < 0 ? fd : pgclient_start(&env, fd, &login, &ops, t, &t->client);
+		fd = -1;
+		rc = start_tls(t, &start, &env.tls, &why);
+		if (!rc)
+			fd = upstream_open(t->at, NULL);
+		rc = rc ? rc : fd < 0 ? fd : pgclient_start(&env, fd, &login, &ops, t, &t->client);
 		if (rc && fd >= 0)
 			close(fd);
 	} while (rc && !t->spoke && take_address(t));
 	if (rc)
-		finish(t, t->doing ? ROLE_UNKNOWN : ROLE_NO_SERVER, "", strerror(-rc));
+		finish(t, t->doing ? ROLE_UNKNOWN : ROLE_NO_SERVER, "", *why ? why : strerror(-rc));
 }
 
 /* ----------------------------------------------------------------- the login */
@@ -574,7 +607,8 @@ void roled_take(struct roled *o, struct ipc_msg *m)
 	(void)uv_timer_init(&o->loop, &t->retry);
 	list_add_tail(&o->jobs, &t->link);
 	t->next = t->upstream;
-	if (!keep(j.credential, t->credential, sizeof(t->credential)) ||
+	if (!keep(j.target, t->target, sizeof(t->target)) ||
+	    !keep(j.credential, t->credential, sizeof(t->credential)) ||
 	    !keep(j.upstream, t->upstream, sizeof(t->upstream)) ||
 	    !keep(j.database, t->database, sizeof(t->database)) ||
 	    !keep(j.mark, t->mark, sizeof(t->mark)) ||

@@ -133,6 +133,7 @@ static void order_job(struct parent *p, struct prole *r, enum role_job_kind kind
 	char comment[400];
 	struct role_job j = {
 		.kind = kind,
+		.target = slice_str(r->target),
 		.credential = slice_str(r->credential),
 		.upstream = slice_str(r->upstream),
 		.database = slice_str(r->database),

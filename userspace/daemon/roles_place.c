@@ -237,6 +237,7 @@ static void order_sweep(struct parent *p, struct role_place *l, const struct cfg
 {
 	struct role_job j = {
 		.kind = ROLE_JOB_SWEEP,
+		.target = slice_str(l->target),
 		.credential = slice_str(l->credential),
 		.upstream = slice_str(l->upstream),
 		.database = slice_str(c->role.database ? c->role.database : "postgres"),

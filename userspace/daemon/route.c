@@ -547,6 +547,8 @@ static void from_worker(struct parent *p, struct child *c, struct ipc_msg *m)
 	case IPC_KEY_MD5:
 	case IPC_KEY_SCRAM:
 	case IPC_KEY_LOGIN:
+	case IPC_KEY_CERTIFICATE:
+	case IPC_KEY_PROVE:
 		to_keyd(p, c, m);
 		break;
 	case IPC_GRANT_LOGIN:
@@ -562,6 +564,12 @@ static void from_worker(struct parent *p, struct child *c, struct ipc_msg *m)
 	default:
 		session_message(p, c, m);
 	}
+}
+
+static bool is_keys(enum ipc_type type)
+{
+	return (type >= IPC_KEY_PASSWORD && type <= IPC_KEY_CLIENT) || type == IPC_KEY_TLS ||
+	       type == IPC_KEY_DPOP || type == IPC_KEY_CERTIFICATE || type == IPC_KEY_PROVE;
 }
 
 static void from_keyd(struct parent *p, struct child *c, struct ipc_msg *m)
@@ -610,8 +618,7 @@ static void from_keyd(struct parent *p, struct child *c, struct ipc_msg *m)
 	     : who >= ROUTE_OLD && who - ROUTE_OLD < OLD_MAX ? &p->old[who - ROUTE_OLD]
 	     : who < p->nworkers		 ? &p->workers[who]
 						 : NULL;
-	if (((m->type < IPC_KEY_PASSWORD || m->type > IPC_KEY_CLIENT) && m->type != IPC_KEY_TLS &&
-	     m->type != IPC_KEY_DPOP) || !to)
+	if (!is_keys(m->type) || !to)
 		m->bad = true;
 	else if (to->ipc)
 		ipc_forward(to->ipc, m, m->id & 0xffffffffffffffull);

@@ -12,6 +12,7 @@
 #include "daemon/address.h"
 #include "daemon/session_end.h"
 #include "daemon/session_login.h"
+#include "daemon/session_tls.h"
 
 enum {
 	LOGIN_MS = 60000,    /* a client has this long to say who it is */
@@ -142,7 +143,9 @@ static void on_timer(uv_timer_t *t)
 		session_end(s, TG_R_INTERNAL, NULL);
 		return;
 	case SESSION_CONNECT:
-		if (!session_connect_next(s))
+		if (s->tls && tls_to_sign(s->tls) && now >= slogin_deadline(s))
+			slogin_due(s); /* keyd is asked again */
+		else if (!session_connect_next(s))
 			session_end(s, TG_R_UPSTREAM_TIMEOUT, "the target did not answer in time");
 		return;
 	case SESSION_END:
@@ -510,6 +513,8 @@ static void destroy(struct session *s)
 	w->stats->sessions_ended++;
 	wconf_unref(s->conf);
 	s->conf = NULL;
+	tls_free(s->tls);
+	s->tls = NULL;
 	/* Closed, they are not watched any more. */
 	for (int i = 0; i < 2; i++) {
 		if (s->leg[i].fd >= 0)
@@ -670,7 +675,8 @@ void session_recheck(struct session *s, struct wconf *conf)
 	}
 	/* It has logged in, or is about to, as somebody whom it is no longer to be; or it is looked
 	 * into otherwise than it would be now. */
-	if (!same_login(s->view->target, t) || strcmp(s->view->target->protocol, t->protocol) != 0) {
+	if (!same_login(s->view->target, t) ||
+	    (cfg_target_verified(t) && !cfg_target_verified(s->view->target)) || strcmp(s->view->target->protocol, t->protocol) != 0) {
 		session_end(s, TG_R_POLICY_CHANGED, NULL);
 		return;
 	}
@@ -703,6 +709,12 @@ void session_describe(struct session *s, struct jsonw *j)
 	if (s->login_as) {
 		jsonw_kv_string(j, "credential", s->view->target->credential);
 		jsonw_kv_string(j, "login_as", s->login_as);
+	}
+	if (s->tls && s->leg[INSP_S2C].connected) {
+		jsonw_name(j, "tls");
+		jsonw_object(j);
+		stls_describe(s, j);
+		jsonw_object_end(j);
 	}
 	jsonw_kv_u64(j, "commands", s->commands);
 	jsonw_kv_u64(j, "bytes_in", s->bytes[INSP_C2S]);

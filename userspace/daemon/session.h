@@ -23,6 +23,7 @@ enum session_state {
 };
 
 struct catalog_ref; /* catalog_load.c */
+struct tls;
 
 struct leg {
 	struct direct_fd poll;
@@ -96,6 +97,7 @@ struct session {
 	uint32_t catalog_generation; /* newest that was asked for because of an unknown table */
 	uint64_t copy_boot_ns; /* a COPY waits for a snapshot that is no older */
 	struct leg leg[2];    /* indexed by the direction that is read from it */
+	struct tls *tls;      /* the server's leg speaks it, or is about to; NULL: it does not */
 	uv_timer_t timer;
 
 	struct wview *view;
@@ -192,6 +194,8 @@ void session_flush(struct session *s, enum insp_to to);
 MUST_CHECK int session_connect(struct session *s);
 /* Its outcome is known. */
 void session_connected(struct session *s);
+/* The server can be spoken with: what waits for it goes out. */
+void session_running(struct session *s);
 /* The target's next address takes the place of one that does not answer; false: there is none. */
 bool session_connect_next(struct session *s);
 /* Addresses that are left, with the one that is being tried. */

@@ -5,6 +5,7 @@
  * inspector, fed from it, does the same again (ctl/rerun.c). tidegate-recording(5), FACT.
  */
 #include "daemon/session_rec.h"
+#include "daemon/session_tls.h"
 
 enum {
 	MEMO_SLOTS = 32,     /* plans of a session that are known to be in its recording */
@@ -363,6 +364,16 @@ bool srec_cancel(struct session *s)
 	begin(s, &j);
 	jsonw_kv_string(&j, "what", "cancel");
 	jsonw_kv_string(&j, "to", "server");
+	return finish(s, &j, TG_REC_STATE);
+}
+
+bool srec_tls(struct session *s)
+{
+	struct jsonw j;
+
+	begin(s, &j);
+	jsonw_kv_string(&j, "what", "tls");
+	stls_describe(s, &j);
 	return finish(s, &j, TG_REC_STATE);
 }
 

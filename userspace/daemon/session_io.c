@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "daemon/session_end.h"
 #include "daemon/session_rec.h"
+#include "daemon/session_tls.h"
 
 enum {
 	LEG_IN_MAX = 64 << 20,	 /* a message that is held whole; the inspector's limits are lower */
@@ -82,6 +83,14 @@ static uint16_t look_for_end(const struct session *s, enum insp_dir side)
 	return held(s) || !s->fin_boot_ns ? EPOLLRDHUP : 0;
 }
 
+/* In a handshake what that waits for; afterwards what stands in the way of reading or writing. */
+static uint32_t tls_wants(const struct session *s, uint32_t events)
+{
+	if (!s->leg[INSP_S2C].connected)
+		return tls_events(s->tls);
+	return tls_watch(s->tls, events);
+}
+
 static void leg_watch(struct session *s, enum insp_dir side)
 {
 	struct leg *l = &s->leg[side];
@@ -95,6 +104,8 @@ static void leg_watch(struct session *s, enum insp_dir side)
 		events |= look_for_end(s, side);
 	if (!l->connected || (l->out.n && (side == INSP_C2S || !waits_for_disk(s))))
 		events |= EPOLLOUT;
+	if (unlikely(s->tls) && side == INSP_S2C)
+		events = (uint16_t)tls_wants(s, events);
 	if (events == l->events)
 		return;
 	l->poll.ready = side == INSP_C2S ? on_client : on_server;
@@ -167,6 +178,14 @@ static ssize_t send_iov(int fd, struct iovec *iov, size_t n)
 	if (sent < 0)
 		return errno == EAGAIN ? 0 : -errno;
 	return sent;
+}
+
+/* The same to the client or server of @s, as it is reached. */
+static ssize_t leg_send(struct session *s, enum insp_to to, struct iovec *iov, size_t n)
+{
+	if (unlikely(s->tls) && to == INSP_TO_SERVER)
+		return tls_send(s->tls, iov, n);
+	return send_iov(s->leg[1 - to].fd, iov, n);
 }
 
 static void leg_broken(struct session *s, enum insp_dir side)
@@ -257,7 +276,7 @@ static void send_output(struct session *s, enum insp_to to)
 						o->seg[i + n].n};
 			want += iov[n].iov_len;
 		}
-		got = send_iov(l->fd, iov, n);
+		got = leg_send(s, to, iov, n);
 		if (got < 0) {
 			leg_lost(s, 1 - (enum insp_dir)to);
 			return;
@@ -303,8 +322,11 @@ void session_send_outputs(struct session *s)
 	send_output(s, INSP_TO_SERVER);
 }
 
-static void shutdown_leg(struct leg *l)
+static void shutdown_leg(struct session *s, struct leg *l)
 {
+	/* Through TLS it is said; where that does not go out now, again at the next event. */
+	if (unlikely(s->tls) && l == &s->leg[INSP_S2C] && !l->shut && !tls_finish(s->tls))
+		return;
 	if (l->fd >= 0 && !l->shut)
 		(void)shutdown(l->fd, SHUT_WR);
 	l->shut = true;
@@ -320,7 +342,7 @@ static void pass_eof(struct session *s)
 
 		if (s->leg[dir].eof && !s->leg[dir].in.n && !to->out.n && to->connected &&
 		    !s->waiting[dir])
-			shutdown_leg(to);
+			shutdown_leg(s, to);
 	}
 	if (s->state == SESSION_RUN && client->eof && server->eof && client->shut && server->shut)
 		session_end(s, s->server_first ? TG_R_UPSTREAM_CLOSED : TG_R_CLIENT_CLOSED, NULL);
@@ -334,7 +356,7 @@ void session_flush(struct session *s, enum insp_to to)
 		return;
 	while (l->out.n && l->fd >= 0 && l->connected && !l->shut) {
 		struct iovec iov = {buf_data(&l->out), min_size(l->out.n, 1 << 20)};
-		ssize_t got = send_iov(l->fd, &iov, 1);
+		ssize_t got = leg_send(s, to, &iov, 1);
 
 		if (got < 0) {
 			leg_lost(s, 1 - (enum insp_dir)to);
@@ -356,6 +378,16 @@ void session_flush(struct session *s, enum insp_to to)
 }
 
 /* --------------------------------------------------------------- reading */
+
+static ssize_t leg_recv(int fd, void *dst, size_t n)
+{
+	ssize_t got;
+
+	do
+		got = recv(fd, dst, n, MSG_DONTWAIT);
+	while (got < 0 && errno == EINTR);
+	return got < 0 ? -errno : got;
+}
 
 /*
  * The unread bytes of @dir with what the socket has behind them. Short
@@ -379,11 +411,12 @@ static ssize_t read_more(struct session *s, enum insp_dir dir, struct slice *ret
 		dst = s->w->rbuf + carry;
 		room -= carry;
 	}
-	do
-		n = recv(l->fd, dst, room, MSG_DONTWAIT);
-	while (n < 0 && errno == EINTR);
+	if (unlikely(s->tls) && dir == INSP_S2C)
+		n = tls_recv(s->tls, dst, room);
+	else
+		n = leg_recv(l->fd, dst, room);
 	if (n < 0)
-		return -errno;
+		return n;
 	if (*ret_own) {
 		buf_commit(&l->in, (size_t)n);
 		*ret_in = buf_slice(&l->in);
@@ -535,6 +568,10 @@ static void pump(struct session *s, enum insp_dir dir)
 	n = read_more(s, dir, &in, &own);
 	if (n == -EAGAIN)
 		return;
+	if (unlikely(n < 0) && s->tls && dir == INSP_S2C && tls_reason(s->tls)) {
+		stls_broken(s);
+		return;
+	}
 	if (n < 0 || (n == 0 && l->lost)) {
 		leg_broken(s, dir);
 		return;
@@ -570,6 +607,11 @@ static bool pump_kept(struct session *s, enum insp_dir dir)
 	return true;
 }
 
+static bool tls_waits(const struct session *s)
+{
+	return unlikely(s->tls) && tls_has_more(s->tls) && may_read(s, INSP_S2C);
+}
+
 void session_resume(struct session *s)
 {
 	if (s->late && !s->journal_wait) {
@@ -581,12 +623,15 @@ void session_resume(struct session *s)
 	/* One direction's progress may free the other: at most a few times in a row. */
 	for (int i = 0; i < 16 && (pump_kept(s, INSP_C2S) || pump_kept(s, INSP_S2C)); i++)
 		;
+	/* What TLS has in memory is announced by no event. */
+	if (tls_waits(s))
+		pump(s, INSP_S2C);
 	pass_eof(s);
 	give_up_lost(s);
 	if (s->grace && s->state == SESSION_RUN && s->insp->idle(s->st))
 		session_end(s, s->grace->reason, s->grace->words);
 	leg_update(s);
-	if ((s->retry[0] || s->retry[1]) && s->state < SESSION_END)
+	if ((s->retry[0] || s->retry[1] || tls_waits(s)) && s->state < SESSION_END)
 		worker_again(s->w);
 }
 
@@ -636,6 +681,8 @@ static void on_leg(struct session *s, enum insp_dir side, uint32_t events)
 	} else if (failed && !may_read(s, side)) {
 		leg_reset(s, side);
 	} else {
+		if (unlikely(s->tls) && side == INSP_S2C)
+			events = tls_means(s->tls, events);
 		if (!failed && (events & EPOLLOUT) && l->out.n)
 			session_flush(s, side == INSP_C2S ? INSP_TO_CLIENT : INSP_TO_SERVER);
 		if ((events & EPOLLIN) || failed)

@@ -4,6 +4,7 @@
  * keyd tells is wiped as soon as it is on its way.
  */
 #include "daemon/session_login.h"
+#include "daemon/session_tls.h"
 
 #include <errno.h>
 
@@ -21,6 +22,7 @@ enum {
 	USER_MAX = 256,
 	KEY_MAX = 320,
 	WORDS_MAX = 256,
+	SIGNED_MAX = 48 << 10, /* TLS 1.2 signs a whole handshake, with the server's certificates */
 };
 
 struct slogin {
@@ -29,6 +31,7 @@ struct slogin {
 	uint64_t id; /* of the question to keyd; 0: none */
 	enum ipc_type type;
 	bool answered;
+	bool known; /* who it is; what follows is the certificate */
 	int error; /* of the answer */
 	uint64_t retry_boot_ns, until_boot_ns; /* 0: none */
 	char user[USER_MAX];
@@ -110,6 +113,47 @@ static void ask_who(struct slogin *l)
 	ipc_send(s->w->ipc);
 }
 
+static bool shows_certificate(const struct session *s)
+{
+	return s->view->target->login->key_file != NULL;
+}
+
+static void ask_certificate(struct slogin *l)
+{
+	ask(l, IPC_KEY_CERTIFICATE);
+	ipc_put_str(l->s->w->ipc, l->key);
+	ipc_send(l->s->w->ipc);
+}
+
+struct slice slogin_chain(const struct session *s)
+{
+	const struct slogin *l = s->login;
+
+	return l && l->known ? slice_of(l->text, l->text_n) : slice_of("", 0);
+}
+
+void slogin_prove(struct session *s)
+{
+	const struct far_ask *q = tls_to_sign(s->tls);
+	struct slogin *l = s->login;
+	struct ipc *ipc = s->w->ipc;
+
+	if (!l || q->text.n > SIGNED_MAX) {
+		stls_signed(s, l ? -EMSGSIZE : -ENOENT, slice_of("", 0));
+		return;
+	}
+	if (l->id || l->retry_boot_ns) /* it is being asked for */
+		return;
+	ask(l, IPC_KEY_PROVE);
+	ipc_put_str(ipc, l->key);
+	ipc_put_u32(ipc, q->scheme);
+	ipc_put_str(ipc, q->digest);
+	ipc_put_bytes(ipc, q->certificate);
+	ipc_put_bytes(ipc, q->text);
+	ipc_send(ipc);
+	session_arm(s);
+}
+
 /* The answer, once; false: it is not there. */
 static bool take(struct slogin *l, enum ipc_type type)
 {
@@ -126,14 +170,22 @@ enum insp_verdict slogin_user(struct session *s, struct slogin_who *ret)
 	*ret = (struct slogin_who){.reason = TG_R_CREDENTIAL_MISSING, .words = ""};
 	if (!l)
 		return INSP_V_DENY;
+	ret->user = l->user;
+	ret->words = l->words;
+	if (take(l, IPC_KEY_CERTIFICATE))
+		return l->error || !l->text_n ? INSP_V_DENY : INSP_V_ALLOW;
 	if (take(l, who_type(s))) {
-		ret->user = l->user;
-		ret->words = l->words;
 		if (l->reason)
 			ret->reason = l->reason;
-		return l->error || !l->user[0] ? INSP_V_DENY : INSP_V_ALLOW;
+		if (l->error || !l->user[0])
+			return INSP_V_DENY;
+		if (!shows_certificate(s))
+			return INSP_V_ALLOW;
+		l->known = true;
 	}
-	if (!l->id && !l->retry_boot_ns)
+	if (!l->id && !l->retry_boot_ns && l->known)
+		ask_certificate(l);
+	else if (!l->id && !l->retry_boot_ns)
 		ask_who(l);
 	session_arm(s);
 	return INSP_V_WAIT;
@@ -197,6 +249,10 @@ enum insp_verdict slogin_answer(void *ctx, const struct insp_challenge *c, struc
 		return INSP_V_DENY;
 	if (c->need == INSP_NEED_NONCE)
 		return give_nonce(l, ret);
+	if (shows_certificate(s) && !s->view->target->login->password_file) {
+		ret->reason = TG_R_CREDENTIAL_METHOD; /* the certificate is all there is */
+		return INSP_V_DENY;
+	}
 	if (take(l, types[c->need])) {
 		ret->reason = reason_of(l->error);
 		ret->text = slice_of(l->text, l->text_n);
@@ -249,6 +305,8 @@ static bool keep_answer(struct slogin *l, struct slice text, struct slice signat
 
 	if (l->type == IPC_KEY_SCRAM)
 		return keep_proof(l, text, signature);
+	if (l->type == IPC_KEY_CERTIFICATE)
+		return keep_text(l, text.p, text.n);
 	if (l->type != IPC_KEY_LOGIN)
 		return text.n <= PG_PROOF_PASSWORD_MAX && keep_text(l, text.p, text.n);
 	if (!keep_user(l, text))
@@ -263,6 +321,10 @@ static void answered(struct slogin *l, int error, struct slice text, struct slic
 	if (error == ENOTCONN) { /* keyd is away */
 		l->retry_boot_ns = clock_boot_ns() + RETRY_MS * 1000000ull;
 		session_arm(l->s);
+		return;
+	}
+	if (l->type == IPC_KEY_PROVE) {
+		stls_signed(l->s, -error, text);
 		return;
 	}
 	l->error = error;
@@ -342,7 +404,10 @@ void slogin_due(struct session *s)
 		return;
 	}
 	l->retry_boot_ns = 0;
-	session_go_on(s);
+	if (s->tls && s->state == SESSION_CONNECT)
+		slogin_prove(s);
+	else
+		session_go_on(s);
 }
 
 void slogin_refused(struct session *s, const struct event *ev)

@@ -21,6 +21,10 @@ enum insp_verdict slogin_user(struct session *s, struct slogin_who *ret);
 enum insp_verdict slogin_answer(void *ctx, const struct insp_challenge *c, struct insp_response *ret);
 /* The server refused: the journal gets its words. */
 void slogin_refused(struct session *s, const struct event *ev);
+/* The certificates to show in TLS, in DER form; empty: none. */
+struct slice slogin_chain(const struct session *s);
+/* The handshake wants a signature: stls_signed() follows. */
+void slogin_prove(struct session *s);
 uint64_t slogin_deadline(const struct session *s);
 void slogin_due(struct session *s);
 /* The login is over; wipes. */

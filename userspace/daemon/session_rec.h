@@ -46,6 +46,8 @@ bool srec_said(struct session *s, const char *what, const struct insp_words *wor
 bool srec_dropped(struct session *s, uint64_t seq);
 bool srec_policy(struct session *s);
 bool srec_cancel(struct session *s);
+/* The server's leg speaks TLS. */
+bool srec_tls(struct session *s);
 void srec_put_inspector(const struct session *s, struct jsonw *j);
 void srec_facts_free(struct session *s);
 

@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "daemon/address.h"
 #include "daemon/session_rec.h"
+#include "daemon/session_tls.h"
 
 static int connect_unix(const char *path)
 {
@@ -165,6 +166,7 @@ int session_connect(struct session *s)
 		close(fd);
 		return -EMFILE;
 	}
+	done = done && !stls_wanted(s);
 	rc = leg_open(s, INSP_S2C, fd, done);
 	if (rc) {
 		close(fd);
@@ -177,12 +179,24 @@ int session_connect(struct session *s)
 	return 0;
 }
 
+void session_running(struct session *s)
+{
+	s->leg[INSP_S2C].connected = true;
+	begin_run(s);
+	session_arm(s);
+	session_flush(s, INSP_TO_SERVER);
+}
+
 void session_connected(struct session *s)
 {
 	struct leg *l = &s->leg[INSP_S2C];
 	socklen_t len = sizeof(int);
 	int e = 0;
 
+	if (s->tls) {
+		stls_go_on(s);
+		return;
+	}
 	if (getsockopt(l->fd, SOL_SOCKET, SO_ERROR, &e, &len) || e) {
 		char words[160];
 
@@ -194,10 +208,10 @@ void session_connected(struct session *s)
 		return;
 	}
 	upstream_settle(s);
-	l->connected = true;
-	begin_run(s);
-	session_arm(s);
-	session_flush(s, INSP_TO_SERVER);
+	if (stls_wanted(s))
+		stls_begin(s);
+	else
+		session_running(s);
 }
 
 void session_cancel_upstream(struct session *s)
@@ -220,8 +234,8 @@ void session_cancel_upstream(struct session *s)
 		return;
 	if (s->rec && !srec_cancel(s))
 		s->fatal = TG_R_RECORD_FAILED;
-	if (!done) {
-		worker_send_later(s->w, fd, slice_of(msg, n));
+	if (!done || stls_wanted(s)) {
+		errand_send(s, fd, slice_of(msg, n));
 		return;
 	}
 	(void)!send(fd, msg, n, MSG_NOSIGNAL | MSG_DONTWAIT);

@@ -200,7 +200,7 @@ static int load_one(struct list *into, const char *target, const char *user, con
 	return 0;
 }
 
-static int load_chain(struct secret *s, const char *path)
+static int load_chain(struct secret *s, const char *path, const char *whose)
 {
 	const char *why = "out of memory";
 	struct buf pem;
@@ -215,29 +215,36 @@ static int load_chain(struct secret *s, const char *path)
 		buf_done(&pem);
 	}
 	if (err)
-		log_error("%s (idp) cannot be used: %s", path, why);
+		log_error("%s (%s) cannot be used: %s", path, whose, why);
 	return err;
 }
 
-/* The client at the provider, by a key. */
-static int load_client_key(struct list *into, const struct cfg_idp *idp, struct secret_reader who)
+/* Of the client at the provider, or of a credential; @certificate NULL: it signs assertions. */
+static int load_key(struct list *into, const char *target, const char *user, const char *path,
+		    const char *certificate, const char *alg, struct secret_reader who)
 {
-	bool tls = idp_auth_is_tls(idp->auth);
-	struct secret *s = vault_add(into, NULL, NULL, idp->key_file);
-	const char *why;
+	struct secret *s = vault_add(into, target, user, path);
+	const char *why, *whose = target ? target + 1 : "idp";
 
 	if (!s)
 		return -ENOMEM;
-	s->error = vault_read(idp->key_file, who, &s->text, &s->stamp, &why);
+	s->is_key = true;
+	s->error = vault_read(path, who, &s->text, &s->stamp, &why);
 	if (!s->error) {
-		why = parse_key(s, tls ? NULL : idp->key_alg);
+		why = parse_key(s, certificate ? NULL : alg);
 		s->error = why ? -EINVAL : 0;
 	}
 	if (s->error)
-		log_error("%s (idp) cannot be used: %s", idp->key_file, why);
-	else if (tls)
-		s->error = load_chain(s, idp->certificate_file);
+		log_error("%s (%s) cannot be used: %s", path, whose, why);
+	else if (certificate)
+		s->error = load_chain(s, certificate, whose);
 	return 0;
+}
+
+static int load_client_key(struct list *into, const struct cfg_idp *idp, struct secret_reader who)
+{
+	return load_key(into, NULL, NULL, idp->key_file,
+			idp_auth_is_tls(idp->auth) ? idp->certificate_file : NULL, idp->key_alg, who);
 }
 
 char *vault_credential_target(const char *credential, const char *user)
@@ -251,8 +258,12 @@ static int load_credential(struct list *into, const struct cfg_credential *c,
 			   struct secret_reader who)
 {
 	char *target = vault_credential_target(c->name, c->user);
-	int err = target ? load_one(into, target, c->user, c->password_file, who) : -ENOMEM;
+	int err = target ? 0 : -ENOMEM;
 
+	if (!err && c->password_file)
+		err = load_one(into, target, c->user, c->password_file, who);
+	if (!err && c->key_file)
+		err = load_key(into, target, c->user, c->key_file, c->certificate_file, NULL, who);
 	free(target);
 	return err;
 }
@@ -279,7 +290,7 @@ int vault_load(const struct config *cfg, struct secret_reader who, struct list *
 				       t->catalog_password_file, who);
 	}
 	for (uint32_t i = 0; !err && i < cfg->ncredentials; i++)
-		if (cfg->credentials[i].password_file)
+		if (cfg->credentials[i].password_file || cfg->credentials[i].key_file)
 			err = load_credential(ret, &cfg->credentials[i], who);
 	if (!err && cfg->idp && client_path(cfg->idp))
 		err = by_key(cfg->idp) ? load_client_key(ret, cfg->idp, who)
@@ -345,6 +356,16 @@ static bool same_list(const char *const *a, const char *const *b)
 	return *a == *b; /* both at their ends */
 }
 
+static bool same_password(const struct secret *s, const struct cfg_credential *c)
+{
+	return s && same_file(s, c->password_file);
+}
+
+static bool same_key(const struct secret *s, const struct cfg_credential *c)
+{
+	return s && same_file(s, c->key_file) && same_certificate(s, c->certificate_file);
+}
+
 /* All of them in their order; and the files have not changed. */
 static bool same_credentials(const struct list *secrets, const struct config *old,
 			     const struct config *cfg, size_t *want)
@@ -353,20 +374,22 @@ static bool same_credentials(const struct list *secrets, const struct config *ol
 		return false;
 	for (uint32_t i = 0; i < cfg->ncredentials; i++) {
 		const struct cfg_credential *a = &old->credentials[i], *b = &cfg->credentials[i];
-		const struct secret *s;
 		char *target;
 
 		if (strcmp(a->name, b->name) != 0 || !same_text(a->user, b->user) ||
 		    !same_list(a->exec, b->exec) || !same_text(a->run_as, b->run_as))
 			return false;
-		if (!b->password_file)
+		if (!b->password_file && !b->key_file)
 			continue;
 		target = vault_credential_target(b->name, b->user);
-		s = target ? vault_of_target(secrets, slice_str(target)) : NULL;
-		free(target);
-		if (!s || !same_file(s, b->password_file))
+		if (!target || (b->password_file &&
+				!same_password(vault_of_target(secrets, slice_str(target)), b)) ||
+		    (b->key_file && !same_key(vault_key_of_target(secrets, slice_str(target)), b))) {
+			free(target);
 			return false;
-		++*want;
+		}
+		free(target);
+		*want += (b->password_file != NULL) + (b->key_file != NULL);
 	}
 	return true;
 }
@@ -401,16 +424,26 @@ bool vault_same(const struct list *secrets, const struct config *old, const stru
 	return have == want;
 }
 
-struct secret *vault_of_target(const struct list *secrets, struct slice target)
+static struct secret *find(const struct list *secrets, struct slice target, bool is_key)
 {
 	list_each(it, secrets)
 	{
 		struct secret *s = container_of(it, struct secret, link);
 
-		if (s->target && slice_eq_str(target, s->target))
+		if (s->target && s->is_key == is_key && slice_eq_str(target, s->target))
 			return s;
 	}
 	return NULL;
+}
+
+struct secret *vault_of_target(const struct list *secrets, struct slice target)
+{
+	return find(secrets, target, false);
+}
+
+struct secret *vault_key_of_target(const struct list *secrets, struct slice target)
+{
+	return find(secrets, target, true);
 }
 
 struct secret *vault_of_client(const struct list *secrets)

@@ -31,9 +31,10 @@ struct secret {
 	char *target, *user;
 	char *path; /* or the program that told it */
 	int error; /* 0, or why it cannot be used, negative errno */
+	bool is_key; /* not a text */
 	struct secret_stamp stamp;
 	struct buf text; /* password or client secret */
-	EVP_PKEY *key;	 /* or the client's key */
+	EVP_PKEY *key;	 /* or the client's key, at the provider or, with a target, there */
 	/* Of a TLS client: not secret, but to be told by who has the key. */
 	char *certificate_path;
 	struct secret_stamp certificate_stamp;
@@ -61,6 +62,8 @@ bool vault_same(const struct list *secrets, const struct config *old, const stru
 
 struct secret *vault_of_target(const struct list *secrets, struct slice target);
 struct secret *vault_of_client(const struct list *secrets);
+/* The key of a credential's certificate. */
+struct secret *vault_key_of_target(const struct list *secrets, struct slice target);
 
 /* As it is named in questions to keyd; NULL: no memory. The caller frees. */
 char *vault_credential_target(const char *credential, const char *user);

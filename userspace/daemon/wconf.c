@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* A configuration as a worker uses it: its views by agent, target and what is known of the agent. */
 #include "daemon/who.h"
+#include "daemon/trust.h"
 #include "daemon/worker.h"
 
 struct wconf *wconf_ref(struct wconf *c)
@@ -21,6 +22,7 @@ void wconf_unref(struct wconf *c)
 		free(v);
 	}
 	config_free(c->cfg);
+	trust_free(c->trust);
 	free(c);
 }
 

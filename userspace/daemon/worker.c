@@ -21,6 +21,7 @@
 #include "daemon/session_end.h"
 #include "daemon/session_login.h"
 #include "daemon/session_rec.h"
+#include "daemon/trust.h"
 #include "inspect/sql/sql.h"
 #include "kern/kern.h"
 
@@ -36,6 +37,15 @@ enum {
 
 /* ----------------------------------------------------------- configuration */
 
+static void take_trust(struct worker *w, struct ipc_msg *m)
+{
+	int fd = ipc_get_fd(m);
+
+	BUG_ON(!ipc_end(m) || fd < 0);
+	trust_free(w->trust);
+	w->trust = trust_take(fd);
+}
+
 static void take_config(struct worker *w, struct ipc_msg *m)
 {
 	uint64_t generation = ipc_get_u64(m);
@@ -47,6 +57,8 @@ static void take_config(struct worker *w, struct ipc_msg *m)
 	c->generation = generation;
 	c->refs = 1;
 	list_init(&c->views);
+	c->trust = w->trust;
+	w->trust = NULL;
 	wconf_unref(w->conf);
 	w->conf = c;
 	journal_set_durable(w->journal, c->cfg->durability == DURABLE_DISK);
@@ -257,47 +269,6 @@ static void drop_listener(struct worker *w, struct ipc_msg *m)
 	}
 }
 
-/* ------------------------------------------------------------ send and close */
-
-struct later {
-	uv_poll_t poll;
-	int fd;
-	size_t n;
-	uint8_t bytes[32];
-};
-
-static void later_closed(uv_handle_t *h)
-{
-	struct later *l = container_of((uv_poll_t *)h, struct later, poll);
-
-	close(l->fd);
-	free(l);
-}
-
-static void on_later(uv_poll_t *h, int status, int events)
-{
-	struct later *l = container_of(h, struct later, poll);
-
-	if (status == 0)
-		(void)!send(l->fd, l->bytes, l->n, MSG_NOSIGNAL | MSG_DONTWAIT);
-	uv_close((uv_handle_t *)h, later_closed);
-}
-
-void worker_send_later(struct worker *w, int fd, struct slice bytes)
-{
-	struct later *l = calloc(1, sizeof(*l));
-
-	if (!l || bytes.n > sizeof(l->bytes) || uv_poll_init(&w->loop, &l->poll, fd)) {
-		free(l);
-		close(fd);
-		return;
-	}
-	l->fd = fd;
-	l->n = bytes.n;
-	memcpy(l->bytes, bytes.p, bytes.n);
-	(void)uv_poll_start(&l->poll, UV_WRITABLE, on_later);
-}
-
 /* ----------------------------------------------------------------- journal */
 
 static void need_file(void *ctx, const struct uuid *session)
@@ -321,7 +292,7 @@ static void resume_all(struct worker *w, bool room)
 
 		if (s->journal_wait && room)
 			s->journal_wait = false;
-		else if (!again || !(s->retry[0] || s->retry[1]))
+		else if (!again || !(s->retry[0] || s->retry[1] || (s->tls && tls_has_more(s->tls))))
 			continue;
 		session_resume(s);
 	}
@@ -554,6 +525,9 @@ static void init(struct worker *w, struct ipc_msg *m)
 	}
 	/* The sessions' facts are JSON; its tables are seeded from a file, which is out of reach soon. */
 	json_object_seed(0);
+	rc = tls_init();
+	if (rc)
+		log_error("OpenSSL cannot be used for TLS with targets: those are refused");
 	rc = sandbox_worker();
 	if (rc) {
 		log_error("the sandbox cannot be set up: %s", strerror(-rc));
@@ -719,6 +693,9 @@ static void on_message(void *ctx, struct ipc *ipc, struct ipc_msg *m)
 	case IPC_INIT:
 		init(w, m);
 		break;
+	case IPC_TRUST:
+		take_trust(w, m);
+		break;
 	case IPC_CONFIG:
 		take_config(w, m);
 		break;
@@ -750,6 +727,8 @@ static void on_message(void *ctx, struct ipc *ipc, struct ipc_msg *m)
 	case IPC_KEY_MD5:
 	case IPC_KEY_SCRAM:
 	case IPC_KEY_LOGIN:
+	case IPC_KEY_CERTIFICATE:
+	case IPC_KEY_PROVE:
 		if (!slogin_key_answer(w, m))
 			(void)catalog_key_answer(w, m);
 		break;

@@ -21,6 +21,7 @@
 struct known_grant;
 struct session;
 struct sql;
+struct trust;
 
 enum {
 	WORKER_READ = 256 * 1024,    /* bytes of one read */
@@ -42,6 +43,7 @@ struct wconf {
 	uint64_t generation;
 	uint32_t refs;
 	struct list views; /* struct wview */
+	struct trust *trust; /* trust.h; NULL: no target needs it */
 };
 
 /* The policy of one agent on one target, shared by its sessions. */
@@ -60,6 +62,7 @@ struct worker {
 	struct ipc *ipc;
 	uint32_t index;
 	struct wconf *conf; /* for new sessions */
+	struct trust *trust; /* of the configuration that comes next */
 	int record_map; /* sk_storage map, read-only; -1: gateway mode only */
 	struct list listeners;
 	struct list sessions;
@@ -133,8 +136,6 @@ static inline bool worker_may_use(const struct worker *w, int fd)
 bool worker_has_room(struct worker *w);
 /* Some session has work that no event will announce: a round is made for it. */
 void worker_again(struct worker *w);
-/* Sends a few bytes over @fd once it is connected, then closes it. */
-void worker_send_later(struct worker *w, int fd, struct slice bytes);
 /*
  * What is in the journal now is to reach the disk: the number of the sync after
  * which it has (compare with sync_done).
