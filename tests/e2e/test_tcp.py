@@ -428,6 +428,27 @@ def test_silence_ends_a_session_and_words_do_not(box):
     assert b.reason() == "session_idle"
 
 
+def test_a_slow_reader_is_not_silent(box):
+    """Nothing new is read from the server for seconds, while the client takes what is there."""
+    b = box(target="limits: { idle: 1s }")
+    c, s = b.pair()
+
+    def send():
+        with contextlib.suppress(OSError):
+            s.sendall(b"x" * (64 << 20))
+    t = threading.Thread(target=send)
+    t.start()
+    for _ in range(20):
+        assert c.recv(100000)
+        time.sleep(0.2)
+    begun = time.monotonic()
+    wait_for("its end, as it takes nothing any more", lambda: not b.d.ctl("session.list"))
+    assert time.monotonic() - begun < 3 * harness.SLOW
+    t.join()
+    c.close()
+    assert b.reason() == "session_idle"
+
+
 # ------------------------------------------------------------------- reload
 
 def test_another_protocol_ends_the_session(box):

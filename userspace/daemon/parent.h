@@ -95,11 +95,9 @@ struct pagent {
 	uint32_t id;
 	char name[NAME_MAX_LEN];
 	const struct cfg_agent *cfg;
-	uint32_t sessions, approvals;
+	uint32_t sessions, approvals, refused_recorded; /* the last: within refused_second */
 	char token_why[128]; /* told last: why its token is not taken */
-	uint64_t token_why_boot_ns;
-	uint64_t refused_second; /* refusals of this one that were recorded in it */
-	uint32_t refused_recorded;
+	uint64_t token_why_boot_ns, refused_second;
 };
 
 /* ----------------------------------------------------------------- parent */

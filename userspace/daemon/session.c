@@ -3,6 +3,8 @@
 #include "daemon/session_rec.h"
 
 #include <errno.h>
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -123,6 +125,27 @@ static void arm(struct session *s)
 				     next > now ? (next - now + 999999) / 1000000 : 0, 0);
 }
 
+/*
+ * What was sent is not read at once, and the kernel takes more in large steps: as long as the
+ * peers take any of it the session carries something.
+ */
+static bool still_carries(struct session *s)
+{
+	uint32_t unread = 0;
+
+	for (int side = 0; side < 2; side++) {
+		int n = 0;
+
+		if (s->leg[side].fd >= 0 && ioctl(s->leg[side].fd, SIOCOUTQ, &n) == 0)
+			unread += (uint32_t)n;
+	}
+	if (unread == s->idle_unread)
+		return false;
+	s->idle_unread = unread;
+	s->active_boot_ns = clock_boot_ns();
+	return true;
+}
+
 static void hold_is_over(struct session *s)
 {
 	session_refuse_held(s, s->ask.in_transaction ? TG_R_HELD_IN_TRANSACTION
@@ -177,7 +200,7 @@ static void on_timer(uv_timer_t *t)
 		slogin_due(s);
 	else if (now >= limit_time_at(s))
 		session_end(s, TG_R_SESSION_TIME, NULL);
-	else if (now >= limit_idle_at(s))
+	else if (now >= limit_idle_at(s) && !still_carries(s))
 		session_end(s, TG_R_SESSION_IDLE, NULL);
 	else if (now >= gone_at(s) && s->orphan)
 		session_end(s, TG_R_PROCESS_GONE, NULL);

@@ -129,6 +129,7 @@ struct session {
 
 	uint64_t sync; /* bytes for the server wait for this sync of the worker */
 	uint64_t fin_boot_ns; /* the client has closed its side; since then the server took nothing */
+	uint32_t idle_unread; /* sent, and not taken by the peers when it last seemed idle */
 	uint64_t run_boot_ns, active_boot_ns; /* since when it runs; last bytes, where that counts */
 	uint64_t commands, bytes[2], masked;
 	uint64_t result_at, result_masked; /* of what is to be the next RESULT */
