@@ -384,6 +384,19 @@ def test_those_who_hang_on_the_events_socket_do_not_keep_events_out(told, pg):
         s.close()
 
 
+def test_a_flood_of_wrong_events_does_not_fill_the_log(told, pg):
+    d = told
+    body = '{"auth_req_id":"x"}'
+    for i in range(60):
+        with socket.create_connection(("127.0.0.1", d.events)) as s:
+            kind, text = ("json", body) if i % 2 else ("secevent+jwt", "a.b.c")
+            s.sendall(f"POST / HTTP/1.1\r\nContent-Type: application/{kind}\r\nAuthorization: Bearer no\r\n"
+                      f"Content-Length: {len(text)}\r\n\r\n{text}".encode())
+            assert s.recv(100)[9:12] in (b"401", b"400")
+    assert 5 <= d.log().count(" was refused: ") <= 20, d.log()
+    assert push(d, token(d))[0] == 202
+
+
 def test_events_arrive_while_authd_is_started_again(told, pg):
     d = told
     psql = session(d, pg)

@@ -537,6 +537,22 @@ def test_over_an_upgrade(gate, server):
     gone(server, 5)
 
 
+def test_an_agent_that_takes_the_place_in_the_queue(gate, server):
+    """The lock by which roles are made in turn is anybody's to take, and to keep."""
+    d = gate(access="none", workers=2)
+    p = d.psql_later(server.port, "-c", "SELECT pg_advisory_lock(1952736116, 1919904869), pg_sleep(120)")
+    wait_for("the lock", lambda: server.sql(
+        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = 1952736116 AND granted") == "1\n")
+    waiting = [d.psql_later(server.port, "-A", "-t", "-c", "SELECT session_user") for _ in range(6)]
+    names = {q.communicate(timeout=60)[0].strip() for q in waiting}
+    assert len(names) == 6 and all(n.startswith("tg_bot_") for n in names), names
+    wait_for("the others to be dropped", lambda: len(roles(server)) == 1, 20)
+    assert p.poll() is None
+    p.kill()
+    p.communicate()
+    gone(server, 10)
+
+
 def test_many_at_once(gate, server):
     d = gate(access="none", workers=2)
     waiting = [d.psql_later(server.port, "-A", "-t", "-c", "SELECT session_user") for _ in range(20)]

@@ -65,9 +65,10 @@ static void test_quotes(void **state)
 	buf_done(&b);
 }
 
-#define TURN "SELECT pg_catalog.pg_advisory_xact_lock(1952736116, 1919904869);\n"
+#define SOON "SET LOCAL lock_timeout = '5s';\n"
+#define TURN "SET LOCAL lock_timeout = '1s';\nSELECT pg_catalog.pg_advisory_xact_lock(1952736116, 1919904869);\n" SOON
 #define HEAD                                                                                       \
-	"BEGIN;\nSET LOCAL lock_timeout = '5s';\n" TURN                                             \
+	"BEGIN;\n" TURN                                             \
 	"CREATE ROLE \"tg\" LOGIN INHERIT NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION "       \
 	"NOBYPASSRLS PASSWORD 'v' VALID UNTIL 'u' CONNECTION LIMIT 7;\n"                            \
 	"COMMENT ON ROLE \"tg\" IS 'c';\n"
@@ -79,7 +80,7 @@ static void test_make(void **state)
 					     "grant connect on database {database} to {role}", NULL};
 	struct role_spec r = {.role = "tg", .verifier = "v", .comment = "c", .until = "u",
 			      .database = "d\"b", .grants = grants, .connections = 7,
-			      .server_version = 150003};
+			      .server_version = 150003, .in_turn = true};
 	struct buf b;
 
 	(void)state;
@@ -131,19 +132,24 @@ static void test_end(void **state)
 
 	(void)state;
 	buf_init(&b, ROLE_SQL_MAX);
-	SAID(&b, role_sql_disown(&b, "r", NULL, false),
+	SAID(&b, role_sql_disown(&b, "r", NULL, false, true),
 	     TURN "REASSIGN OWNED BY \"r\" TO CURRENT_USER;\nDROP OWNED BY \"r\"");
-	SAID(&b, role_sql_disown(&b, "r", "boss", false),
+	SAID(&b, role_sql_disown(&b, "r", "boss", false, true),
 	     TURN "REASSIGN OWNED BY \"r\" TO \"boss\";\nDROP OWNED BY \"r\"");
-	SAID(&b, role_sql_drop(&b, "r", NULL, true),
-	     "BEGIN;\nSET LOCAL lock_timeout = '5s';\n" TURN "DROP OWNED BY \"r\";\nDROP ROLE \"r\";\nCOMMIT");
-	SAID(&b, role_sql_revoke(&b, "r", "d", "GRANT INSERT ON a TO {role}"),
+	SAID(&b, role_sql_drop(&b, "r", NULL, true, true),
+	     "BEGIN;\n" TURN "DROP OWNED BY \"r\";\nDROP ROLE \"r\";\nCOMMIT");
+	SAID(&b, role_sql_revoke(&b, "r", "d", "GRANT INSERT ON a TO {role}", true),
 	     TURN "REVOKE INSERT ON a FROM \"r\";\n");
-	SAID(&b, role_sql_revoke(&b, "r", "d", "grant connect on database {database} to   {role}"),
+	SAID(&b, role_sql_revoke(&b, "r", "d", "grant connect on database {database} to   {role}", true),
 	     TURN "REVOKE connect on database \"d\" FROM \"r\";\n");
-	SAID(&b, role_sql_revoke(&b, "r", "d", "a_role"), "");
+	SAID(&b, role_sql_revoke(&b, "r", "d", "a_role", true), "");
 	buf_reset(&b);
-	assert_int_equal(role_sql_revoke(&b, "r", "d", "GRANT x ON y {role}"), -EINVAL);
+	assert_int_equal(role_sql_revoke(&b, "r", "d", "GRANT x ON y {role}", true), -EINVAL);
+	/* Somebody keeps the lock that all wait for. */
+	SAID(&b, role_sql_revoke(&b, "r", "d", "GRANT INSERT ON a TO {role}", false),
+	     SOON "REVOKE INSERT ON a FROM \"r\";\n");
+	SAID(&b, role_sql_drop(&b, "r", NULL, true, false),
+	     "BEGIN;\n" SOON "DROP OWNED BY \"r\";\nDROP ROLE \"r\";\nCOMMIT");
 	SAID(&b, role_sql_terminate(&b, "r", true, 130000), "SELECT pg_catalog.pg_sleep(0.5)");
 	buf_done(&b);
 }

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/buf.h"
+#include "base/clock.h"
 #include "base/list.h"
 #include "base/log.h"
 
@@ -15,6 +16,8 @@ enum {
 	SECONDS_MAX = 5,
 	AGAIN_MS = 50,
 	SEEN = 4096, /* events within the time that they are fresh */
+	SAID_MAX = 5, /* refusals in SAID_S seconds that are told one by one */
+	SAID_S = 10,
 };
 
 struct conn {
@@ -39,6 +42,8 @@ struct events {
 	/* Digests of the jti of what was told. */
 	uint8_t seen[SEEN][16];
 	unsigned nseen;
+	uint64_t said_until_s;
+	unsigned said, unsaid;
 };
 
 /* ------------------------------------------------------------------ life time */
@@ -147,6 +152,23 @@ static bool seen_before(struct events *e, const char *jti)
 
 static void on_again(uv_timer_t *t);
 
+/* Whoever reaches the socket can bring it about: a few say that it happens, and how often. */
+static void refused(struct events *e, const char *what, const char *why)
+{
+	uint64_t now_s = clock_boot_ns() / 1000000000;
+
+	if (now_s >= e->said_until_s) {
+		if (e->unsaid)
+			log_warning("%u more events or pings were refused before", e->unsaid);
+		e->said_until_s = now_s + SAID_S;
+		e->said = e->unsaid = 0;
+	}
+	if (e->said++ < SAID_MAX)
+		log_warning("%s was refused: %s", what, why);
+	else
+		e->unsaid++;
+}
+
 /* Which of id and token was wrong is nobody's business who has to guess. */
 static void pinged(struct conn *c, const struct secevent_request *q)
 {
@@ -154,8 +176,7 @@ static void pinged(struct conn *c, const struct secevent_request *q)
 	bool ok = secevent_ping(q, id) && c->e->ops.ping(c->e->ctx, id, q->bearer);
 
 	if (!ok)
-		log_warning("a ping was refused: no question has this id and this token, or it was pinged "
-			    "before");
+		refused(c->e, "a ping", "no question has this id and this token, or it was pinged before");
 	say(c, ok ? 204 : 401, NULL, NULL);
 }
 
@@ -172,7 +193,7 @@ static void judge(struct conn *c, const struct secevent_request *q)
 	}
 	if (err) {
 		plain(why.words);
-		log_warning("an event was refused: %s", why.words);
+		refused(c->e, "an event", why.words);
 		say(c, 400, why.code, why.words);
 		return;
 	}

@@ -277,8 +277,6 @@ static void on_row(struct pgclient *c, struct cursor *cur)
 
 static void on_error(struct pgclient *c, struct cursor *cur)
 {
-	if (c->in_query && c->ops->may_fail && c->ops->may_fail(c->ctx, c->query))
-		return;
 	while (!cur->bad && cur_left(cur)) {
 		uint8_t field = cur_u8(cur);
 		struct slice text;
@@ -291,6 +289,10 @@ static void on_error(struct pgclient *c, struct cursor *cur)
 		else if (field == 'M')
 			(void)snprintf(c->error, sizeof(c->error), "%.*s", (int)min_size(text.n, 200),
 				       (const char *)text.p);
+	}
+	if (c->in_query && c->ops->may_fail && c->ops->may_fail(c->ctx, c->query, c->sqlstate)) {
+		c->error[0] = c->sqlstate[0] = '\0';
+		return;
 	}
 	finish(c, c->error[0] ? c->error : "the server reported an error");
 }

@@ -33,7 +33,7 @@ struct pgclient_ops {
 	/* The text of query @i; NULL: there are no more. */
 	const char *(*query)(void *ctx, unsigned i);
 	/* Query @i may end with an error, and the next one follows; NULL: none may. */
-	bool (*may_fail)(void *ctx, unsigned i);
+	bool (*may_fail)(void *ctx, unsigned i, const char *sqlstate);
 	/* What the server remarks on query @i: its code; NULL: nobody listens. */
 	void (*notice)(void *ctx, unsigned i, struct slice sqlstate);
 	/* A row of query @i; a NULL value has p == NULL. Not 0: give up. */

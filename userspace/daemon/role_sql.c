@@ -130,18 +130,28 @@ static int put_grant(struct buf *b, const char *grant, const struct role_spec *r
 
 /*
  * Two that grant or revoke on the same thing at once would get "tuple concurrently updated": they take
- * turns, in this database, also with the Tidegate of another host.
+ * turns, in this database, also with the Tidegate of another host. But anybody can take that lock, and
+ * keep it: who has waited a while goes on without.
  */
-#define IN_TURN "SELECT pg_catalog.pg_advisory_xact_lock(1952736116, 1919904869);\n"
+#define SOON   "SET LOCAL lock_timeout = '5s';\n"
+#define IN_TURN                                                                                    \
+	"SET LOCAL lock_timeout = '1s';\n"                                                         \
+	"SELECT pg_catalog.pg_advisory_xact_lock(1952736116, 1919904869);\n" SOON
+
+static const char *turn(bool wait)
+{
+	return wait ? IN_TURN : SOON;
+}
 
 int role_sql_make(struct buf *b, const struct role_spec *r)
 {
-	int rc = PUT(b,
-		     "BEGIN;\nSET LOCAL lock_timeout = '5s';\n" IN_TURN
-		     "CREATE ROLE %I LOGIN INHERIT NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION "
-		     "NOBYPASSRLS PASSWORD %L VALID UNTIL %L",
-		     r->role, r->verifier, r->until);
+	int rc = buf_printf(b, "BEGIN;\n%s", turn(r->in_turn));
 
+	if (!rc)
+		rc = PUT(b,
+			 "CREATE ROLE %I LOGIN INHERIT NOSUPERUSER NOCREATEDB NOCREATEROLE "
+			 "NOREPLICATION NOBYPASSRLS PASSWORD %L VALID UNTIL %L",
+			 r->role, r->verifier, r->until);
 	if (!rc)
 		rc = buf_printf(b, " CONNECTION LIMIT %u;\n", r->connections);
 	if (!rc)
@@ -241,7 +251,8 @@ int role_sql_code(struct buf *b, const char *role)
  * DROP OWNED does not find everything: what a grantor gave who is not the one that the server
  * chooses for it stays, and would keep the role.
  */
-int role_sql_revoke(struct buf *b, const char *role, const char *database, const char *grant)
+int role_sql_revoke(struct buf *b, const char *role, const char *database, const char *grant,
+		    bool in_turn)
 {
 	const struct role_spec r = {.role = role, .database = database};
 	const char *to = strstr(grant, "{role}"), *end = to;
@@ -256,16 +267,16 @@ int role_sql_revoke(struct buf *b, const char *role, const char *database, const
 		return -EINVAL;
 	if (asprintf(&text, "REVOKE %.*sFROM %s", (int)(to - 2 - grant - 6), grant + 6, end) < 0)
 		return -ENOMEM;
-	rc = buf_printf(b, IN_TURN);
+	rc = buf_printf(b, "%s", turn(in_turn));
 	if (!rc)
 		rc = put_statement(b, text, &r);
 	free(text);
 	return rc;
 }
 
-int role_sql_disown(struct buf *b, const char *role, const char *owner, bool drop)
+int role_sql_disown(struct buf *b, const char *role, const char *owner, bool drop, bool in_turn)
 {
-	int rc = buf_printf(b, IN_TURN);
+	int rc = buf_printf(b, "%s", turn(in_turn));
 
 	if (!rc && !drop)
 		rc = owner ? PUT(b, "REASSIGN OWNED BY %I TO %I;\n", role, owner)
@@ -274,12 +285,12 @@ int role_sql_disown(struct buf *b, const char *role, const char *owner, bool dro
 	return rc ? rc : PUT(b, "DROP OWNED BY %I", role);
 }
 
-int role_sql_drop(struct buf *b, const char *role, const char *owner, bool drop)
+int role_sql_drop(struct buf *b, const char *role, const char *owner, bool drop, bool in_turn)
 {
-	int rc = buf_printf(b, "BEGIN;\nSET LOCAL lock_timeout = '5s';\n");
+	int rc = buf_printf(b, "BEGIN;\n");
 
 	if (!rc)
-		rc = role_sql_disown(b, role, owner, drop);
+		rc = role_sql_disown(b, role, owner, drop, in_turn);
 	return rc ? rc : PUT(b, ";\nDROP ROLE %I;\nCOMMIT", role);
 }
 

@@ -18,6 +18,7 @@ struct role_spec {
 	const char *const *grants;  /* as configured */
 	uint32_t connections;
 	uint32_t server_version;    /* server_version_num */
+	bool in_turn;		    /* after others who do such things in this database */
 };
 
 /* A name that says whose it is to a person, and that nobody can guess. */
@@ -47,10 +48,12 @@ MUST_CHECK int role_sql_databases(struct buf *b, const char *role);
 /* One row, or none: what of the role's in this database would run with the rights of its next owner. */
 MUST_CHECK int role_sql_code(struct buf *b, const char *role);
 /* Takes back what GRANT statement @grant has given; nothing if it is a role's name. */
-MUST_CHECK int role_sql_revoke(struct buf *b, const char *role, const char *database, const char *grant);
+MUST_CHECK int role_sql_revoke(struct buf *b, const char *role, const char *database, const char *grant,
+			       bool in_turn);
 /* What it has in this database goes to @owner (NULL: who says it), or is dropped. */
-MUST_CHECK int role_sql_disown(struct buf *b, const char *role, const char *owner, bool drop);
-MUST_CHECK int role_sql_drop(struct buf *b, const char *role, const char *owner, bool drop);
+MUST_CHECK int role_sql_disown(struct buf *b, const char *role, const char *owner, bool drop,
+			       bool in_turn);
+MUST_CHECK int role_sql_drop(struct buf *b, const char *role, const char *owner, bool drop, bool in_turn);
 /* Rows: roles whose comment begins with @marker. */
 MUST_CHECK int role_sql_left(struct buf *b, const char *marker);
 

@@ -10,9 +10,10 @@
 #include "daemon/roled.h"
 #include "daemon/session.h"
 
-enum { KEYD_RETRY_MS = 250, KEYD_RETRIES = 40, USER_TEXT = 256, COLLISIONS_MAX = 8 };
+enum { KEYD_RETRY_MS = 250, KEYD_RETRIES = 40, USER_TEXT = 256, COLLISIONS_MAX = 16 };
 
-#define NOT_GRANTED "01007" /* privilege_not_granted */
+#define NOT_GRANTED   "01007" /* privilege_not_granted */
+#define NOT_AVAILABLE "55P03" /* lock_not_available */
 
 enum phase {
 	PHASE_FIRST,
@@ -39,6 +40,7 @@ struct task {
 	bool spoke; /* the server has been asked something: no other address is tried */
 	bool doing; /* and that may have had an effect */
 	bool absent, foreign, fallback;
+	bool no_turn;	/* others take too long: it does not wait for them any more */
 	bool mighty;	/* `owner` is */
 	char code[128]; /* it has made this, which would run with the next owner's rights */
 	bool partly; /* less was granted than was said: the server warns only */
@@ -110,6 +112,7 @@ static int say_make(struct task *t, unsigned i)
 		.grants = c ? c->role.grants : NULL,
 		.connections = c ? c->role.connections : 0,
 		.server_version = t->server_version,
+		.in_turn = !t->no_turn,
 	};
 
 	if (i == 0)
@@ -125,7 +128,7 @@ static int say_last(struct task *t)
 {
 	const struct cfg_credential *c = credential_of(t);
 
-	return c ? role_sql_drop(&t->sql, t->role, c->role.owner, c->role.drop_owned) : -ENODATA;
+	return c ? role_sql_drop(&t->sql, t->role, c->role.owner, c->role.drop_owned, !t->no_turn) : -ENODATA;
 }
 
 static unsigned count_grants(const struct cfg_credential *c)
@@ -142,7 +145,8 @@ static bool say_revoke(struct task *t, const struct cfg_credential *c, unsigned 
 {
 	if (i >= count_grants(c))
 		return false;
-	*rc = role_sql_revoke(&t->sql, t->role, database_of(t), c->role.grants[i]);
+	*rc = role_sql_revoke(&t->sql, t->role, database_of(t), c->role.grants[i],
+			      !t->no_turn);
 	if (!*rc && !t->sql.n) /* a role's name */
 		*rc = buf_printf(&t->sql, "SELECT");
 	return true;
@@ -203,7 +207,8 @@ static int say_drop(struct task *t, unsigned i)
 			return rc;
 		return i > count_grants(c)
 			       ? 0
-			       : role_sql_disown(&t->sql, t->role, c->role.owner, c->role.drop_owned);
+			       : role_sql_disown(&t->sql, t->role, c->role.owner, c->role.drop_owned,
+						 !t->no_turn);
 	case PHASE_LAST:
 		break;
 	}
@@ -211,11 +216,13 @@ static int say_drop(struct task *t, unsigned i)
 }
 
 /* A superuser need not join, and what is not there cannot be taken back: the last one tells. */
-static bool may_fail(void *ctx, unsigned i)
+static bool may_fail(void *ctx, unsigned i, const char *sqlstate)
 {
 	const struct task *t = ctx;
 	const struct cfg_credential *c = credential_of(t);
 
+	if (strcmp(sqlstate, NOT_AVAILABLE) == 0 && !t->no_turn)
+		return false;
 	if (t->kind != ROLE_JOB_DROP || !c)
 		return false;
 	if (t->phase == PHASE_FIRST)
@@ -380,6 +387,9 @@ static void failed(struct task *t, const char *error, const char *sqlstate)
 		t->fallback = true;
 		(void)snprintf(t->database, sizeof(t->database), "postgres");
 		connect_first(t, t->database);
+	} else if (strcmp(sqlstate, NOT_AVAILABLE) == 0 && !t->no_turn) {
+		t->no_turn = true;
+		again(t);
 	} else if (is_collision(sqlstate) && t->collisions < COLLISIONS_MAX) {
 		again(t);
 	} else if (sqlstate[0]) {
