@@ -256,6 +256,52 @@ def test_grace_lets_a_statement_finish(daemon, pg):
     ended_by(d, "grant_expired")
 
 
+BOUND = """
+r = Raw(int(sys.argv[1]))
+r.query("BEGIN")
+r.until(b"Z")
+BIND = b"\\0\\0\\0" * 2
+for n in b"a", b"b", b"c":
+    r.send(message(b"P", n + b"\\0INSERT INTO notes (body) VALUES ('bound') RETURNING 'went' || 'through'\\0\\0\\0"),
+           message(b"B", n + b"\\0" + n + b"\\0" + BIND))
+r.send(message(b"S"))
+print(r.until(b"Z"), flush=True)
+sys.stdin.readline()
+for part in (message(b"E", b"a\\0\\0\\0\\0\\0"), message(b"S")), (message(b"Q", b"FETCH ALL FROM b\\0"),), \
+        (message(b"P", b"\\0FETCH ALL FROM c\\0\\0\\0"), message(b"B", b"\\0\\0" + BIND),
+         message(b"E", b"\\0" * 5), message(b"S")):
+    r.send(*part)
+    print(r.until(b"Z"), flush=True)
+r.query("ROLLBACK")
+r.until(b"Z")
+"""
+
+
+@pytest.mark.parametrize("how", ["grace", "reload", "asked"])
+def test_what_was_bound_before_is_judged_when_it_runs(daemon, pg, how):
+    """Any number of portals can be made in time: they are statements that have not begun."""
+    d = daemon(policy(pg.port, access=GRACE if how == "grace" else "none"), workers=1)
+    p = let_in(d, pg, BOUND) if how == "grace" else agent(d, BOUND, pg.port)
+    assert "ERROR" not in p.stdout.readline()
+    if how == "grace":
+        time.sleep(2.5)
+    else:
+        reload_with(d, "{ effect: any, do: allow }", "{ effect: write, do: %s }\n      - { effect: any, do: allow }"
+                    % ("deny" if how == "reload" else "approve"))
+        time.sleep(0.5)
+    say(p, "go on")
+    asked = []
+    for _ in range(3):
+        if how == "asked":
+            a, = wait_for("the question", lambda: [x for x in d.ctl("approval.list") if x["id"] not in asked])
+            assert "INSERT INTO notes" in a["text"] and "-- parameters: not known" in a["text"], a
+            asked.append(a["id"])
+            d.ctl("approval.deny", id=a["id"])
+        line = p.stdout.readline()
+        assert "42501" in line and "wentthrough" not in line, line
+    p.communicate(timeout=20 * harness.SLOW)
+
+
 def test_without_grace_nothing_finishes(daemon, pg):
     d = daemon(policy(pg.port, access="{ approval: builtin, max: 1s }"), workers=1)
     p = let_in(d, pg, "r = Raw(int(sys.argv[1]))\nr.query(\"SELECT pg_sleep(5), repeat('xy', 3)\")\n"

@@ -106,6 +106,8 @@ const struct sql_info *pg_result_info(const struct pg_stmt *stmt);
 struct pg_stmt *pg_stmt_new(struct pg *st, const struct sql_info *info, struct slice text,
 			    struct slice types);
 struct pg_portal *pg_portal_new(struct pg *st, struct pg_stmt *stmt, uint32_t nformats);
+/* In place of parameters that nobody had to be shown when they were bound. */
+#define PG_PARAMS_UNSEEN "not known: they were bound before the rules changed"
 /* malloc()ed, NULL if there are none; @params from the format codes on (Bind). */
 char *pg_params_preview(struct slice params);
 struct pg_obj *pg_obj_ref(struct pg_obj *o);

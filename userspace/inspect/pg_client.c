@@ -327,6 +327,7 @@ static bool read_bind(struct cursor *c, struct pg *st, struct pg_stmt *s, struct
 	if (!s->at_execute)
 		return true;
 	p->params = pg_params_preview(params);
+	p->has_digest = true;
 	if (!make_digest(s, params, p->digest)) {
 		pg_obj_unref(st, &p->obj);
 		*ret = NULL;
@@ -387,6 +388,8 @@ static enum pg_step bind(struct pg *st, const struct pg_msg *m)
 		step = pg_refuse_extended(st, "54000", &a);
 		return step == PG_OK ? pg_drop(st, INSP_C2S, m) : step;
 	}
+	p->by_bind = true;
+	p->rules = st->env->rules;
 	pg_change(st, pg_expect(st, PG_R_BIND), slot, &p->obj);
 	pg_obj_unref(st, &p->obj);
 	return pg_pass(st, INSP_C2S, m);
@@ -578,6 +581,22 @@ static enum pg_step run_portal(struct pg *st, const struct pg_msg *m, struct pg_
 	return pg_pass(st, INSP_C2S, m);
 }
 
+/* It has not begun, and was not asked about for good. */
+static bool is_to_be_asked(const struct pg *st, const struct pg_portal *p)
+{
+	return p->by_bind && !p->approved && (p->has_digest || p->rules != st->env->rules);
+}
+
+/* Bound when nobody had to be asked about it: what it was given is not known any more. */
+static bool describe_unseen(struct pg_portal *p)
+{
+	if (p->has_digest)
+		return true;
+	p->params = strdup(PG_PARAMS_UNSEEN);
+	p->has_digest = p->params && make_digest(p->stmt, slice_of(NULL, 0), p->digest);
+	return p->has_digest;
+}
+
 static enum pg_step execute(struct pg *st, const struct pg_msg *m)
 {
 	struct cursor c = cur_of(m->body);
@@ -606,9 +625,11 @@ static enum pg_step execute(struct pg *st, const struct pg_msg *m)
 		if (step != PG_OK || st->skip)
 			return step;
 	}
-	if (p->bound && p->stmt->at_execute && !p->approved) {
+	if (is_to_be_asked(st, p)) {
 		struct slice text = slice_of(p->stmt->bytes, p->stmt->text_n);
 
+		if (!describe_unseen(p))
+			return pg_bad(st, TG_R_NO_MEMORY);
 		switch (pg_ask_statement(st, EV_EXECUTE, text, p->stmt, p, false, &a)) {
 		case INSP_V_WAIT:
 			return PG_WAIT;

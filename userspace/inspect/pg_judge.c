@@ -213,22 +213,6 @@ static struct sql_info *combine(const struct sql_info *a, const struct sql_info 
 	return ret;
 }
 
-/*
- * FETCH runs what its cursor is made of. DECLARE was asked about; a portal that Bind
- * made was not, if it waits for its Execute. An unknown cursor is judged
- * by FETCH alone: its rows are masked as of unknown origin.
- */
-static const struct sql_info *other_info(const struct pg_stmt *stmt)
-{
-	if (stmt->behind || (stmt->unresolved && (stmt->info->flags & SQL_F_EXECUTE)))
-		return &pg_unknown_info;
-	if (stmt->via && (stmt->info->flags & SQL_F_EXECUTE))
-		return stmt->via->info;
-	if (stmt->via && stmt->via->at_execute)
-		return stmt->via->info;
-	return NULL;
-}
-
 /* The portal that FETCH names, with parameters that it was bound to; NULL: there are none. */
 static const struct pg_portal *named_portal(const struct pg *st, const struct pg_stmt *stmt)
 {
@@ -239,7 +223,27 @@ static const struct pg_portal *named_portal(const struct pg *st, const struct pg
 		return NULL;
 	slot = pg_name_find(&st->portals, stmt->info->handle);
 	p = (const struct pg_portal *)pg_name_cur(st, &st->portals, slot);
-	return p && p->bound && p->stmt == stmt->via ? p : NULL;
+	return p && p->by_bind && p->stmt == stmt->via ? p : NULL;
+}
+
+/*
+ * FETCH runs what its cursor is made of. DECLARE was asked about; a portal that Bind
+ * made was not, if it waits for its Execute. An unknown cursor is judged
+ * by FETCH alone: its rows are masked as of unknown origin.
+ */
+static const struct sql_info *other_info(const struct pg *st, const struct pg_stmt *stmt)
+{
+	const struct pg_portal *p;
+
+	if (stmt->behind || (stmt->unresolved && (stmt->info->flags & SQL_F_EXECUTE)))
+		return &pg_unknown_info;
+	if (stmt->via && (stmt->info->flags & SQL_F_EXECUTE))
+		return stmt->via->info;
+	if (stmt->via && stmt->via->at_execute)
+		return stmt->via->info;
+	/* Bound before the rules changed, and not begun. */
+	p = stmt->via ? named_portal(st, stmt) : NULL;
+	return p && !p->approved && p->rules != st->env->rules ? p->stmt->info : NULL;
 }
 
 /* As make_digest(), over all that the name stands for besides. */
@@ -276,7 +280,8 @@ static bool tell_named(struct pg *st, const struct pg_stmt *stmt, const struct p
 	ev->statement.named = slice_of(via->bytes, via->text_n);
 	ev->statement.named_info = via->info;
 	if (named && !ev->statement.params.n)
-		ev->statement.params = slice_str(named->params);
+		ev->statement.params =
+			slice_str(named->has_digest ? named->params : PG_PARAMS_UNSEEN);
 	ev->statement.has_digest = true;
 	return named_digest(ev->statement.text, via, own, named, ev->statement.digest);
 }
@@ -285,7 +290,7 @@ enum insp_verdict pg_ask_statement(struct pg *st, enum event_kind kind, struct s
 				   struct pg_stmt *stmt, const struct pg_portal *portal,
 				   bool simple, struct insp_answer *ret)
 {
-	const struct sql_info *other = pg_names_another(stmt->info) ? other_info(stmt) : NULL;
+	const struct sql_info *other = pg_names_another(stmt->info) ? other_info(st, stmt) : NULL;
 	struct sql_info *both = other ? combine(stmt->info, other) : NULL;
 	struct event ev = {.kind = kind};
 	enum insp_verdict v;

@@ -105,7 +105,10 @@ struct pg_stmt {
 struct pg_portal {
 	struct pg_obj obj;
 	struct pg_stmt *stmt; /* referenced */
-	bool approved, bound; /* bound: by Bind, so that formats are known */
+	bool approved, bound; /* bound: formats are known; approved: it has begun to run */
+	bool by_bind;	     /* and not by DECLARE, which runs it */
+	bool has_digest;
+	uint32_t rules; /* that were in force then: insp_env.rules */
 	bool described;	     /* in batch desc_batch */
 	uint32_t desc_batch;
 	uint8_t digest[32];
