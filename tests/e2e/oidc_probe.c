@@ -219,6 +219,7 @@ static void put(struct probe *p, char *rest)
 		.login_hint = text_of(o, "login_hint"),
 		.binding_message = text_of(o, "binding_message"),
 		.token = slice_str(text_of(o, "token")),
+		.hint_token = json_is_true(json_object_get(o, "hint_token")),
 		.details = json_is_true(json_object_get(o, "details")),
 		.bearer = json_is_true(json_object_get(o, "bearer")),
 		.agent = "agent",

@@ -105,6 +105,26 @@ def tests(Probe, expect):
             assert "error" in p.read()  # nobody to ask
 
     @test
+    def ciba_whom_the_agents_token_names(idp):
+        """login_hint_token (CIBA Core 7.1): no hint besides, and no token is no question."""
+        with probe(idp) as p:
+            want = put(p, CIBA, token=idp.token(scope="db.ddl"), hint_token=True, binding_message="b")
+            r = p.read()
+            assert r["id"] == want and "whom the agent's token names" in r["pending"], r
+            assert idp.asked()["account"] == "alice"
+            idp.decide("approve")
+            r = until(p)
+            expect(r, "none")
+            assert r["approver"] == "alice", r
+            put(p, CIBA, token=idp.token(scope="db.ddl", ttl=-100), hint_token=True)
+            expect(p.read(), "idp_denied", "expired_login_hint_token", "renewed in time")
+            put(p, CIBA, token="no.token.at-all", hint_token=True)
+            expect(p.read(), "idp_denied", "unknown_user_id")
+            p.next_id += 1
+            p.send(f'put {p.next_id} {{"flow": 2, "scope": "openid", "hint_token": true}}')
+            assert "error" in p.read()
+
+    @test
     def ciba_answers_that_say_less(idp):
         """What is not in the token was not approved, whoever said yes."""
         less = [{"type": "agent_access", "agent": "agent", "identifier": "db", "actions": ["ddl"],

@@ -61,6 +61,7 @@ static void test_changes(void **state)
 		{"id: c", "id: d", false, true},
 		{"openid x", "openid y", true, false},
 		{"login_hint: h", "login_hint: g", true, false},
+		{"login_hint: h", "login_hint_token: true", true, false},
 		{"audience: wa", "audience: wb", true, false},
 		{"resource: wr", "resource: ws", true, false},
 		{"[g]", "[g, h]", true, false},

@@ -32,6 +32,10 @@ static void test_way_errors(void **state)
 		{WAY("{w: {by: ciba, scope: openid, login_hint: '{\"sub\":{user}}'}}"),
 		 "2:54: `login_hint` begins as JSON, but is none, or has `{...}` in a name or outside of "
 		 "quotes, where an agent could add to it"},
+		{WAY("{w: {by: ciba, scope: openid, login_hint: h, login_hint_token: true}}"),
+		 "2:57: `login_hint_token` goes with `by: ciba`, in the place of `login_hint`"},
+		{WAY("{w: {by: device, scope: s, login_hint_token: true}}"),
+		 "2:39: `login_hint_token` goes with `by: ciba`, in the place of `login_hint`"},
 		{WAY("{w: {by: device}}"), "2:16: approval `w` lacks `scope`"},
 		{WAY("{w: {by: device, scope: s, login_hint: h}}"),
 		 "2:39: `login_hint` has a meaning only with `by: ciba`"},

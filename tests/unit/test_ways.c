@@ -183,6 +183,16 @@ static void test_question(void **state)
 	assert_true(slice_eq_str(o.token, "no!assertion"));
 	q.token = slice_of("", 0);
 	assert_int_equal(ways_oidc(&w, &q, &a, &o), -ENODATA);
+	/* The agent's token in the place of a hint. */
+	w.kind = WAY_CIBA;
+	w.hint_token = true;
+	assert_int_equal(ways_oidc(&w, &q, &a, &o), -ENODATA);
+	q.token = slice_str("t");
+	assert_int_equal(ways_oidc(&w, &q, &a, &o), 0);
+	assert_true(o.hint_token && slice_eq_str(o.token, "t"));
+	assert_true(ways_need_token(chain(&w, 1), "w"));
+	w.hint_token = false;
+	assert_false(ways_need_token(chain(&w, 1), "w"));
 	/* `idp`: the policy's scope, by client_credentials. */
 	assert_int_equal(ways_oidc(NULL, &q, &a, &o), 0);
 	assert_int_equal(o.flow, OIDC_CLIENT_CREDENTIALS);

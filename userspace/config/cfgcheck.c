@@ -532,12 +532,15 @@ static void check_way_person(struct loader *l, const struct cfg_way *w, const st
 	/* An assertion names somebody, too, but nobody is waited for. */
 	size_t n = w->kind == WAY_SAML ? 1 : ARRAY_SIZE(keys);
 
-	if (w->kind == WAY_CIBA && !w->login_hint)
+	if (w->kind == WAY_CIBA && !w->login_hint && !w->hint_token)
 		cfg_fail(l, map, "approval `%s` lacks `login_hint`: whom is the provider to ask?", w->name);
 	if (w->kind == WAY_CIBA && !has_scope(w->scope, "openid"))
 		cfg_fail(l, cfg_place(map, "scope"), "approval `%s`: the scope of `by: ciba` must hold "
 			 "`openid` (CIBA Core section 7.1)", w->name);
 	check_hint(l, w, map);
+	if (w->hint_token && (w->kind != WAY_CIBA || w->login_hint))
+		cfg_fail(l, yaml_key(map, "login_hint_token"),
+			 "`login_hint_token` goes with `by: ciba`, in the place of `login_hint`");
 	if (w->kind != WAY_CIBA && w->login_hint)
 		cfg_fail(l, yaml_key(map, "login_hint"), "`login_hint` has a meaning only with `by: ciba`");
 	if (w->kind != WAY_CIBA && yaml_get(map, "delivery"))

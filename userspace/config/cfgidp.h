@@ -81,6 +81,7 @@ struct cfg_way {
 	const char *scope;		/* OAuth kinds */
 	const char *audience, *resource; /* NULL: those of idp */
 	const char *login_hint;		/* CIBA: template, see tidegate.yaml(5) */
+	bool hint_token;		/* CIBA: the agent's own token says whom, no hint */
 	enum way_binding binding;	/* CIBA: binding_message */
 	enum way_delivery delivery;	/* CIBA: how a decision is learned of */
 	bool details;			/* RFC 9396: asked for, and the token must carry them */

@@ -286,6 +286,8 @@ static const struct cfg_key way_keys[] = {
 	{.name = "login_hint", .kind = KEY_STRING, AT(cfg_way, login_hint),
 	 .help = "ciba: whom the provider is to ask; `{agent}`, `{target}`, `{user}` and "
 		 "`{database}` stand for themselves"},
+	{.name = "login_hint_token", .kind = KEY_BOOL, AT(cfg_way, hint_token), .dflt = "false",
+	 .help = "ciba, instead of `login_hint`: the agent's own token tells the provider whom to ask"},
 	{.name = "binding_message", .kind = KEY_ENUM, AT(cfg_way, binding), .words = binding_words,
 	 .dflt = "long", .help = "ciba: what the person reads: long (agent, target and statement), "
 				 "short (a code of 20 letters and digits at most) or none"},

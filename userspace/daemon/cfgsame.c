@@ -51,7 +51,7 @@ static bool same_way(const struct cfg_way *a, const struct cfg_way *b)
 	return strcmp(a->name, b->name) == 0 && a->kind == b->kind &&
 	       cfgsame_text(a->scope, b->scope) && cfgsame_text(a->audience, b->audience) &&
 	       cfgsame_text(a->resource, b->resource) && cfgsame_text(a->login_hint, b->login_hint) &&
-	       a->binding == b->binding && a->delivery == b->delivery && a->details == b->details &&
+	       a->hint_token == b->hint_token && a->binding == b->binding && a->delivery == b->delivery && a->details == b->details &&
 	       cfgsame_list(a->approvers, b->approvers) && cfgsame_list(a->groups, b->groups) &&
 	       cfgsame_text(a->groups_claim, b->groups_claim) && cfgsame_list(a->acr, b->acr) &&
 	       a->max_age_ms == b->max_age_ms && a->poll_ms == b->poll_ms &&

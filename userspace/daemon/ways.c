@@ -66,7 +66,8 @@ bool ways_need_token(const struct config *c, const char *ways)
 	for (int i = 0; i < n; i++)
 		if (list[i] && (list[i]->kind == WAY_TOKEN_EXCHANGE ||
 				list[i]->kind == WAY_INTROSPECTION ||
-				list[i]->kind == WAY_SAML_BEARER || list[i]->kind == WAY_SAML))
+				list[i]->kind == WAY_SAML_BEARER || list[i]->kind == WAY_SAML ||
+				list[i]->hint_token))
 			return true;
 	return false;
 }
@@ -295,6 +296,7 @@ int ways_oidc(const struct cfg_way *w, const struct idp_ask *q, struct arena *a,
 		.audience = w ? w->audience : NULL,
 		.resource = w ? w->resource : NULL,
 		.token = q->token,
+		.hint_token = w && w->hint_token,
 		.details = !w || w->details,
 		.agent = q->agent,
 		.target = q->target,
@@ -308,7 +310,7 @@ int ways_oidc(const struct cfg_way *w, const struct idp_ask *q, struct arena *a,
 	if (q->has_digest && !ret->digest)
 		return -ENOMEM;
 	if ((ret->flow == OIDC_TOKEN_EXCHANGE || ret->flow == OIDC_INTROSPECTION ||
-	     ret->flow == OIDC_SAML_BEARER) && !q->token.n)
+	     ret->flow == OIDC_SAML_BEARER || ret->hint_token) && !q->token.n)
 		return -ENODATA;
 	if (ret->flow == OIDC_SAML_BEARER && !assertion(q, a, &ret->token))
 		return -ENOMEM;

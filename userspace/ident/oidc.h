@@ -78,6 +78,7 @@ struct oidc_ask {
 	const char *scope; /* may be NULL with OIDC_INTROSPECTION, _RECHECK, _VERIFY and _OWN_USE only */
 	const char *audience, *resource;
 	const char *login_hint, *binding_message; /* OIDC_CIBA */
+	bool hint_token; /* the same: @token says whom to ask, in the place of login_hint */
 	struct slice token; /* the agent's; the flows about it need it */
 	bool bearer; /* whoever holds the token that is issued can use it: it is not bound by DPoP */
 

@@ -59,9 +59,9 @@ static bool usable(const struct oidc_ask *a)
 		return false;
 	if (a->scope && *a->scope ? !scope_valid(a->scope) : !no_scope)
 		return false;
-	if (oidc_ask_of_token(a) && !a->token.n)
+	if ((oidc_ask_of_token(a) || a->hint_token) && !a->token.n)
 		return false;
-	return a->flow != OIDC_CIBA || (a->login_hint && *a->login_hint);
+	return a->flow != OIDC_CIBA || a->hint_token || (a->login_hint && *a->login_hint);
 }
 
 int oidc_ask_copy(struct arena *a, const struct oidc_ask *from, struct oidc_ask *ret)

@@ -35,6 +35,7 @@ static const char *todo_for(const char *code)
 						  "idp.details_type"},
 		{"access_denied", "the provider's own policy says no"},
 		{"unknown_user_id", "check `login_hint`: the provider knows nobody by it"},
+		{"expired_login_hint_token", "have the agent's token renewed in time"},
 		{"missing_user_code", "the provider wants a user code, which Tidegate does not have"},
 		{"invalid_binding_message", "set `binding_message: short` or `none`"},
 		{"unsupported_token_type", "the provider does not introspect this kind of token: have "
@@ -325,7 +326,10 @@ static bool put_start(struct oidc_grant *g, struct params *p)
 		return put_ask(g, p);
 	}
 	(void)snprintf(p->expiry, sizeof(p->expiry), "%llu", (unsigned long long)(left ? left : 1));
-	put_str(p, "login_hint", a->login_hint);
+	if (a->hint_token)
+		put(p, "login_hint_token", a->token);
+	else
+		put_str(p, "login_hint", a->login_hint);
 	put_str(p, "binding_message", a->binding_message);
 	put_str(p, "requested_expiry", p->expiry);
 	if (a->ping)

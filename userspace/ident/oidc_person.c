@@ -26,7 +26,8 @@ static void tell(struct oidc_grant *g, const struct start_answer *s)
 		(void)snprintf(words, sizeof(words), "open %s and enter the code %s", s->uri, s->code);
 	else
 		(void)snprintf(words, sizeof(words), "%s is asked by the identity provider%s%s%s",
-			       g->ask.login_hint, g->ask.binding_message ? " (" : "",
+			       g->ask.hint_token ? "whom the agent's token names" : g->ask.login_hint,
+			       g->ask.binding_message ? " (" : "",
 			       g->ask.binding_message ? g->ask.binding_message : "",
 			       g->ask.binding_message ? ")" : "");
 	list_each(it, &g->waiters)

@@ -194,7 +194,14 @@ function build() {
       ciba: {
         enabled: true, deliveryModes: ['poll', 'ping'],
         processLoginHint: async (ctx, hint) => Object.keys(people).find((k) => k === hint || people[k].email === hint),
-        processLoginHintToken: async () => undefined,
+        // A token that it has issued itself: whom that is about.
+        processLoginHintToken: async (ctx, hint) => {
+          const { createLocalJWKSet, jwtVerify } = await import('jose');
+          const set = createLocalJWKSet({ keys: keys.map(({ d, p, q, dp, dq, qi, k, ...pub }) => pub) });
+          return jwtVerify(hint, set, { issuer }).then((r) => r.payload.sub, (e) => {
+            if (e.code === 'ERR_JWT_EXPIRED') throw new errors.ExpiredLoginHintToken('the token has expired');
+          });
+        },
         verifyUserCode: async () => {},
         validateRequestContext: async () => {},
         validateBindingMessage: async (ctx, m) => {
