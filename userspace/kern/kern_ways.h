@@ -33,7 +33,10 @@
 	X(INBOUND, "inbound", "`default: deny`", "-",                                              \
 	  "a target that was talked into connecting back, from another port than its own, reaches " \
 	  "a server that the agent runs: use `default: deny`, or deny the statements that can")    \
-	X(CGROUP, "cgroup", "ancestors of the socket's cgroup; raw_tp/cgroup_mkdir", "", "")
+	X(CGROUP, "cgroup", "ancestors of the socket's cgroup; raw_tp/cgroup_mkdir", "", "")       \
+	X(UID, "uid", "`cgroup:` instead, or no_new_privs of `tidegate agent run`", "-",           \
+	  "an agent that is known by `uid:` alone is somebody else behind a set-user-id program "  \
+	  "(sudo, at, newuidmap): know it by `cgroup:`, or start it with `tidegate agent run`")
 
 enum kern_way {
 #define X(name, label, by, since, gap) KERN_WAY_##name,
