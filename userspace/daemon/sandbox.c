@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <linux/bpf.h>
+#include <linux/capability.h>
 #include <linux/landlock.h>
 #include <sched.h>
 #include <seccomp.h>
@@ -36,10 +37,35 @@
 #define SANITIZED 0
 #endif
 
+/*
+ * What no program that is run later could get either. It takes CAP_SETPCAP, which the unit does not
+ * leave us: there no_new_privs alone keeps it so.
+ */
+static void drop_bounding(void)
+{
+	for (unsigned long cap = 0; prctl(PR_CAPBSET_READ, cap, 0, 0, 0) >= 0; cap++)
+		(void)prctl(PR_CAPBSET_DROP, cap, 0, 0, 0);
+}
+
+static int drop_capabilities(void)
+{
+	struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+	const struct __user_cap_data_struct none[2] = {{0}};
+
+	return syscall(SYS_capset, &head, none) ? -errno : 0;
+}
+
 int sandbox_drop(uid_t uid, gid_t gid)
 {
+	int rc;
+
+	drop_bounding();
 	if (setgroups(0, NULL) || setresgid(gid, gid, gid) || setresuid(uid, uid, uid))
 		return -errno;
+	/* Inherited ones survive a change of the user. */
+	rc = drop_capabilities();
+	if (rc)
+		return rc;
 	/* A way back would be a bug of the kernel or of the three lines above. */
 	if (uid != 0 && setresuid((uid_t)-1, 0, (uid_t)-1) == 0)
 		return -EPERM;
