@@ -55,6 +55,7 @@ void catalog_free(struct catalog *c)
 	free(c->functions.v);
 	free(c->views.v);
 	free(c->column_names.v);
+	free(c->readers.v);
 	free(c->all_names.v);
 	free(c);
 }
@@ -184,11 +185,13 @@ static int view_row(struct catalog *c, const struct slice *v)
 		return -ENOMEM;
 	*view = (struct cat_view){
 		.oid = oid_of(v[0], &rc),
+		.name = keep(c, v[2], &rc),
 		.calls = bool_of(v[3], &rc),
 		.uses = keep(c, v[4], &rc),
 		.tree = keep(c, v[5], &rc),
 	};
 	view->whole_rows = viewtree_whole_row(view->tree);
+	view->calls |= viewtree_calls_reader(view->tree);
 	return rc ? rc : add_table(c, view->oid, v[1], v[2]);
 }
 
@@ -399,8 +402,21 @@ bool catalog_masks_table(const struct catalog *c, uint32_t table)
 	return lo < c->columns.n && v[lo].table == table;
 }
 
-/* The view takes masked columns, or whole rows of a table that has some. */
-static bool view_reaches(const struct catalog *c, const struct cat_view *view)
+static bool is_reader(const struct catalog *c, uint32_t oid)
+{
+	const struct cat_view *v = c->views.v;
+
+	for (size_t i = 0; i < c->views.n; i++)
+		if (v[i].oid == oid)
+			return v[i].reads;
+	return false;
+}
+
+/*
+ * The view takes masked columns, or whole rows of a table that has some; with @through also if
+ * one that it is made of does.
+ */
+static bool view_reaches(const struct catalog *c, const struct cat_view *view, bool through)
 {
 	struct slice rest = view->uses;
 
@@ -416,7 +432,8 @@ static bool view_reaches(const struct catalog *c, const struct cat_view *view)
 		int16_t column = attnum_of(slice_from(one, head + 1), &rc);
 
 		if (rc || (column && catalog_column(c, table, column)) ||
-		    (view->whole_rows && catalog_masks_table(c, table)))
+		    (view->whole_rows && catalog_masks_table(c, table)) ||
+		    (through && is_reader(c, table)))
 			return true;
 		rest = slice_from(rest, one.n + 1);
 	}
@@ -496,10 +513,35 @@ static int follow_views(struct catalog *c)
 	while (again && !rc) {
 		again = false;
 		for (size_t i = 0; i < c->views.n && !rc; i++)
-			if (view_reaches(c, &v[i]))
+			if (view_reaches(c, &v[i], false))
 				rc = follow_view(c, &v[i], &again);
 	}
 	return rc;
+}
+
+/* What they compute of masked columns may fail, and the error tell a value. */
+static int find_readers(struct catalog *c)
+{
+	struct cat_view *v = c->views.v;
+	bool again = true;
+
+	while (again) {
+		again = false;
+		for (size_t i = 0; i < c->views.n; i++) {
+			struct slice *name;
+
+			if (v[i].reads || !view_reaches(c, &v[i], true))
+				continue;
+			v[i].reads = again = true;
+			name = push(&c->readers, sizeof(*name));
+			if (!name)
+				return -ENOMEM;
+			*name = v[i].name;
+		}
+	}
+	sort(&c->readers, sizeof(struct slice), by_name);
+	unique(&c->readers, sizeof(struct slice), by_name);
+	return 0;
 }
 
 /* Views give columns other names. */
@@ -544,6 +586,8 @@ int catalog_seal(struct catalog *c)
 	rc = follow_views(c);
 	if (!rc)
 		rc = name_view_columns(c);
+	if (!rc)
+		rc = find_readers(c);
 	if (rc)
 		return rc;
 	sort(&c->tables, sizeof(struct cat_table), by_table);
@@ -584,6 +628,11 @@ const struct cat_function *catalog_function(const struct catalog *c, struct slic
 	struct cat_function key = {.name = name};
 
 	return find(&c->functions, sizeof(key), by_function, &key);
+}
+
+bool catalog_reads(const struct catalog *c, struct slice name)
+{
+	return find(&c->readers, sizeof(name), by_name, &name) != NULL;
 }
 
 bool catalog_has_column_name(const struct catalog *c, struct slice name)

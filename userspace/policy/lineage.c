@@ -439,5 +439,6 @@ void mask_plan(const struct mask_set *m, const struct catalog *c, const struct s
 	*ret_stale = p.stale;
 	*ret_texts |= p.masked;
 	for (uint32_t i = 0; info && p.c && i < info->nnames && !*ret_texts; i++)
-		*ret_texts = catalog_table(p.c, info->names[i]) != NULL;
+		*ret_texts = catalog_table(p.c, info->names[i]) != NULL ||
+			     catalog_reads(p.c, info->names[i]);
 }

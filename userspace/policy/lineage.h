@@ -38,7 +38,8 @@ struct cat_view {
 	uint32_t oid;
 	bool calls;	 /* code that may read any table */
 	bool whole_rows; /* takes a whole row of some table */
-	bool done;
+	bool reads;	 /* of masked columns, if only to choose rows */
+	struct slice name;
 	struct slice uses; /* "16385.2,16390.0" */
 	struct slice tree; /* pg_rewrite.ev_action */
 };
@@ -58,6 +59,7 @@ struct catalog {
 	uint16_t nrules;
 	uint8_t *rule_rank;
 	struct cat_array columns, tables, attributes, functions, views;
+	struct cat_array readers; /* struct slice: names of views that read, sorted, unique */
 	struct cat_array column_names; /* struct slice: of columns, sorted, unique */
 	struct cat_array
 		all_names; /* uint64_t: hashes of all relations' names, with and without schema */
@@ -69,6 +71,8 @@ const struct cat_column *catalog_column(const struct catalog *c, uint32_t table,
 /* The first table of that name; further ones follow it in c->tables. NULL: none. */
 const struct cat_table *catalog_table(const struct catalog *c, struct slice name);
 const struct cat_function *catalog_function(const struct catalog *c, struct slice name);
+/* A view of that name reads masked columns, whether it shows them or not. */
+bool catalog_reads(const struct catalog *c, struct slice name);
 bool catalog_has_column_name(const struct catalog *c, struct slice name);
 /* There is a relation of that name; @schema empty: in any schema. */
 bool catalog_knows(const struct catalog *c, struct slice schema, struct slice name);
@@ -85,5 +89,7 @@ typedef void view_column_cb(void *ctx, int16_t attnum, uint32_t table, int16_t c
 bool viewtree_columns(struct slice tree, view_column_cb *cb, void *ctx);
 /* Some table's whole row is taken. */
 bool viewtree_whole_row(struct slice tree);
+/* A function of the server's own is called that gives a table, or what a text selects. */
+bool viewtree_calls_reader(struct slice tree);
 
 #endif

@@ -128,6 +128,21 @@ bool viewtree_columns(struct slice tree, view_column_cb *cb, void *ctx)
 	return !t.bad && depth == 0 && lists == 1;
 }
 
+/* table_to_xml() and its like, ts_stat(), ts_rewrite(): OIDs are fixed (pg_proc.dat). */
+bool viewtree_calls_reader(struct slice tree)
+{
+	static const char *const marks[] = {
+		":funcid 2923 ", ":funcid 2924 ", ":funcid 2925 ", ":funcid 2929 ", ":funcid 2930 ",
+		":funcid 2933 ", ":funcid 2935 ", ":funcid 2936 ", ":funcid 2938 ", ":funcid 3685 ",
+		":funcid 3689 ", ":funcid 3690 ",
+	};
+
+	for (size_t i = 0; tree.n && i < ARRAY_SIZE(marks); i++)
+		if (memmem(tree.p, tree.n, marks[i], strlen(marks[i])))
+			return true;
+	return false;
+}
+
 bool viewtree_whole_row(struct slice tree)
 {
 	static const char mark[] = ":varattno 0 ";
