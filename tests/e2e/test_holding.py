@@ -227,6 +227,8 @@ def test_a_yes_to_one_program_is_none_to_another(daemon, pg, other):
     b = wait_for("another question", lambda: [x for x in d.ctl("approval.list") if x["id"] != a["id"]])[0]
     d.ctl("approval.approve", id=a["id"])
     assert harness.answered(first.communicate(timeout=20 * harness.SLOW)[0])
+    for _ in range(2):  # what the worker remembers of it is no yes either
+        assert harness.answered(d.psql(pg.port, "-A", "-t", "-c", "SELECT 42"))
     assert second.poll() is None
     d.ctl("approval.deny", id=b["id"])
     second.communicate(timeout=20 * harness.SLOW)

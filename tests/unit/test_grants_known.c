@@ -97,6 +97,36 @@ static void test_only_the_same_question(void **state)
 	grants_known_done(&w);
 }
 
+/* Entries with other conditions may want other people to say yes, more of them, or for a shorter time. */
+static void test_other_terms(void **state)
+{
+	static const char *const boss[] = {"boss"}, *const dba[] = {"dba"};
+	const struct access_decision rows[] = {
+		{.min_approvals = 1, .max_ms = 1000},
+		{.min_approvals = 2, .max_ms = 1000},
+		{.min_approvals = 1, .max_ms = 2000},
+		{.min_approvals = 1, .max_ms = 1000, .approvers = boss, .napprovers = 1},
+		{.min_approvals = 1, .max_ms = 1000, .approvers = dba, .napprovers = 1},
+	};
+	struct verdict v = grant_of("g1", MINUTE), other;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		struct worker w = {0};
+		struct asker a;
+		char *asked;
+
+		asker_init(&a, &w, &bot);
+		asked = grants_known_asked(&a.s, &rows[i]);
+		assert_non_null(asked);
+		grants_known_keep(&w, asked, &v);
+		free(asked);
+		for (size_t k = 0; k < ARRAY_SIZE(rows); k++)
+			assert_int_equal(grants_known_find(&a.s, &rows[k], &other), k == i);
+		grants_known_done(&w);
+	}
+}
+
 static void test_the_answer_is_whole(void **state)
 {
 	struct worker w = {0};
@@ -174,6 +204,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_only_the_same_question),
+		cmocka_unit_test(test_other_terms),
 		cmocka_unit_test(test_the_answer_is_whole),
 		cmocka_unit_test(test_ends),
 		cmocka_unit_test(test_bounded),

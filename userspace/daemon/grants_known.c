@@ -4,6 +4,7 @@
 #include <uthash.h>
 
 #include "base/clock.h"
+#include "base/text.h"
 
 struct known_grant {
 	UT_hash_handle hh;
@@ -13,11 +14,22 @@ struct known_grant {
 	char key[];	      /* what was asked: texts, each with its NUL */
 };
 
-enum { ASKED = 6, KEY_MAX = 2048 };
+enum { ASKED = 7, KEY_MAX = 2048, TERMS_TEXT = 64 };
+
+/* Who has to say yes, how many of them, and for how long: in the configuration's words, as a number. */
+static void terms_of(const struct access_decision *d, char dst[TERMS_TEXT])
+{
+	uint64_t h = 0xcbf29ce484222325u;
+
+	for (uint32_t i = 0; i < d->napprovers; i++)
+		h = text_hash(h, d->approvers[i]);
+	(void)snprintf(dst, TERMS_TEXT, "%u %llu %016llx", d->min_approvals, (unsigned long long)d->max_ms,
+		       (unsigned long long)h);
+}
 
 /* Everything by which the parent tells one question from another: grant_for() in grants.c. */
 static void texts_of(const struct session *s, const struct access_decision *d,
-		     const char *texts[ASKED])
+		     char terms[TERMS_TEXT], const char *texts[ASKED])
 {
 	texts[0] = s->view->agent;
 	texts[1] = s->view->target->name;
@@ -25,15 +37,18 @@ static void texts_of(const struct session *s, const struct access_decision *d,
 	texts[3] = d->via == ACCESS_IDP ? d->scope : "";
 	texts[4] = s->user ? s->user : "";
 	texts[5] = s->database ? s->database : "";
+	terms_of(d, terms);
+	texts[6] = terms;
 }
 
 /* 0: too long. */
 static size_t key_of(const struct session *s, const struct access_decision *d, char key[KEY_MAX])
 {
+	char terms[TERMS_TEXT];
 	const char *texts[ASKED];
 	size_t n = 0;
 
-	texts_of(s, d, texts);
+	texts_of(s, d, terms, texts);
 	for (size_t i = 0; i < ASKED; i++) {
 		size_t len = strlen(texts[i]) + 1;
 
