@@ -230,6 +230,7 @@ def test_main(daemon, pki, server, secrets):
     busy.send_signal(signal.SIGINT)
     out, _ = busy.communicate(timeout=20)
     assert "canceling statement" in out
+    assert d.ctl("target.list")[0]["tls"] == "verified"
     text = d.record_text()
     assert b'"what":"tls","version":"TLSv1.3"' in text
     assert SECRET.encode() not in text and b"SCRAM" not in text and SECRET not in d.log()

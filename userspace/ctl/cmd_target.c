@@ -27,6 +27,7 @@ static const struct out_col fields[] = {
 	{"configured", "configured_mode", OUT_TEXT, 0},
 	{"addresses", "addresses", OUT_TEXT, 0},
 	{"credential", "credential", OUT_TEXT, 0},
+	{"tls", "tls", OUT_TEXT, 0},
 	{"sessions", "sessions", OUT_TEXT, 0},
 	{"switched by", "off.by", OUT_TEXT, 0},
 	{"since", "off.since", OUT_TIME, 0},

@@ -108,6 +108,8 @@ static json_t *target_json(struct parent *p, const struct ptarget *t)
 	(void)json_object_set_new(o, "credential", t->cfg && t->cfg->credential
 							   ? json_string(t->cfg->credential)
 							   : json_null());
+	(void)json_object_set_new(
+		o, "tls", json_string(t->cfg && cfg_target_verified(t->cfg) ? "verified" : "off"));
 	(void)json_object_set_new(o, "sessions", json_integer(t->sessions));
 	(void)json_object_set_new(o, "off", off);
 	return o;
