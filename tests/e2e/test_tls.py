@@ -236,7 +236,7 @@ def test_main(daemon, pki, server, secrets):
     assert SECRET.encode() not in text and b"SCRAM" not in text and SECRET not in d.log()
 
 
-def test_main_older_and_named(daemon, pki, server, secrets):
+def test_only_the_newest_and_by_name(daemon, pki, server, secrets):
     d = daemon(conf(server.port, pki, secrets, ", server_name: orders.db.internal, min_version: '1.3'"),
                workers=1)
     assert psql(d, server.port, "-c", WHO) == "t|TLSv1.3|shop_ro\n", d.log()
@@ -305,7 +305,7 @@ def test_bad_servers_are_told_and_counted(daemon, pki, secrets, bad_servers):
     wait_for("the record", lambda: b'"upstream_certificate"' in d.record_text())
 
 
-def test_main_names_and_pins(daemon, pki, server, secrets):
+def test_names_and_pins(daemon, pki, server, secrets):
     """Which name counts, and which key: in one daemon after the other, by a reload."""
     key = subprocess.run(["openssl", "pkey", "-pubin", "-outform", "DER"], check=True,
                          capture_output=True, input=subprocess.run(
