@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import socket
+import struct
 import subprocess
 import time
 
@@ -16,7 +17,8 @@ from harness import BUILD, policy, wait_for
 
 libc = ctypes.CDLL("libc.so.6", use_errno=True)
 NR_BPF = {"x86_64": 321, "aarch64": 280}[os.uname().machine]
-OBJ_GET, LINK_DETACH = 7, 34
+PROG_LOAD, OBJ_GET, LINK_CREATE, LINK_DETACH = 5, 7, 28, 34
+CGROUP_SOCK_ADDR, INET4_CONNECT = 18, 10  # a type of program, and where it is attached
 
 
 def bpf(cmd, attr):
@@ -35,6 +37,22 @@ def detach(path):
     fd = obj_get(path)
     bpf(LINK_DETACH, ctypes.create_string_buffer(fd.to_bytes(4, "little") + bytes(116), 120))
     os.close(fd)
+
+
+def foreign_link():
+    """Somebody else's program, which lets everybody, behind ours: as long as this is open."""
+    insns = ctypes.create_string_buffer(struct.pack("<BBhiBBhi", 0xb7, 0, 0, 1, 0x95, 0, 0, 0), 16)
+    license = ctypes.create_string_buffer(b"GPL")
+    prog = bpf(PROG_LOAD, ctypes.create_string_buffer(struct.pack(
+        "<IIQQIIQII16sII", CGROUP_SOCK_ADDR, 2, ctypes.addressof(insns), ctypes.addressof(license),
+        0, 0, 0, 0, 0, b"foreign", 0, INET4_CONNECT), 120))
+    root = os.open(harness.cgroup_root(), os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        return bpf(LINK_CREATE, ctypes.create_string_buffer(struct.pack(
+            "<IIII", prog, root, INET4_CONNECT, 0), 64))
+    finally:
+        os.close(root)
+        os.close(prog)
 
 
 def pins(d):
@@ -210,6 +228,37 @@ def test_foreign_changes(daemon, pg):
     assert "somebody else changed the kernel side 2 times" in text
     shown = ctl(d, "audit", "show", "--event", "kernel").stdout
     assert shown.count("kernel.changed") == 2 and 'where="tg_connect4"' in shown
+
+
+def test_foreign_program(daemon, pg):
+    """One behind ours could undo what ours decides: told while it is there, and when it is gone."""
+    d = daemon(policy(pg.port))
+    began = time.monotonic()
+    link = foreign_link()
+    try:
+        [fault] = wait_for("the fault", lambda: d.ctl("status")["integrity"]["faults"], 3)
+        assert time.monotonic() - began < 1.6 * harness.SLOW
+        shown = ctl(d, "status").stdout
+        time.sleep(1.2)  # as long as it is so, it is told once
+        status = d.ctl("status")
+    finally:
+        os.close(link)
+    assert (fault["fault"], fault["where"]) == ("foreign_program", "tg_connect4")
+    text = fault["text"]
+    assert re.match(r"program foreign \(\d+\) runs after tg_connect4 and can undo", text)
+    assert text in shown and text in status["warnings"]
+    assert (status["integrity"]["changes"], status["integrity"]["repaired"]) == (1, 0)
+    assert d.log().count(text) == 1
+    [e] = events(d, "kernel.changed")
+    assert (e["fault"], e["where"], e["text"], e["repaired"]) == (
+        "foreign_program", "tg_connect4", text, False)
+    wait_for("its end", lambda: not d.ctl("status")["integrity"]["faults"], 3)
+    assert text not in d.ctl("status")["warnings"]
+    [over] = wait_for("it on record", lambda: events(d, "kernel.fault_over"), 3)
+    assert (over["fault"], over["where"], over["text"]) == ("foreign_program", "tg_connect4", text)
+    assert f"this is over: {text}" in d.log()
+    assert d.ctl("status")["integrity"]["changes"] == 1
+    assert psql(d, pg) == "42\n"
 
 
 def unit_capabilities(unit):
