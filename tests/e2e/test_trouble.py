@@ -359,17 +359,73 @@ def test_break_glass_and_status(daemon, pg):
     assert d.ctl("grant.list")[0]["via"] == "break-glass"
 
 
-def test_metrics(gateway, pg):
-    d = gateway()
-    assert works(d, pg)
-    with socket.socket(socket.AF_UNIX) as s:
-        s.connect(f"{d.dir}/run/metrics.sock")
+def scraped(family, address):
+    with socket.socket(family) as s:
+        s.settimeout(10 * harness.SLOW)
+        s.connect(address)
         s.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
-        text = b""
-        while part := s.recv(65536):
-            text += part
-    assert b"tidegate_connections_total 1" in text
-    assert b'tidegate_reason_total{reason="rule_deny"} 0' in text
+        return b"".join(iter(lambda: s.recv(65536), b"")).decode()
+
+
+def samples(text):
+    """{name: {labels: value}} of an answer, which is what Prometheus reads and nothing else."""
+    head, body = text.split("\r\n\r\n", 1)
+    assert head.startswith("HTTP/1.0 200 ") and body.endswith("\n")
+    out, told = {}, {"HELP": [], "TYPE": []}
+    for line in body.splitlines():
+        if m := re.fullmatch(r"# (HELP|TYPE) (\w+) (.+)", line):
+            told[m[1]].append(m[2])
+            assert m[1] == "HELP" or m[3] in ("counter", "gauge"), line
+            continue
+        m = re.fullmatch(r'(\w+)(?:\{((?:\w+="[^"]*",?)+)\})? (\d+)', line)
+        assert m, line
+        assert m[2] not in out.setdefault(m[1], {}), line
+        out[m[1]][m[2]] = int(m[3])
+    for names in told.values():
+        assert len(names) == len(set(names)) and set(out) <= set(names)
+    return out
+
+
+def labels(path, macro):
+    """Of the list of X(NAME, "label", ...) that a header has."""
+    with open(f"{harness.ROOT}/{path}") as f:
+        text = f.read().split(f"#define {macro}(X)", 1)[1].split("\nenum ", 1)[0]
+    return re.findall(r'X\(\w+,\s+"(\w+)"', text)
+
+
+def labelled(got, name, label):
+    return {re.fullmatch(f'{label}="(.*)"', k)[1]: v for k, v in got[name].items()}
+
+
+def test_metrics(daemon, pg):
+    """All that is counted, as `status` has it, and the same over both ways to it."""
+    d = daemon(policy(pg.port, commands=["{ effect: read, do: allow }"]))
+    port = harness.free_port()
+    harness.reload_with(d, "bpf: auto", f'metrics_listen: "127.0.0.1:{port}", bpf: auto')
+    assert "7" in d.psql(pg.port, "-A", "-t", "-c", "SELECT 7")
+    assert "policy" in d.psql(pg.port, "-c", "CREATE TABLE never (i int)")
+    d.ctl("target.set", name="shop", mode="block", reason="to be counted")
+    assert "not permitted" in d.psql(pg.port, "-c", "SELECT 8").lower()
+    wait_for("no session", lambda: not d.ctl("session.list"))
+    status = d.ctl("status")
+    text = scraped(socket.AF_INET, ("127.0.0.1", port))
+    got = samples(text)
+    assert text == scraped(socket.AF_UNIX, f"{d.dir}/run/metrics.sock")
+    assert [got[f"tidegate_{n}"] for n in ("connections_total", "sessions", "sessions_ended_total")
+            ] == [{None: 2}, {None: 0}, {None: 2}]
+    assert got["tidegate_target_sessions"] == {'target="shop",mode="block"': 0}
+    reasons = labelled(got, "tidegate_reason_total", "reason")
+    assert list(reasons) == labels("userspace/base/reason.h", "TG_REASONS")[1:]  # not "none"
+    assert reasons == status["counters"]
+    assert {k: v for k, v in reasons.items() if v} == {"no_rule": 1, "client_closed": 2}
+    kernel = labelled(got, "tidegate_kernel_total", "what")
+    assert list(kernel) == labels("include/tidegate_abi.h", "TG_KERNEL_COUNTERS")
+    assert kernel == status["kernel"]
+    assert kernel["steered"] == kernel["handed_over"] == 2
+    assert kernel["denied_blocked"] == 1
+    changes = labelled(got, "tidegate_kernel_changes_total", "what")
+    assert list(changes) == labels("userspace/kern/kern_watch.h", "KERN_FAULTS")
+    assert sum(changes.values()) == status["integrity"]["changes"]
 
 
 def test_sigterm_lets_sessions_finish(gateway, pg):
