@@ -33,7 +33,7 @@ done
 bold='' plain=''
 if [ -t 1 ]; then bold=$(tput bold 2>/dev/null || true) plain=$(tput sgr0 2>/dev/null || true); fi
 started=$(date +%s)
-dir='' pg_pid='' daemon_pid='' cgroup='' made_users=''
+dir='' pg_pid='' daemon_pid='' psql_pid='' cgroup='' made_users=''
 
 step() { printf '\n%s== %s%s\n' "$bold" "$*" "$plain"; }
 say() { printf '   %s\n' "$*"; }
@@ -51,14 +51,17 @@ cleanup() {
 	local status=$?
 	trap - EXIT INT TERM
 	if [ "$keep" = yes ] && [ $status -eq 0 ]; then return; fi
-	[ -n "$daemon_pid" ] && kill "$daemon_pid" 2>/dev/null && wait "$daemon_pid" 2>/dev/null
+	# First who is connected: the daemon lets sessions end before it does.
+	for pid in $psql_pid $([ -z "$cgroup" ] || cat "$cgroup/cgroup.procs" 2>/dev/null); do
+		kill "$pid" 2>/dev/null || true
+	done
+	if [ -n "$daemon_pid" ] && kill "$daemon_pid" 2>/dev/null; then wait "$daemon_pid" 2>/dev/null || true; fi
 	rm -rf "/sys/fs/bpf/tidegate-quickstart-$$"
 	[ -n "$pg_pid" ] && as_postgres "$pgbin/pg_ctl" -D "$dir/data" -m immediate stop >/dev/null 2>&1
-	if [ -n "$cgroup" ] && [ -d "$cgroup" ]; then
-		while read -r pid; do kill "$pid" 2>/dev/null || true; done <"$cgroup/cgroup.procs"
+	for _ in $(seq 50); do
+		[ -n "$cgroup" ] && [ -d "$cgroup" ] && ! rmdir "$cgroup" 2>/dev/null || break
 		sleep 0.1
-		rmdir "$cgroup" 2>/dev/null || true
-	fi
+	done
 	for u in $made_users; do userdel "$u" 2>/dev/null || true; done
 	[ -n "$dir" ] && rm -rf "$dir"
 	exit $status
@@ -79,7 +82,7 @@ started=$(date +%s)
 
 pgbin=$(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | sort -V | tail -1)
 [ -n "$pgbin" ] || fail "no PostgreSQL server under /usr/lib/postgresql"
-dir=$(mktemp -d /tmp/tidegate-quickstart.XXXXXX)
+dir=$(mktemp -d "${TMPDIR:-/tmp}/tidegate-quickstart.XXXXXX")
 chmod 755 "$dir"
 as_postgres() { setpriv --reuid=postgres --regid=postgres --init-groups "$@"; }
 free_port() { python3 -c 'import socket; s=socket.socket(); s.bind(("127.0.0.1",0)); print(s.getsockname()[1])'; }
@@ -159,7 +162,8 @@ if [ -n "$root" ]; then
 	cgroup=$root/tidegate-demo-$$
 	mkdir -p "$cgroup"
 fi
-"$build/tidegated" -c "$dir/tidegate.yaml" 2>"$dir/tidegated.log" &
+# With --keep it outlives this script, and must not hold on to what reads its output.
+"$build/tidegated" -c "$dir/tidegate.yaml" >"$dir/tidegated.log" 2>&1 &
 daemon_pid=$!
 for _ in $(seq 100); do
 	grep -q ' is ready' "$dir/tidegated.log" && break
@@ -204,6 +208,7 @@ kill -0 "$psql_pid" || fail "psql did not wait"
 say "psql waits. \$ tidegate approval approve $id"
 tg approval approve "$id" >/dev/null
 wait "$psql_pid" || fail "psql: $(cat "$dir/out1")"
+psql_pid=''
 show <"$dir/out1"
 expect "$(cat "$dir/out1")" 'Ada Lovelace' "the read"
 
@@ -235,6 +240,7 @@ tg approval list | show
 say "\$ tidegate approval approve $id"
 tg approval approve "$id" >/dev/null
 wait "$psql_pid" || fail "psql: $(cat "$dir/out4")"
+psql_pid=''
 show <"$dir/out4"
 expect "$(cat "$dir/out4")" 'ALTER TABLE' "the statement"
 
@@ -247,6 +253,7 @@ id=$(next_approval)
 tg approval approve "$id" --for 2s >/dev/null
 say "approved for two seconds; psql runs SELECT pg_sleep(30)"
 wait "$psql_pid" && fail "the session outlived its grant"
+psql_pid=''
 show <"$dir/out5"
 expect "$(cat "$dir/out5")" 'granted time is over' "the end"
 
@@ -273,6 +280,7 @@ if [ "$keep" = yes ]; then
      kill $daemon_pid; setpriv --reuid=postgres --regid=postgres --init-groups $pgbin/pg_ctl -D $dir/data -m fast stop
      rm -rf $dir /sys/fs/bpf/tidegate-quickstart-$$; rmdir $cgroup
 TXT
+	for u in $made_users; do printf '     userdel %s\n' "$u"; done
 else
 	say "cleaning up; \`scripts/quickstart.sh --keep\` leaves it running"
 fi
