@@ -130,6 +130,55 @@ int try_tcp_setsid(struct attempt *a)
 	return forked(1, true);
 }
 
+/* An IPv4 address as such, on an IPv6 socket, as long as an IPv6 one: no kernel takes it. */
+int try_tcp_family(struct attempt *a)
+{
+	socklen_t len;
+	struct sockaddr_storage ss = addr_of(ADDR4, PORT_TARGET, &len);
+	int fd = socket(AF_INET6, SOCK_STREAM, 0);
+
+	if (fd < 0)
+		return TRY_BROKEN;
+	return connect(fd, (struct sockaddr *)&ss, sizeof(struct sockaddr_in6)) ? errno : 0;
+}
+
+/* A cgroup of its own, below the one it is in. */
+static bool below(char *dst, size_t cap)
+{
+	const char *root = strrchr(env.cgroup, '/');
+	char line[512], *own = NULL;
+	FILE *f = fopen("/proc/self/cgroup", "r");
+
+	while (f && !own && fgets(line, sizeof(line), f))
+		if (strncmp(line, "0::", 3) == 0)
+			own = strstr(line, root);
+	if (f)
+		fclose(f);
+	if (!own)
+		return false;
+	own[strcspn(own, "\n")] = 0;
+	snprintf(dst, cap, "%s/below", own + strlen(root));
+	return true;
+}
+
+int try_cgroup_below(struct attempt *a)
+{
+	char path[256];
+	int status;
+	pid_t pid;
+
+	if (!below(path, sizeof(path)))
+		return TRY_BROKEN;
+	if (!cgroup_make(path))
+		return errno;
+	pid = fork();
+	if (pid == 0)
+		_exit(cgroup_join(path) ? try_tcp4(NULL) : TRY_BROKEN);
+	if (pid < 0 || waitpid(pid, &status, 0) != pid || !cgroup_remove(path))
+		return TRY_BROKEN;
+	return WEXITSTATUS(status);
+}
+
 /* The one in between is gone: its child belongs to somebody else. */
 int try_tcp_double_fork(struct attempt *a)
 {

@@ -118,6 +118,11 @@ int try_ping(struct attempt *a)
 	return made(socket(AF_INET, SOCK_DGRAM, IPPROTO_ICMP));
 }
 
+int try_ping6(struct attempt *a)
+{
+	return made(socket(AF_INET6, SOCK_DGRAM, IPPROTO_ICMPV6));
+}
+
 int try_raw_tcp(struct attempt *a)
 {
 	return made(socket(AF_INET, SOCK_RAW, IPPROTO_TCP));

@@ -81,6 +81,8 @@ const struct matrix_row matrix_rows[] = {
 	{W(TCP), "child", CONNECT, try_tcp_child, STEER},
 	{W(TCP), "double fork", CONNECT, try_tcp_double_fork, STEER},
 	{W(TCP), "setsid", CONNECT, try_tcp_setsid, STEER},
+	{W(TCP), "connect, IPv4 address on an IPv6 socket", "the kernel itself", try_tcp_family, NO,
+	 .no_control = true},
 	{W(TCP), "sendto MSG_FASTOPEN", CONNECT, try_tfo_send, STEER},
 	{W(TCP), "TCP_FASTOPEN_CONNECT", CONNECT, try_tfo_connect, STEER},
 	{W(TCP), "MPTCP", CREATE, try_mptcp, NO},
@@ -101,6 +103,7 @@ const struct matrix_row matrix_rows[] = {
 	{W(UDP), "UDP-Lite", CREATE, try_udplite, NO},
 
 	{W(RAW), "ping socket", CREATE, try_ping, NO, .made = true},
+	{W(RAW), "ping socket, IPv6", CREATE, try_ping6, NO, .made = true},
 	{W(RAW), "raw socket, TCP", CREATE, try_raw_tcp, NO, .made = true},
 	{W(RAW), "raw socket, IP_HDRINCL", CREATE, try_raw_hdrincl, NO, .made = true},
 	{W(RAW), "raw socket, IPv6", CREATE, try_raw6, NO, .made = true},
@@ -159,6 +162,8 @@ const struct matrix_row matrix_rows[] = {
 
 	{W(CGROUP), "cgroup removed and made again", "raw_tp/cgroup_mkdir", try_tcp4, STEER,
 	 .remake = true},
+	{W(CGROUP), "new cgroup below its own", "the socket's ancestors", try_cgroup_below,
+	 .plain = STEERED, .launched = REFUSED},
 	{W(CGROUP), "socket made before joining, connect", CONNECT, try_carried_connect,
 	 .plain = STEERED, .launched = REFUSED, .carried = SOCK_STREAM},
 	{W(CGROUP), "socket made before joining, sendto", SENDMSG, try_carried_udp, NO,
