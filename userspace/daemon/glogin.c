@@ -96,11 +96,20 @@ static int begin(struct parent *p, struct child *c, uint64_t ask, const struct p
 	return 0;
 }
 
+/* A worker decides who is let in; one that an agent has taken over gets no role by that alone. */
+static bool needs_grant(const struct parent *p, const struct psession *s)
+{
+	return s->target->mode != TARGET_OBSERVE &&
+	       policy_asks_always(p->cfg->policy, slice_str(s->agent->name), slice_str(s->target->name));
+}
+
 static int begin_role(struct parent *p, struct child *c, uint64_t ask, const struct psession *s,
 		      const struct grant *g)
 {
 	const struct prole *r;
 
+	if (!g && needs_grant(p, s))
+		return -EACCES;
 	if (!p->keyd.ipc || !p->roled.ready)
 		return -ENOTCONN;
 	r = roles_want(p, s, g, s->target->cfg->login);
@@ -147,8 +156,10 @@ void glogin_ask(struct parent *p, struct child *c, struct ipc_msg *m)
 		return; /* glogin_key(), glogin_role_done() */
 	o = (struct outcome){.error = -rc,
 			     .reason = rc == -ENOENT ? TG_R_CREDENTIAL_MISSING
+				       : rc == -EACCES ? TG_R_ROLE_FAILED
 				       : rc == -EBUSY ? TG_R_OVERLOAD
-						      : TG_R_NO_MEMORY};
+						      : TG_R_NO_MEMORY,
+			     .words = rc == -EACCES ? "access needs an approval, and there is none" : NULL};
 	answer(c, m->id, &u, &o);
 }
 

@@ -207,6 +207,17 @@ uint32_t policy_terms(const struct policy *p, struct slice agent, struct slice t
 	return kinds;
 }
 
+bool policy_asks_always(const struct policy *p, struct slice agent, struct slice target)
+{
+	for (uint32_t i = 0; i < p->nentries; i++) {
+		const struct entry *e = &p->entries[i];
+
+		if (entry_applies(e, agent, target) && (e->via == ACCESS_NONE || e->observe))
+			return false;
+	}
+	return true;
+}
+
 /* Takes the entry into the view as far as it applies. */
 static void consider_entry(struct policy_view *v, const struct entry *e,
 			   const struct policy_facts *facts, uint32_t *unknown)

@@ -132,6 +132,8 @@ struct policy_facts {
 
 /* Kinds of facts that the entries for this agent on this target look at: bits. */
 uint32_t policy_terms(const struct policy *p, struct slice agent, struct slice target);
+/* Nobody is let in without an approval, whatever is known of him. */
+bool policy_asks_always(const struct policy *p, struct slice agent, struct slice target);
 /*
  * True if a term looks at the claim of this name, or at one inside of it: these are called
  * "kubernetes.io/namespace", with a slash between the names.
