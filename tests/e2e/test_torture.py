@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Peers that do everything wrong, on both sides: no worker dies of it, no session stays."""
 import contextlib
+import os
 import socket
 import struct
 import subprocess
@@ -157,6 +158,126 @@ def test_pipelined_denials_keep_their_places(gateway):
     assert d.counters()["rule_deny"] == 1000
     c.close()
     unharmed(d)
+
+
+DENY_DDL = {"commands": ["{ effect: ddl, do: deny }", "{ effect: any, do: allow }"]}
+FLOOD = 20_000  # a single read of the worker holds most of them
+
+
+def flood(first=0):
+    """No two alike: each is judged and recorded for itself."""
+    return b"".join(message(b"Q", b"DROP TABLE t%d\0" % i) for i in range(first, first + FLOOD))
+
+
+def later(c, data):
+    """Sends while the caller reads, or until there is nobody to take it."""
+    def send():
+        with contextlib.suppress(OSError):
+            c.send(data)
+    threading.Thread(target=send, daemon=True).start()
+
+
+def test_flood_leaves_others_their_turn(gateway):
+    d = gateway(workers=1, policy=DENY_DDL)
+    flooder, other, rounds = Raw(d.gate, timeout=60), Raw(d.gate), 3
+    batches = [flood(i * FLOOD) for i in range(rounds)]
+    over = threading.Event()
+
+    def send():
+        for b in batches:
+            flooder.send(b)
+        flooder.s.shutdown(socket.SHUT_WR)
+
+    def read():
+        flooder.denied = flooder.rest().count(b"denied by")
+        over.set()
+    for f in (send, read):
+        threading.Thread(target=f, daemon=True).start()
+    took = []
+    while not over.is_set():
+        began = time.monotonic()
+        other.query("SELECT 1")
+        other.until(b"Z")
+        took.append(time.monotonic() - began)
+    took.sort()
+    # A turn that knew no end took a tenth of a second and more, each time.
+    assert len(took) >= 20 and took[len(took) * 99 // 100 - 1] < 0.1 * harness.SLOW, took[-10:]
+    # Nor is there more to be recorded in a turn than there is room for.
+    assert flooder.denied == d.counters()["rule_deny"] == rounds * FLOOD
+    assert "record_failed" not in {k for k, v in d.counters().items() if v}
+    other.close()
+    unharmed(d)
+
+
+def test_all_of_a_flood_before_the_end(gateway):
+    d = gateway(workers=1, policy=DENY_DDL)
+    c = Raw(d.gate, timeout=60)
+
+    def send():
+        c.send(flood(), message(b"Q", b"SELECT 'the last'\0"))
+        c.s.shutdown(socket.SHUT_WR)
+    threading.Thread(target=send, daemon=True).start()
+    got = c.rest()
+    assert got.count(b"denied by") == FLOOD and got.index(b"the last") > got.rindex(b"denied by")
+    # One that goes away, or is ended, in the middle of it.
+    for how in ("reset", "close", "kill"):
+        c = Raw(d.gate)
+        later(c, flood())
+        before = d.counters()["rule_deny"]
+        wait_for("some", lambda n=before: d.counters()["rule_deny"] > n)
+        if how == "kill":
+            d.ctl("session.kill", id=d.ctl("session.list")[0]["id"])
+            c.rest()
+        c.reset() if how == "reset" else c.close()
+    unharmed(d)
+    assert works(d)
+
+
+def test_all_of_the_answers_before_the_end(gateway):
+    n = 4000  # as many as may be in flight; the last one is in no first read
+
+    def act(s):
+        got = b""
+        while b"last" not in got:
+            got += s.recv(1 << 20)
+        s.sendall(b"".join(message(b"C", b"SELECT %d\0" % i) + message(b"Z", b"I")
+                           for i in range(n)))
+    fake = Fake(act)
+    d = gateway(port=fake.port, workers=1)
+    c = Raw(d.gate)
+    later(c, message(b"Q", b"SELECT 1 -- and so on\0") * (n - 1) + message(b"Q", b"SELECT 'last'\0"))
+    for i in range(n):
+        assert c.until(b"Z")[0] == (b"C", b"SELECT %d\0" % i)
+    c.rest()
+    unharmed(d)
+    fake.close()
+
+
+def cpu_s(pid):
+    with open(f"/proc/{pid}/stat") as f:
+        fields = f.read().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_waiting_for_the_server_costs_nothing(gateway):
+    stop = threading.Event()
+    fake = Fake(lambda s: stop.wait(60))
+    fake.listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+    d = gateway(port=fake.port, workers=1, policy=DENY_DDL)
+    c = Raw(d.gate)
+    # Refusals fill the turns, and what is let through fills the sockets.
+    batch = (message(b"Q", b"SELECT '" + b"x" * 8000 + b"'\0") +
+             message(b"Q", b"DROP TABLE t\0") * 24) * 1000
+    later(c, batch)
+    wait_for("bytes that wait", lambda: waiting(d)[0] > 0)
+    pid = d.children()["worker 0"]
+    before = cpu_s(pid)
+    time.sleep(1)
+    assert cpu_s(pid) - before < 0.5
+    c.reset()
+    stop.set()
+    unharmed(d)
+    fake.close()
 
 
 def test_copy_in_is_given_up(gateway):

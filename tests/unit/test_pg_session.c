@@ -701,7 +701,7 @@ static void test_deep_pipeline(void **state)
 		msg_str(&b, 'C', "SELECT 1");
 		msg_ready(&b, 'I');
 	}
-	r.env.limits.turn_bytes = 4096;
+	r.env.limits.turn_events = 100;
 	rig_send(&r, INSP_S2C, &b);
 	assert_int_equal(r.status, INSP_MORE);
 	assert_int_equal(r.in[0].n, 0);

@@ -111,6 +111,65 @@ static void test_mechanisms(void **state)
 		}
 }
 
+/*
+ * Kerberos and Windows logins are between the two: all of it goes through as it is, the client
+ * may answer only what it was asked, and none of it is recorded in clear.
+ */
+static void test_gss(void **state)
+{
+	static const struct {
+		struct slice ask[3], answer[3];
+	} cases[] = {
+		{{L("R\0\0\0\10\0\0\0\7"), L("R\0\0\0\15\0\0\0\10gss-2"),
+		  L("R\0\0\0\15\0\0\0\10gss-3")},
+		 {L("p\0\0\0\13token-1"), L("p\0\0\0\13token-2"), L("p\0\0\0\4")}},
+		{{L("R\0\0\0\10\0\0\0\11"), L("R\0\0\0\15\0\0\0\10ntlm2"),
+		  L("R\0\0\0\10\0\0\0\10")},
+		 {L("p\0\0\0\13NTLMSSP"), L("p\0\0\0\10auth"), L("p\0\0\0\13token-3")}},
+	};
+	static const struct slice ready = L("R\0\0\0\10\0\0\0\0Z\0\0\0\5I");
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++)
+		for (size_t cut = 0; cut < 13; cut++) {
+			struct rig r;
+
+			rig_init(&r, rig_sql, false);
+			r.exact = true;
+			r.env.server_socket = true; /* this way of asking is asking */
+			rig_feed(&r, INSP_C2S, rows[0].in);
+			for (size_t k = 0; k < 3; k++) {
+				const struct slice *both[] = {&cases[i].ask[k], &cases[i].answer[k]};
+
+				for (int side = 0; side < 2; side++) {
+					enum insp_dir dir = side ? INSP_C2S : INSP_S2C;
+					size_t at = min_size(cut, both[side]->n);
+
+					buf_reset(&r.got[dir]);
+					if (at)
+						rig_feed(&r, dir, slice_of(both[side]->p, at));
+					if (at < both[side]->n)
+						rig_feed(&r, dir, slice_from(*both[side], at));
+					expect(&r.got[dir], *both[side]);
+					assert_int_equal(r.status, INSP_MORE);
+				}
+				if (both[0]->n > 9)
+					assert_non_null(memmem(buf_data(&r.secrets), r.secrets.n,
+							       both[0]->p + 9, both[0]->n - 9));
+				if (both[1]->n > 5)
+					assert_non_null(memmem(buf_data(&r.secrets), r.secrets.n,
+							       both[1]->p + 5, both[1]->n - 5));
+			}
+			/* Unasked: it waits, and is no message of a session that runs. */
+			rig_feed(&r, INSP_C2S, cases[i].answer[0]);
+			assert_int_equal(r.in[INSP_C2S].n, cases[i].answer[0].n);
+			rig_feed(&r, INSP_S2C, ready);
+			assert_int_equal(r.status, INSP_BAD);
+			assert_int_equal(r.why, TG_R_PROTO_BAD);
+			rig_done(&r);
+		}
+}
+
 /* A role that is taken while connecting is judged by nobody. */
 static void test_role(void **state)
 {
@@ -163,6 +222,7 @@ int main(void)
 		cmocka_unit_test(test_beyond),
 		cmocka_unit_test(test_refused),
 		cmocka_unit_test(test_mechanisms),
+		cmocka_unit_test(test_gss),
 		cmocka_unit_test(test_role),
 	};
 

@@ -79,6 +79,7 @@ struct session {
 	bool retry[2];	      /* unread bytes are to be given to the inspector again */
 	bool journal_wait;
 	bool client_dead;
+	bool yielded; /* has had its turn, and has more: next round */
 	bool observe; /* the target is only observed: decisions are recorded, not enforced */
 	bool steered;
 	bool in_netns; /* the sockets of upstream_fd and no others, if they are -1: none */

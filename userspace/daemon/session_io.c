@@ -449,7 +449,7 @@ static void after_status(struct session *s, enum insp_dir dir, enum insp_status 
 	case INSP_MORE:
 		break;
 	case INSP_YIELD:
-		s->retry[dir] = true;
+		s->retry[dir] = s->yielded = true;
 		break;
 	case INSP_WAIT:
 		s->waiting[dir] = true;
@@ -588,15 +588,21 @@ static void pump(struct session *s, enum insp_dir dir)
 		session_fin(s);
 }
 
+/* Unread bytes can go on now: whatever else keeps them waiting is told when it is over. */
+static bool may_retry(const struct session *s, enum insp_dir dir)
+{
+	if (!s->retry[dir] || s->waiting[dir] || s->stalled[dir] || s->journal_wait ||
+	    s->leg[1 - dir].out.n)
+		return false;
+	return s->state == SESSION_RUN || (dir == INSP_C2S && s->state == SESSION_LOGIN);
+}
+
 /* Unread bytes are given to the inspector again, without reading. */
 static bool pump_kept(struct session *s, enum insp_dir dir)
 {
 	struct leg *l = &s->leg[dir];
 
-	if (!s->retry[dir] || s->waiting[dir] || s->stalled[dir] || s->journal_wait ||
-	    s->leg[1 - dir].out.n)
-		return false;
-	if (s->state != SESSION_RUN && !(dir == INSP_C2S && s->state == SESSION_LOGIN))
+	if (s->yielded || !may_retry(s, dir))
 		return false;
 	if (!worker_has_room(s->w)) {
 		s->journal_wait = s->w->waiting_room = true;
@@ -631,7 +637,7 @@ void session_resume(struct session *s)
 	if (s->grace && s->state == SESSION_RUN && s->insp->idle(s->st))
 		session_end(s, s->grace->reason, s->grace->words);
 	leg_update(s);
-	if ((s->retry[0] || s->retry[1] || tls_waits(s)) && s->state < SESSION_END)
+	if (may_retry(s, INSP_C2S) || may_retry(s, INSP_S2C) || tls_waits(s))
 		worker_again(s->w);
 }
 

@@ -294,6 +294,7 @@ static void resume_all(struct worker *w, bool room)
 			s->journal_wait = false;
 		else if (!again || !(s->retry[0] || s->retry[1] || (s->tls && tls_has_more(s->tls))))
 			continue;
+		s->yielded = false;
 		session_resume(s);
 	}
 }

@@ -25,6 +25,11 @@ struct trust;
 
 enum {
 	WORKER_READ = 256 * 1024,    /* bytes of one read */
+	/*
+	 * What a session may ask and tell in a turn. Bytes that only pass are bounded well enough by
+	 * the read; statements are judged and recorded one by one, and a read may have 20,000 of them.
+	 */
+	WORKER_TURN_EVENTS = 512,
 	WORKER_MADE = 64 << 20,	     /* made output of one call */
 	WORKER_JOURNAL_ROOM = 24,    /* free slots that a turn may need */
 	WORKER_FD_RESERVE = 320,     /* descriptors for the journal's files and the parent's */

@@ -96,7 +96,7 @@ struct insp_limits {
 	size_t message_bytes; /* a client message that must be held whole: 0: 16 MiB */
 	size_t value_bytes;   /* a value under a mask or detector: 0: 1 MiB */
 	size_t row_bytes;     /* a row that is held whole: 0: twice value_bytes, at least 64 KiB */
-	size_t turn_bytes;    /* one feed() handles about this much: 0: no limit */
+	uint32_t turn_events; /* events and questions behind which one feed() stops: 0: no limit */
 };
 
 struct sql; /* inspect/sql/sql.h */

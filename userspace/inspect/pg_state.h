@@ -202,6 +202,7 @@ struct pg {
 	uint32_t shaky_batch; /* the last one in which that was */
 	uint64_t seq[2]; /* last event of each direction */
 	uint64_t asked;	 /* c2s: seq of the open question */
+	uint32_t events; /* of this call */
 	struct pg_proof *own; /* the login is ours, not the client's */
 	uint16_t why;	 /* of PG_BAD and PG_END */
 

@@ -67,6 +67,7 @@ void pg_tell(struct pg *st, enum insp_dir dir, struct event *ev)
 {
 	struct insp_answer none = {0};
 
+	st->events++;
 	ev->seq = pg_next_seq(st, dir);
 	(void)st->env->host->event(st->env->ctx, ev, &none);
 }
@@ -77,6 +78,7 @@ enum insp_verdict pg_ask(struct pg *st, struct event *ev, struct insp_answer *re
 
 	if (!st->asked)
 		st->asked = pg_next_seq(st, INSP_C2S);
+	st->events++;
 	ev->seq = st->asked;
 	*ret = (struct insp_answer){0};
 	v = st->env->host->event(st->env->ctx, ev, ret);
@@ -180,8 +182,9 @@ static enum pg_step one_message(struct pg *st, enum insp_dir dir, struct slice i
 
 static enum pg_step run(struct pg *st, enum insp_dir dir, struct slice in, size_t *ret_used)
 {
-	size_t budget = st->env->limits.turn_bytes, n;
+	uint32_t budget = st->env->limits.turn_events;
 	enum pg_step step = PG_OK;
+	size_t n;
 
 	while (*ret_used < in.n && step == PG_OK) {
 		struct slice rest = slice_from(in, *ret_used);
@@ -200,7 +203,7 @@ static enum pg_step run(struct pg *st, enum insp_dir dir, struct slice in, size_
 			if (dir == INSP_C2S)
 				break;
 		}
-		if (budget && *ret_used >= budget)
+		if (budget && st->events >= budget)
 			return PG_OK;
 		if (dir == INSP_C2S && st->phase == PG_STARTUP)
 			step = pg_startup(st, rest, &n);
@@ -239,6 +242,7 @@ static enum insp_status feed(void *state, enum insp_dir dir, struct slice in, bo
 
 	*ret_used = 0;
 	*ret_why = TG_R_NONE;
+	st->events = 0;
 	step = run(st, dir, in, ret_used);
 	if (step == PG_OK && dir == INSP_S2C && st->said_terminate && !st->q.n && !st->dir[dir].left)
 		step = pg_end(st, TG_R_NONE);
