@@ -191,6 +191,31 @@ def test_no_connect_slips_through(daemon):
         assert '"refused":"overload"' in out.stdout, out
 
 
+def test_renamed_target_is_guarded_throughout(daemon):
+    """A reload that gives addresses to another target leaves no moment without one."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen(4096)
+        server.setblocking(False)
+        port = server.getsockname()[1]
+        # Among many, all of which change hands.
+        addresses = ", ".join(f'"127.1.{i}.1:{port}"' for i in range(200))
+        d = daemon(policy(port).replace(f'address: "127.0.0.1:{port}"',
+                                        f'address: ["127.0.0.1:{port}", {addresses}]'))
+        loop = d.popen(["/usr/bin/python3", "-c", LOOP, str(port)], stdin=subprocess.PIPE)
+        names = ["shop", "store"] * 6
+        for old, new in zip(names, names[1:]):
+            with open(d.config_path) as f:
+                text = f.read()
+            with open(d.config_path, "w") as f:
+                f.write(text.replace(f"  {old}:", f"  {new}:").replace(f"[{old}]", f"[{new}]"))
+            d.ctl("policy.reload")
+        seen = eval(loop.communicate("\n", timeout=60)[0])
+        with pytest.raises(BlockingIOError):
+            server.accept()
+    assert seen.get("ok", 0) > 100, seen
+
+
 def test_stopped_as_soon_as_it_is_up(daemon, pg):
     """Workers that come up after the word to stop are told, too."""
     d = daemon(policy(pg.port), workers=4)

@@ -71,13 +71,10 @@ static bool is_literal(const struct ptarget *t, const struct tg_addr_key *key)
 	return false;
 }
 
-/* Another target that has this address, or NULL. */
-static const struct ptarget *taken(struct parent *p, const struct tg_addr_key *key, uint32_t target)
+/* Another target than @target that the configuration gives this very address, or NULL. */
+static const struct ptarget *literal_of(const struct parent *p, const struct tg_addr_key *key,
+					uint32_t target)
 {
-	const struct learned *e = find(p, key);
-
-	if (e && e->target != target)
-		return target_by_id(p, e->target);
 	list_each(it, &p->targets) {
 		const struct ptarget *t = container_of(it, struct ptarget, link);
 
@@ -85,6 +82,32 @@ static const struct ptarget *taken(struct parent *p, const struct tg_addr_key *k
 			return t;
 	}
 	return NULL;
+}
+
+/* Another target that has this address, or NULL. */
+static const struct ptarget *taken(struct parent *p, const struct tg_addr_key *key, uint32_t target)
+{
+	const struct learned *e = find(p, key);
+
+	return e && e->target != target ? target_by_id(p, e->target) : literal_of(p, key, target);
+}
+
+/* The host's /etc/hosts says so, which agents read by themselves. */
+static bool in_hosts(const struct ptarget *t, const struct tg_addr_key *key)
+{
+	uint8_t hosts[16][16];
+
+	for (uint32_t i = 0; t->cfg && i < t->cfg->naddrs; i++) {
+		const struct cfg_addr *a = &t->cfg->addrs[i];
+		size_t n = 0;
+
+		if (!a->literal && htons(a->port) == key->port_be)
+			n = learned_hosts(a->host, hosts, ARRAY_SIZE(hosts));
+		while (n--)
+			if (memcmp(hosts[n], key->addr, 16) == 0)
+				return true;
+	}
+	return false;
 }
 
 /* ---------------------------------------------------------------- the table */
@@ -141,11 +164,17 @@ static void drop_old(struct parent *p)
 
 	HASH_ITER(hh, p->learned->table, e, tmp) {
 		const struct ptarget *t = target_by_id(p, e->target);
+		bool literal = t && is_literal(t, &e->key);
+		int rc = 0;
 
 		/* Who is connected may have it in mind still. */
 		if (now < e->until_boot_ns || (t && t->sessions))
 			continue;
-		if (p->kern && !(t && is_literal(t, &e->key)) && kern_addr_delete(p->kern, &e->key))
+		if (t && !literal && in_hosts(t, &e->key))
+			continue;
+		if (p->kern && !literal)
+			rc = targets_free_addr(p, &e->key);
+		if (rc && rc != -ENOENT)
 			continue; /* next second */
 		log_debug("an address of %s is too old and is forgotten", e->name);
 		forget(p, e);
@@ -227,7 +256,7 @@ void learned_prune(struct parent *p)
 	if (!p->learned)
 		return;
 	HASH_ITER(hh, p->learned->table, e, tmp)
-		if (!still_configured(p, e))
+		if (!still_configured(p, e) || literal_of(p, &e->key, e->target))
 			forget(p, e);
 }
 
@@ -274,8 +303,28 @@ static void log_refusal(struct parent *p, struct slice name, const struct ptarge
 		    other ? other->name : "");
 }
 
+/* Another target that has a name of the same answer, on that port; or NULL. */
+static const struct ptarget *shared(const struct parent *p, const struct lesson *l,
+				    const struct ptarget *t, uint16_t port)
+{
+	list_each(it, &p->targets) {
+		const struct ptarget *o = container_of(it, struct ptarget, link);
+
+		for (uint32_t i = 0; o != t && o->cfg && i < o->cfg->naddrs; i++) {
+			const struct cfg_addr *a = &o->cfg->addrs[i];
+
+			if (a->literal || a->port != port)
+				continue;
+			for (uint32_t n = 0; n < l->nnames; n++)
+				if (slice_eq_str(l->hosts[n], a->host))
+					return o;
+		}
+	}
+	return NULL;
+}
+
 static uint16_t check_one(struct parent *p, const struct ptarget *t, uint16_t port,
-			  struct slice name, const uint8_t *addr)
+			  const struct lesson *l, struct slice name, const uint8_t *addr)
 {
 	const struct ptarget *other;
 	struct tg_addr_key key;
@@ -286,6 +335,8 @@ static uint16_t check_one(struct parent *p, const struct ptarget *t, uint16_t po
 	}
 	key_of(&key, addr, port);
 	other = taken(p, &key, t->id);
+	if (!other)
+		other = shared(p, l, t, port);
 	if (other) {
 		log_refusal(p, name, t, addr, other);
 		return TG_R_DNS_REBIND;
@@ -332,7 +383,7 @@ static uint16_t learn(struct parent *p, const struct lesson *l, bool check)
 				if (a->literal || !slice_eq_str(l->hosts[n], a->host))
 					continue;
 				for (uint32_t k = 0; k < l->naddrs && !why; k++)
-					why = check ? check_one(p, t, a->port, l->names[n],
+					why = check ? check_one(p, t, a->port, l, l->names[n],
 								l->addrs + 16 * k)
 						    : put_one(p, t, a, l, n, l->addrs + 16 * k);
 			}

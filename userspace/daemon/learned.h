@@ -57,8 +57,10 @@ void learned_each(const struct parent *p, const struct ptarget *t,
 		  void (*fn)(void *ctx, const struct tg_addr_key *key), void *ctx);
 /* From an earlier run. @key is not looked at again until it is too old. */
 void learned_adopt(struct parent *p, const struct ptarget *t, const struct tg_addr_key *key);
-/* Of targets or hosts that are not configured any more. */
+/* Of targets or hosts that are not configured any more, or that are now another target's. */
 void learned_prune(struct parent *p);
+/* In targets.c: the kernel need not guard @key for a target any more. */
+MUST_CHECK int targets_free_addr(struct parent *p, const struct tg_addr_key *key);
 
 /* --- with route.c: where a session goes */
 struct learned_ask {

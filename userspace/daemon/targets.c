@@ -254,15 +254,22 @@ static void want_learned(void *ctx, const struct tg_addr_key *key)
 	add_wanted(w->l, w->target, key->addr, 128, ntohs(key->port_be));
 }
 
+static bool parse_doh(const char *text, struct in6_addr *ret)
+{
+	const char *why;
+	uint8_t prefix;
+
+	/* Else it is a name, which named knows. */
+	return cfg_net_parse(slice_str(text), ret, &prefix, &why) == 0 && prefix == 128;
+}
+
 /* Known DNS-over-HTTPS services, as a target that nobody reaches; a real target goes before it. */
 static void want_doh(struct wanted_list *l, const struct parent *p, const char *text)
 {
 	struct in6_addr net;
-	const char *why;
-	uint8_t prefix;
 
-	if (cfg_net_parse(slice_str(text), &net, &prefix, &why) || prefix != 128)
-		return; /* a name, which named knows */
+	if (!parse_doh(text, &net))
+		return;
 	for (uint32_t i = 0; i < l->n; i++)
 		if (l->w[i].key.port_be == htons(PORT_HTTPS) &&
 		    memcmp(l->w[i].key.addr, &net, sizeof(net)) == 0)
@@ -273,6 +280,25 @@ static void want_doh(struct wanted_list *l, const struct parent *p, const char *
 static bool blocks_doh(const struct parent *p)
 {
 	return config_steers_dns(p->cfg) && p->cfg->dns.block_doh;
+}
+
+static bool is_doh(const struct parent *p, const struct tg_addr_key *key)
+{
+	struct in6_addr net;
+	bool found = false;
+
+	if (!blocks_doh(p) || key->port_be != htons(PORT_HTTPS))
+		return false;
+	for (const char *const *a = doh_addresses; *a && !found; a++)
+		found = parse_doh(*a, &net) && memcmp(key->addr, &net, sizeof(net)) == 0;
+	for (uint32_t i = 0; i < p->cfg->dns.ndoh && !found; i++)
+		found = parse_doh(p->cfg->dns.doh[i], &net) && memcmp(key->addr, &net, sizeof(net)) == 0;
+	return found;
+}
+
+int targets_free_addr(struct parent *p, const struct tg_addr_key *key)
+{
+	return is_doh(p, key) ? kern_addr_set(p->kern, key, TARGET_DOH) : kern_addr_delete(p->kern, key);
 }
 
 static void collect(struct wanted_list *l, const struct parent *p, struct buf *error)
@@ -297,14 +323,15 @@ static void collect(struct wanted_list *l, const struct parent *p, struct buf *e
 static int keep_or_delete(void *ctx, const struct tg_addr_key *key, uint32_t target)
 {
 	struct wanted_list *l = ctx;
+	int rc = 1;
 
 	for (uint32_t i = 0; i < l->n; i++) {
-		if (memcmp(&l->w[i].key, key, sizeof(*key)) == 0 && l->w[i].target == target) {
-			l->w[i].there = true;
-			return 0;
-		}
+		if (memcmp(&l->w[i].key, key, sizeof(*key)) != 0)
+			continue;
+		l->w[i].there |= l->w[i].target == target;
+		rc = 0; /* of another target from now on: is overwritten, and never free in between */
 	}
-	return 1;
+	return rc;
 }
 
 struct deleter {
