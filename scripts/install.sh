@@ -4,6 +4,8 @@
 #   O=build PREFIX=/usr/local DESTDIR= VERSION=0.1.0 scripts/install.sh
 # A configuration that is there already is left as it is.
 set -eu
+# Whatever is root's: what is installed is for everybody to read.
+umask 022
 cd "$(dirname "$0")/.."
 O=${O:-build} PREFIX=${PREFIX:-/usr/local} DESTDIR=${DESTDIR:-} VERSION=${VERSION:-0}
 root=$DESTDIR$PREFIX
@@ -19,8 +21,8 @@ put() { # MODE SOURCE DESTINATION
 	printf '  INSTALL %s\n' "${3#"$DESTDIR"}"
 }
 
-[ -x "$O/tidegated" ] && put 755 "$O/tidegated" "$root/sbin/tidegated"
-[ -x "$O/tidegate" ] && put 755 "$O/tidegate" "$root/sbin/tidegate"
+put 755 "$O/tidegated" "$root/sbin/tidegated"
+put 755 "$O/tidegate" "$root/sbin/tidegate"
 
 for page in deploy/man/*.[1-9]; do
 	section=${page##*.}
@@ -33,10 +35,8 @@ for page in deploy/man/*.[1-9]; do
 	printf '  INSTALL %s\n' "${to#"$DESTDIR"}"
 done
 
-[ -f deploy/completion/tidegate.bash ] &&
-	put 644 deploy/completion/tidegate.bash "$root/share/bash-completion/completions/tidegate"
-[ -f deploy/completion/_tidegate ] &&
-	put 644 deploy/completion/_tidegate "$root/share/zsh/site-functions/_tidegate"
+put 644 deploy/completion/tidegate.bash "$root/share/bash-completion/completions/tidegate"
+put 644 deploy/completion/_tidegate "$root/share/zsh/site-functions/_tidegate"
 
 for unit in deploy/systemd/*.service deploy/systemd/*.slice; do
 	to=$lib/systemd/system/$(basename "$unit")
