@@ -206,6 +206,7 @@ static void test_timer_from_inside(void **state)
 	pid_t pid;
 
 	e->f.ready = start_timer;
+	(void)uv_poll_start(&r->poll, UV_READABLE, on_poll); /* something that keeps the loop alive */
 	assert_int_equal(direct_watch(&r->d, &e->f, e->fd, 0, EPOLLIN), 0);
 	direct_round(&r->d, true);
 	pid = fork();
