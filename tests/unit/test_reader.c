@@ -362,7 +362,7 @@ static int craft(const struct tg_rec_head *heads, size_t n)
 		memset(f.raw + frame.raw_bytes, 'a' + (int)i, min_size(heads[i].len, 100));
 		frame.raw_bytes += (uint32_t)min_size(heads[i].len, 100);
 	}
-	assert_int_equal(framer_write(&f, fd, 0, &frame, &bytes), 0);
+	assert_int_equal(framer_write(&f, fd, 0, &frame, false, &bytes), 0);
 	framer_done(&f);
 	return fd;
 }

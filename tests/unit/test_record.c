@@ -294,6 +294,34 @@ static void test_pressure(void **state)
 	recfix_done(&f);
 }
 
+static size_t len_short(unsigned n)
+{
+	return 100 + n;
+}
+
+/* All of a short session is one write, with the seek table, and stays in one block of the disk. */
+static void test_short_session(void **state)
+{
+	struct uuid session = recfix_session(1);
+	struct verify_result v;
+	struct recfix f;
+	struct rec *r;
+
+	recfix_init(&f, 8);
+	r = recfix_begin(&f, 1);
+	for (unsigned n = 0; n < 30; n++)
+		assert_int_equal(recfix_put(r, n, len_short(n)), 0);
+	rec_close(r, 1, TG_R_CLIENT_CLOSED);
+	assert_false(journal_work(f.j, 1));
+	assert_true(journal_empty(f.j));
+	assert_in_range(recfix_size(&f, &session), 100, 4096);
+	recfix_expect(&f, &session, 30, len_short, true);
+	assert_int_equal(recfix_verify(&f, &session, &v), 0);
+	assert_int_equal(v.frames, 1);
+	assert_true(v.finished);
+	recfix_done(&f);
+}
+
 static void test_idle(void **state)
 {
 	struct uuid session = recfix_session(7);
@@ -699,7 +727,7 @@ int main(void)
 		cmocka_unit_test(test_stuck_slots),   cmocka_unit_test(test_no_file),
 		cmocka_unit_test(test_changed_file),  cmocka_unit_test(test_short_write),
 		cmocka_unit_test(test_full_disk),     cmocka_unit_test(test_sync),
-		cmocka_unit_test(test_limbo),
+		cmocka_unit_test(test_limbo),	      cmocka_unit_test(test_short_session),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

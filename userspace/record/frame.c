@@ -126,11 +126,28 @@ int read_all_at(int fd, void *p, size_t n, uint64_t off)
 	return 0;
 }
 
-int framer_write(struct framer *f, int fd, uint64_t off, struct tg_rec_frame *head,
+/* What is in front of a seek table's entries and behind them. */
+struct table_ends {
+	uint8_t head[FRAME_SKIP_HEAD], footer[FRAME_TABLE_FOOTER];
+};
+
+static void table_ends(struct table_ends *t, size_t bytes, uint32_t n)
+{
+	uint32_t magic = TG_REC_TABLE_MAGIC;
+
+	*t = (struct table_ends){{0}, {0}};
+	skip_head(t->head, TG_REC_TABLE, (uint32_t)(bytes + sizeof(t->footer)));
+	memcpy(t->footer, &n, 4);
+	memcpy(t->footer + 5, &magic, 4); /* the byte between says: no checksums */
+}
+
+int framer_write(struct framer *f, int fd, uint64_t off, struct tg_rec_frame *head, bool only,
 		 uint64_t *ret_bytes)
 {
 	uint8_t skip[FRAME_SKIP_HEAD];
-	struct iovec iov[3];
+	uint32_t pair[4] = {FRAME_HEAD, 0, 0, head->raw_bytes};
+	struct table_ends table;
+	struct iovec iov[6];
 	size_t stored;
 	int r;
 
@@ -144,7 +161,12 @@ int framer_write(struct framer *f, int fd, uint64_t off, struct tg_rec_frame *he
 	iov[0] = (struct iovec){.iov_base = skip, .iov_len = sizeof(skip)};
 	iov[1] = (struct iovec){.iov_base = head, .iov_len = sizeof(*head)};
 	iov[2] = (struct iovec){.iov_base = f->out, .iov_len = stored};
-	r = writev_all(fd, iov, 3, off);
+	pair[2] = head->stored_bytes;
+	table_ends(&table, sizeof(pair), 2);
+	iov[3] = (struct iovec){.iov_base = table.head, .iov_len = sizeof(table.head)};
+	iov[4] = (struct iovec){.iov_base = pair, .iov_len = sizeof(pair)};
+	iov[5] = (struct iovec){.iov_base = table.footer, .iov_len = sizeof(table.footer)};
+	r = writev_all(fd, iov, only ? 6 : 3, off);
 	if (r) {
 		/* If even this fails, recovery and readers know a torn frame. */
 		if (ftruncate(fd, (off_t)off))
@@ -152,6 +174,8 @@ int framer_write(struct framer *f, int fd, uint64_t off, struct tg_rec_frame *he
 		return r;
 	}
 	*ret_bytes = FRAME_HEAD + stored;
+	if (only)
+		*ret_bytes += sizeof(table.head) + sizeof(pair) + sizeof(table.footer);
 	return 0;
 }
 
@@ -292,23 +316,20 @@ int frame_table_scan(struct frame_table *t, int fd, uint64_t size, unsigned fram
 
 int frame_table_write(const struct frame_table *t, int fd, uint64_t *ret_bytes)
 {
-	uint8_t head[FRAME_SKIP_HEAD], footer[FRAME_TABLE_FOOTER] = {0};
-	uint32_t magic = TG_REC_TABLE_MAGIC;
+	struct table_ends ends;
 	struct iovec iov[3];
 	int r;
 
-	skip_head(head, TG_REC_TABLE, (uint32_t)(t->entries.n + sizeof(footer)));
-	memcpy(footer, &t->n, 4);
-	memcpy(footer + 5, &magic, 4); /* the byte between says: no checksums */
-	iov[0] = (struct iovec){.iov_base = head, .iov_len = sizeof(head)};
+	table_ends(&ends, t->entries.n, t->n);
+	iov[0] = (struct iovec){.iov_base = ends.head, .iov_len = sizeof(ends.head)};
 	iov[1] = (struct iovec){.iov_base = buf_data(&t->entries), .iov_len = t->entries.n};
-	iov[2] = (struct iovec){.iov_base = footer, .iov_len = sizeof(footer)};
+	iov[2] = (struct iovec){.iov_base = ends.footer, .iov_len = sizeof(ends.footer)};
 	r = writev_all(fd, iov, 3, t->off);
 	if (r) {
 		if (ftruncate(fd, (off_t)t->off))
 			return r;
 		return r;
 	}
-	*ret_bytes = sizeof(head) + t->entries.n + sizeof(footer);
+	*ret_bytes = sizeof(ends.head) + t->entries.n + sizeof(ends.footer);
 	return 0;
 }

@@ -46,10 +46,11 @@ void framer_level(struct framer *f, int level);
 /*
  * Compresses f->raw and writes it at @off. @head has session, seq, raw_bytes,
  * records, first_wall_ns and previous set; the rest is filled in. Returns 0 and the bytes
- * written, or negative errno, when the file is as long as it was.
+ * written, or negative errno, when the file is as long as it was. @only: the frame is all of the
+ * file, and its seek table is written along with it.
  */
 MUST_CHECK int framer_write(struct framer *f, int fd, uint64_t off, struct tg_rec_frame *head,
-			    uint64_t *ret_bytes);
+			    bool only, uint64_t *ret_bytes);
 
 /* All of it, whatever the kernel takes at once; 0 or negative errno. */
 MUST_CHECK int write_all_at(int fd, const void *p, size_t n, uint64_t off);

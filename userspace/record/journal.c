@@ -21,6 +21,8 @@
 enum {
 	FILES_MAX = 256,  /* open files while busy */
 	SATURATED = 16,	  /* pending frames that make speed matter more than size */
+	FAST = -5,	  /* zstd's level then */
+	ONE_BLOCK = 8192, /* so many bytes of records fit one of the disk even then */
 	TABLE_STEP = 256, /* frames looked at in one go for the seek table */
 };
 #define RETRY_NS 5000000000u
@@ -291,18 +293,38 @@ static uint32_t slot_export(const struct slot *s, uint8_t *raw, uint64_t *ret_fi
 	return n;
 }
 
+/* The frame that is about to be written is all of the recording, its end included. */
+static bool is_all(const struct rec *r, const struct tg_rec_frame *f)
+{
+	return r->ended && !r->dead && r->off == 0 && f->seq + 1 == r->seq;
+}
+
+/*
+ * What is all of a short session takes a block of the disk however well it is compressed, and for
+ * so few bytes most of the work is making tables.
+ */
+static int level_for(const struct rec *r, const struct tg_rec_frame *f)
+{
+	bool small = is_all(r, f) && f->raw_bytes <= ONE_BLOCK;
+
+	return small || r->j->npending >= SATURATED ? FAST : 1;
+}
+
+/* The only frame of a file brings its seek table along. */
 static int write_frame(struct rec *r, struct tg_rec_frame *f)
 {
+	bool all = is_all(r, f);
 	struct journal *j = r->j;
 	uint64_t bytes;
 	int err;
 
 	memcpy(f->session, r->session.b, sizeof(f->session));
-	framer_level(&j->framer, j->npending >= SATURATED ? -5 : 1);
-	err = framer_write(&j->framer, r->fd, r->off, f, &bytes);
+	framer_level(&j->framer, level_for(r, f));
+	err = framer_write(&j->framer, r->fd, r->off, f, all, &bytes);
 	if (err)
 		return err;
 	r->off += bytes;
+	r->complete |= all;
 	memcpy(r->hash, f->hash, sizeof(r->hash));
 	j->stats.frames++;
 	j->stats.stored_bytes += bytes;
@@ -382,8 +404,10 @@ static int work_one(struct rec *r)
 		r->complete = true;
 	else if (r->bad_file)
 		return r->bad_file;
-	if (!list_empty(&r->pending))
-		return write_slot(r);
+	if (!list_empty(&r->pending)) {
+		err = write_slot(r);
+		return err ? err : r->complete;
+	}
 	if (!r->closing || r->complete)
 		return r->closing;
 	if (!r->ended)

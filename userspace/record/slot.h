@@ -102,7 +102,7 @@ struct rec {
 	bool ended;    /* the end record is written */
 	bool dead;     /* of a former process */
 	bool scanned;  /* the former process's file was looked at */
-	bool complete; /* the former process had finished the file */
+	bool complete; /* the file is finished: by the former process, or by its only frame */
 	int bad_file;  /* what journal_file() brought; reported by journal_work() */
 };
 
