@@ -556,7 +556,7 @@ def test_an_approver_sees_the_parameters(gateway, pg):
     s.s.sendall(parse("", "INSERT INTO notes (body) VALUES (concat($1::text, $2::text, $3::text))") +
                 message(b"B", bind) + message(b"E", b"\0\0\0\0\0") + SYNC)
     a = d.approval()
-    assert "$1 = 'it's me', $2 = NULL, $3 = '" in a["text"] and token not in a["text"]
+    assert "$1 = 'it''s me', $2 = NULL, $3 = '" in a["text"] and token not in a["text"]
     d.ctl("approval.approve", id=a["id"])
     assert b"INSERT 0 1" in s.ask(b"")
     wait_for("the record", lambda: b'"parameters":"$1 = ' in d.record_text())
