@@ -29,6 +29,10 @@ demo_packages=(postgresql-@PG@ postgresql-client-@PG@ iproute2)
 test_packages=(
 	libcmocka-dev libpcre2-dev libclang-rt-dev python3 python3-cryptography python3-psycopg2 python3-pytest @NODE@
 	dpkg-dev man-db git curl jq procps xmlsec1
+	# A real container. Not runc: it conflicts with the containerd.io of Docker, which apt would remove.
+	podman crun
+	# Reads the units. Alone it is not what the machine boots with: that is systemd-sysv.
+	systemd
 )
 bench_packages=(pgbouncer haproxy)
 vm_packages=(busybox-static qemu-system-x86 mmdebstrap e2fsprogs systemd)

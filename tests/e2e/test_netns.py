@@ -10,7 +10,7 @@ import tarfile
 import time
 
 import pytest
-from harness import BUILD, PGBIN, Daemon, answered, policy, wait_for
+from harness import BUILD, PGBIN, SLOW, Daemon, answered, policy, wait_for
 
 ONE = ["-At", "-c", "SELECT 41 + 1"]
 
@@ -350,8 +350,9 @@ def image_of_this_host():
 @pytest.fixture(scope="module")
 def podman(d):
     """podman(*args): podman run, in the agent's cgroup, on a host that has only cgroup v2."""
-    if not shutil.which("podman") or not shutil.which("runc"):
-        pytest.skip("no containers: podman and runc are not installed")
+    runtimes = [r for r in ("crun", "runc") if shutil.which(r)]
+    if not shutil.which("podman") or not runtimes:
+        pytest.skip("no containers: podman, and crun or runc, are not installed")
     name = f"localhost/tidegate-e2e-{d.tag}:1"
     done = subprocess.run(["podman", "import", "-q", "-", name], input=image_of_this_host(),
                           capture_output=True)
@@ -361,19 +362,23 @@ def podman(d):
     mounts = "mount -t cgroup2 none /sys/fs/cgroup && mount -t tmpfs none /run && exec "
 
     def run(*args):
-        words = ["podman", "--runtime", "runc", "--cgroup-manager=cgroupfs",
+        words = ["podman", "--runtime", run.runtime, "--cgroup-manager=cgroupfs",
                  "--events-backend=none", "run", "--rm", "--network=none", "--log-driver=none",
                  "--pids-limit=-1", "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=4096:4096",
                  f"--cgroup-parent={d.cgroup_name}", "-v", "/usr:/usr:ro", name, *args]
         return subprocess.Popen(["unshare", "-m", "sh", "-c", mounts + shlex.join(words)],
                                 text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                 stdin=subprocess.DEVNULL)
-    run.image = name
-    works = run("/bin/true")
-    said = works.communicate(timeout=60)[0]
-    if works.returncode:
+    run.image, why = name, []
+    for run.runtime in runtimes:  # the first that can
+        works = run("/bin/true")
+        said = works.communicate(timeout=60 * SLOW)[0]
+        if not works.returncode:
+            break
+        why.append(f"{run.runtime}: {said.strip()}")
+    else:
         subprocess.run(["podman", "rmi", "-f", name], capture_output=True)
-        pytest.skip("no containers: podman run: " + said.strip())
+        pytest.skip("no containers: podman run: " + "; ".join(why))
     yield run
     subprocess.run(["podman", "rmi", "-f", name], capture_output=True)
     for path in (f"{d.cgroup}/conmon", f"{d.cgroup}/libpod_parent"):
