@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Peers that do everything wrong, on both sides: no worker dies of it, no session stays."""
 import contextlib
+import json
 import os
 import socket
 import struct
@@ -560,3 +561,78 @@ def test_many_that_come_and_go(gateway):
         c.reset() if i % 2 else c.close()
     unharmed(d)
     assert works(d)
+
+
+def cancel(d, key, source="127.0.0.1"):
+    with socket.create_connection(("127.0.0.1", d.gate), 10, (source, 0)) as s:
+        s.sendall(b"\0\0\0\x10\x04\xd2\x16\x2e" + key)
+        assert s.recv(1) == b""
+
+
+def test_cancel_reaches_its_session_only(gateway):
+    """Of several sessions on two workers; whose connection carries the request makes no difference."""
+    d = gateway(workers=2)
+    harness.reload_with(d, "agents:\n", "agents:\n  other: { source: [127.0.0.2/32] }\n")
+    clients = []
+    for _ in range(6):
+        c = Raw(d.gate, login=False, timeout=60)
+        c.send(startup())
+        (c.key,) = of(c.until(b"Z"), b"K")
+        c.query("SELECT pg_sleep(30)")
+        clients.append(c)
+    victim = clients[0]
+    wrong = victim.key[:4] + bytes(b ^ 0x55 for b in victim.key[4:])
+    cancel(d, wrong)
+    wait_for("it to be counted", lambda: d.counters()["cancel_unknown"] == 1)
+    harness.reload_with(d, "agents: [bot]", "agents: [bot, other]")
+    cancel(d, victim.key, "127.0.0.2")
+    wait_for("it to be counted", lambda: d.counters()["cancel_unknown"] == 2)
+    for i, c in enumerate(clients):
+        for later_one in clients[i:]:
+            later_one.s.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                later_one.s.recv(1)
+            later_one.s.settimeout(20 * harness.SLOW)
+        cancel(d, c.key)
+        assert b"C57014" in of(c.until(b"Z"), b"E")[0]
+    assert d.counters()["cancel_unknown"] == 2
+    for c in clients:
+        c.close()
+    unharmed(d)
+
+
+BAD = {
+    "no startup": (b"GET / HTTP/1.1\r\n\r\n", "proto_bad"),
+    "a startup without a user": (b"\0\0\0\x09\0\3\0\0\0", "proto_bad"),
+    "a startup that is too long": (b"\0\1\0\0\0\3\0\0", "proto_limit"),
+    "a startup that is too short": (b"\0\0\0\7\0\3\0\0", "proto_bad"),
+    "a truncated startup": (startup()[:-3], "client_closed"),
+    "an unknown message": (startup() + message(b"~", b"x"), "proto_bad"),
+    "a length below four": (startup() + b"Q\0\0\0\3", "proto_bad"),
+    "a negative length": (startup() + b"Q\xff\xff\xff\xff", "proto_limit"),
+    "a sync that is too long": (startup() + b"S\x7f\xff\xff\xff", "proto_limit"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_has_its_reason(gateway, name):
+    bytes_, reason = BAD[name]
+    d = gateway(workers=1)
+    pid = d.children()["worker 0"]
+    c = Raw(d.gate, login=False)
+    c.send(bytes_)
+    c.s.shutdown(socket.SHUT_WR)
+    c.rest()
+    c.close()
+    unharmed(d)
+    assert {k: v for k, v in d.counters().items() if v} == {reason: 1}
+    assert d.children()["worker 0"] == pid
+    # A client that left before it had said who it is leaves no recording.
+    if reason == "client_closed":
+        assert d.recordings() == []
+        return
+    path = wait_for("the recording", d.recordings)[0]
+    out = subprocess.run([f"{harness.BUILD}/tidegate", "recording", "export", path],
+                         capture_output=True, text=True, check=True).stdout
+    ends = [r["data"]["reason"] for r in map(json.loads, out.splitlines()) if r["type"] == "end"]
+    assert ends == [reason]
