@@ -8,23 +8,9 @@
 
 #include "base/clock.h"
 #include "daemon/grants_known.h"
+#include "runs.h"
 
 enum { RUNS = 9, FINDS = 100000, RECEIPT = 600 };
-
-static double cpu_us(void)
-{
-	struct timespec t;
-
-	(void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-	return (double)t.tv_sec * 1e6 + (double)t.tv_nsec * 1e-3;
-}
-
-static int by_value(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-
-	return (x > y) - (x < y);
-}
 
 static void fill(struct session *s, const struct access_decision *d)
 {
@@ -69,9 +55,8 @@ int main(void)
 				return 1;
 		t[r] = (cpu_us() - from) / FINDS;
 	}
-	qsort(t, RUNS, sizeof(t[0]), by_value);
 	printf("{\"bench\": \"grant\", \"grants\": %d, \"known_us\": %.3f}\n", GRANTS_KNOWN_MAX,
-	       t[RUNS / 2]);
+	       runs_median(t, RUNS));
 	grants_known_done(&w);
 	return 0;
 }

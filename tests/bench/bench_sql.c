@@ -10,23 +10,9 @@
 #include "base/buf.h"
 #include "inspect/sql/lexer.h"
 #include "inspect/sql/sql.h"
+#include "runs.h"
 
 enum { RUNS = 9 };
-
-static double cpu_us(void)
-{
-	struct timespec t;
-
-	(void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-	return (double)t.tv_sec * 1e6 + (double)t.tv_nsec * 1e-3;
-}
-
-static int by_value(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-
-	return (x > y) - (x < y);
-}
 
 /* A cache of one shape that is pushed out each time: every text is unseen. */
 static double run(struct sql *s, struct slice text, struct slice other, unsigned n)
@@ -43,8 +29,7 @@ static double run(struct sql *s, struct slice text, struct slice other, unsigned
 		}
 		t[r] = (cpu_us() - from) / n;
 	}
-	qsort(t, RUNS, sizeof(t[0]), by_value);
-	return t[RUNS / 2];
+	return runs_median(t, RUNS);
 }
 
 static void bench(const char *name, struct slice text, unsigned n)

@@ -28,17 +28,6 @@
 #include "base/compiler.h"
 #include "daemon/sandbox.h"
 
-#if defined(__SANITIZE_ADDRESS__)
-#define SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-#ifndef SANITIZED
-#define SANITIZED 0
-#endif
-
 enum { WORKER, KEYD, ROLED, NAMED, AUTHD, ROLES };
 
 static const struct {

@@ -19,14 +19,10 @@
 
 enum {
 	MIB = 1024 * 1024,
-#ifdef __SANITIZE_ADDRESS__
-	SANITIZED = 8, /* quarantine and shadow memory, checks */
-#else
-	SANITIZED = 1,
-#endif
-	MAX_RSS_KB = 64 * 1024 * SANITIZED,
+	TIMES = SANITIZED ? 8 : 1, /* quarantine and shadow memory, checks */
+	MAX_RSS_KB = 64 * 1024 * TIMES,
 	/* Twenty times the goal, which bench_sql measures: the machine may be shared. */
-	MAX_CPU_MS = 400 * SANITIZED,
+	MAX_CPU_MS = 400 * TIMES,
 };
 
 struct bomb {

@@ -27,4 +27,16 @@
 
 NORETURN COLD void bug_abort(const char *file, int line, const char *cond);
 
+/* A build with AddressSanitizer, whose own calls no sandbox knows. */
+#if defined(__SANITIZE_ADDRESS__)
+#define SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define SANITIZED 1
+#endif
+#endif
+#ifndef SANITIZED
+#define SANITIZED 0
+#endif
+
 #endif

@@ -232,6 +232,25 @@ void text_hex(const uint8_t *p, size_t n, char *dst)
 	*dst = '\0';
 }
 
+static int hex_digit(char c)
+{
+	return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+bool text_unhex(const char *s, uint8_t *dst, size_t n)
+{
+	if (!s || strlen(s) != 2 * n)
+		return false;
+	for (size_t i = 0; i < n; i++) {
+		int high = hex_digit(s[2 * i]), low = hex_digit(s[2 * i + 1]);
+
+		if (high < 0 || low < 0)
+			return false;
+		dst[i] = (uint8_t)(high << 4 | low);
+	}
+	return true;
+}
+
 void text_time(uint64_t wall_ns, char *dst, size_t cap)
 {
 	time_t sec = (time_t)(wall_ns / 1000000000);

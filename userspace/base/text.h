@@ -38,8 +38,11 @@ bool text_glob(struct slice pattern, struct slice s);
 
 /* Lower-case hex; @dst holds 2 * n + 1 bytes. */
 void text_hex(const uint8_t *p, size_t n, char *dst);
+/* False unless @s (may be NULL) is just that: 2 * @n digits, lower-case. */
+MUST_CHECK bool text_unhex(const char *s, uint8_t *dst, size_t n);
 
 /* FNV-1a over @s and its end, going on from @hash: for telling texts apart, not for security. */
+#define TEXT_HASH_START 0xcbf29ce484222325u
 uint64_t text_hash(uint64_t hash, const char *s);
 
 /* RFC 3339 in UTC with milliseconds, "2026-01-31T12:00:00.000Z"; @cap >= 25. */

@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 
+#include "base/text.h"
 #include "config/cfgload.h"
 #include "config/cfgtake.h"
 
@@ -25,32 +26,13 @@ int cfg_take_tls(struct loader *l, const struct ynode *v, void *obj, const char 
 	return 0;
 }
 
-static int hex_digit(char c)
-{
-	return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
-static bool parse_pin(const char *text, uint8_t ret[CFG_TLS_PIN])
-{
-	if (strlen(text) != (size_t)2 * CFG_TLS_PIN)
-		return false;
-	for (int i = 0; i < CFG_TLS_PIN; i++) {
-		int high = hex_digit(text[2 * i]), low = hex_digit(text[2 * i + 1]);
-
-		if (high < 0 || low < 0)
-			return false;
-		ret[i] = (uint8_t)(high << 4 | low);
-	}
-	return true;
-}
-
 static void check_pins(struct loader *l, struct cfg_tls *s, const struct ynode *map)
 {
 	if (!s->npin)
 		return;
 	s->pins = cfg_alloc(l, &l->c->arena, sizeof(*s->pins), s->npin);
 	for (uint32_t i = 0; s->pins && i < s->npin; i++)
-		if (!parse_pin(s->pin[i], s->pins[i]))
+		if (!text_unhex(s->pin[i], s->pins[i], CFG_TLS_PIN))
 			cfg_fail(l, cfg_place(map, "pin"), "`pin` takes the SHA-256 of a server's public key "
 				 "as 64 hexadecimal digits in lower case, not `%s`",
 				 cfg_show(l, slice_str(s->pin[i])));

@@ -51,7 +51,7 @@ static uint64_t terms_of(const struct approval *a)
 	uint64_t h;
 
 	(void)snprintf(min, sizeof(min), "%u", a->min);
-	h = text_hash(0xcbf29ce484222325u, min);
+	h = text_hash(TEXT_HASH_START, min);
 	for (uint32_t i = 0; i < a->napprovers; i++)
 		h = text_hash(h, a->approvers[i]);
 	return h;

@@ -19,7 +19,7 @@ enum { ASKED = 7, KEY_MAX = 2048, TERMS_TEXT = 64 };
 /* Who has to say yes, how many of them, and for how long: in the configuration's words, as a number. */
 static void terms_of(const struct access_decision *d, char dst[TERMS_TEXT])
 {
-	uint64_t h = 0xcbf29ce484222325u;
+	uint64_t h = TEXT_HASH_START;
 
 	for (uint32_t i = 0; i < d->napprovers; i++)
 		h = text_hash(h, d->approvers[i]);

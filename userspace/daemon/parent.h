@@ -117,7 +117,7 @@ struct parent {
 	uv_loop_t loop;
 	const char *config_path;
 	struct config *cfg;
-	int cfg_fd, start_fd; /* memfds with its text, and that of the one at the start; */
+	int cfg_fd, start_fd; /* memfds with its text, and that of the one at the start */
 	int trust_fd; /* with what its ca_file hold; 0: none */
 	uint64_t generation, loaded_wall_ns, since_wall_ns, stop_boot_ns;
 

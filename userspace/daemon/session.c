@@ -429,7 +429,6 @@ static void identified(struct session *s, struct slice agent, struct slice targe
 			session_resume(s);
 		}
 	}
-	/* Of no use if it has said nothing yet: then it is asked for when it has. */
 	if (file_error)
 		journal_file(w->journal, &u, -1, file_error);
 }

@@ -303,9 +303,9 @@ static bool is_all(const struct rec *r, const struct tg_rec_frame *f)
  * What is all of a short session takes a block of the disk however well it is compressed, and for
  * so few bytes most of the work is making tables.
  */
-static int level_for(const struct rec *r, const struct tg_rec_frame *f)
+static int level_for(const struct rec *r, const struct tg_rec_frame *f, bool all)
 {
-	bool small = is_all(r, f) && f->raw_bytes <= ONE_BLOCK;
+	bool small = all && f->raw_bytes <= ONE_BLOCK;
 
 	return small || r->j->npending >= SATURATED ? FAST : 1;
 }
@@ -319,7 +319,7 @@ static int write_frame(struct rec *r, struct tg_rec_frame *f)
 	int err;
 
 	memcpy(f->session, r->session.b, sizeof(f->session));
-	framer_level(&j->framer, level_for(r, f));
+	framer_level(&j->framer, level_for(r, f, all));
 	err = framer_write(&j->framer, r->fd, r->off, f, all, &bytes);
 	if (err)
 		return err;

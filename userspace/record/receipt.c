@@ -70,25 +70,6 @@ char *receipt_text(struct slice body, const char *key_name, const uint8_t sig[RE
 	return text;
 }
 
-static int nibble(char c)
-{
-	return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
-static bool parse_sig(const char *hex, uint8_t ret[RECEIPT_SIG])
-{
-	if (!hex || strlen(hex) != (size_t)2 * RECEIPT_SIG)
-		return false;
-	for (size_t i = 0; i < RECEIPT_SIG; i++) {
-		int high = nibble(hex[2 * i]), low = nibble(hex[2 * i + 1]);
-
-		if (high < 0 || low < 0)
-			return false;
-		ret[i] = (uint8_t)(high << 4 | low);
-	}
-	return true;
-}
-
 json_t *receipt_open(const json_t *receipt, receipt_find_fn *find, void *ctx, const char **ret_why)
 {
 	const json_t *body = json_object_get(receipt, "body");
@@ -99,7 +80,7 @@ json_t *receipt_open(const json_t *receipt, receipt_find_fn *find, void *ctx, co
 	json_t *o;
 
 	if (!json_is_string(body) || !name ||
-	    !parse_sig(json_string_value(json_object_get(receipt, "sig")), sig)) {
+	    !text_unhex(json_string_value(json_object_get(receipt, "sig")), sig, RECEIPT_SIG)) {
 		*ret_why = "is none: body, key and sig are missing or of no use";
 		return NULL;
 	}
